@@ -1,0 +1,211 @@
+"""A typed function becomes a command: its signature is the command line, its docstring the help.
+
+A noun (model/spec.py) is a class: `--network MLP` names it, `--network.hidden` is an argument of its own. So the flags
+depend on the flags: a first look finds the classes, then jsonargparse gets a parser made for just those. A class that
+is named starts from its own defaults, one that is not named keeps the function's.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+import docstring_parser
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from model.spec import HOMES, describe, find, flatten, settings, unknown
+
+# Parameters that are no flags, most since the program passes them: so many positional ones, and those of these names.
+PASSED: dict[str, set[str | int]] = {
+    "data": set(),
+    "network": {2},
+    "loss": {"weight", "size_average", "reduce"},  # a tensor, and two that torch deprecates
+    "optimizer": {1},
+    "schedule": {1, "total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
+}
+# Arguments of the Trainer that the program sets itself.
+OURS = {"logger", "callbacks", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "fast_dev_run"}
+OURS |= {"barebones", "default_root_dir", "num_sanity_val_steps", "plugins", "model_registry"}
+
+
+def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
+    """Run `function` as the command line says; one line and exit code 2 for wrong input, 1 for a failed training."""
+    quiet()
+    try:
+        function(**parse(function, sys.argv[1:] if argv is None else list(argv)))
+    except (ValueError, OSError, MisconfigurationException) as error:
+        fail(str(error), 2)
+    except FloatingPointError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt as error:
+        fail(str(error) or "stopped", 130)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with one line on standard error."""
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def quiet() -> None:
+    """Keep off the screen what no user can act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # "GPU available: False", tips, "`fit` stopped"
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.15
+    warnings.filterwarnings("ignore", message=".*torch.jit.trace.*")  # TensorBoard's add_graph on torch 2.15
+    # torch 2.15's optimizers look for a driver library in every step, a tenth of a small fit; here is no GPU to find.
+    if not torch.cuda.is_available():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def load(path: str) -> dict[str, Any]:
+    """A YAML file as flat keys: `network: {class: MLP, hidden: [8]}` is `network: MLP` and `network.hidden: [8]`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings; give lines such as 'max_epochs: 100'")
+    return flatten(content)
+
+
+def words(hint: Any) -> str:
+    """A type as a user would write its values.
+
+    >>> words(int | None), words(list[int]), words(bool)
+    ('int|null', '[int, ...]', 'true|false')
+    """
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return "|".join(dict.fromkeys(words(option) for option in get_args(hint) if option is not torch.Tensor))
+    if get_args(hint):
+        return f"[{words(get_args(hint)[0])}, ...]"
+    return {bool: "true|false", NoneType: "null", str: "text"}.get(hint, getattr(hint, "__name__", "value"))
+
+
+def sentence(text: str | None) -> str:
+    """The first sentence of a docstring's entry, without its markup and defaults.
+
+    >>> sentence("weight decay :attr:`coefficient` (default: 1e-2). More")
+    'Weight decay coefficient.'
+    """
+    first = re.split(r"\.\s+(?=[A-Z])|\s*\(?[Dd]efaults?:|\n\n", re.sub(r":\w+:|`", "", text or ""))[0].strip(" .\n")
+    return " ".join(f"{first[:1].upper()}{first[1:]}.".split())
+
+
+class Lines(argparse.HelpFormatter):
+    """Help with a flag, its type, a sentence and its default on a line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=42, width=132)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        hint = getattr(action, "_typehint", None)
+        return f"{action.option_strings[-1 if hint is None else 0]} {words(hint) if hint else action.metavar or ''}"
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        default = action.default
+        if not hasattr(action, "_typehint") or default is None:
+            return sentence(action.help)
+        text = json.dumps(default).strip('"') if not isinstance(default, str) else default
+        return f"{sentence(action.help)} ({text})".replace("%", "%%")
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser, with its errors in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        key = re.match(r'Parser key "(.+?)"', message)
+        action = next((action for action in self._actions if key and action.dest == key[1]), None)
+        if key and action:
+            given = " ".join(self.args).rpartition(f"--{key[1]}")[2].lstrip("= ").partition(" --")[0]
+            message = f"--{key[1]} is {given!r}; expected {words(getattr(action, '_typehint', None))}"
+        raise ValueError(message)
+
+
+def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
+    """The arguments that the command line and its YAML files give `function`; a noun as a `partial` of its class."""
+    parameters = signature(function).parameters
+    nouns = [name for name in parameters if name in HOMES]
+
+    # First look: the files, and the classes that are named. A file is a command line written down.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("config", *nouns):
+        first.add_argument(f"--{option}", action="append", default=[])
+    first.add_argument("--print_config", action="store_true")
+    try:
+        named, flags = first.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    given: dict[str, Any] = {}
+    line = {noun: names[-1] for noun in nouns if (names := getattr(named, noun))}
+    for source in (*map(load, named.config), line):
+        for noun in set(nouns) & set(source):  # another class, other arguments
+            given = {key: value for key, value in given.items() if not key.startswith(f"{noun}.")}
+        given |= source
+
+    # Second look, with a parser made for these classes.
+    doc = docstring_parser.parse(function.__doc__ or "")
+    about = {entry.arg_name: sentence(entry.description) for entry in doc.params}
+    usage = "%(prog)s [--config FILE] [--NOUN CLASS] [--FLAG VALUE] ..."
+    parser = Parser(usage=usage, description=doc.short_description, formatter_class=Lines, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; what stands further right wins.")
+    parser.add_argument("--print_config", action="store_true", help="Print all settings as YAML and stop.")
+    parser.add_function_arguments(function, as_group=False, skip={*nouns, "trainer"})
+    factories: dict[str, partial[Any]] = {}
+    for noun in nouns:
+        factory = parameters[noun].default
+        if noun in given:
+            name = given.pop(noun)
+            factory = None if noun == "schedule" and name in (None, "null") else find(noun, str(name))
+        spec = describe(noun, factory)
+        group = parser.add_argument_group(f"--{noun} {spec['class'] if spec else 'null'}", about[noun])
+        if factory is not None:
+            factories[noun] = bound = partial(factory)  # one level, also where it was a partial
+            options = {"skip": PASSED[noun], "fail_untyped": False, "default": bound.keywords}
+            group.add_class_arguments(bound.func, noun, as_group=False, **options)
+    if "trainer" in parameters:
+        group = parser.add_argument_group("--trainer", about["trainer"] + " --trainer.help lists it.")
+        group.add_class_arguments(Trainer, "trainer", as_group=False, skip=OURS | set(parameters))
+        if "--trainer.help" not in flags:
+            for action in group._group_actions:
+                action.help = argparse.SUPPRESS
+    for action in parser._actions:
+        if action.dest.endswith(".help"):  # jsonargparse's, for arguments that are classes
+            action.help = argparse.SUPPRESS
+
+    tokens = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    tokens += ["--help" if flag == "--trainer.help" else flag for flag in flags]
+    keys = {token[2:].partition("=")[0] for token in tokens if token.startswith("--")}
+    known = {option.strip("-+") for option in parser._option_string_actions}
+    for key in sorted(keys - known):
+        raise ValueError(unknown("setting", key, {*known, *nouns}))
+    values = parser.parse_args(tokens)
+
+    arguments: dict[str, Any] = {}
+    for name in parameters:
+        if name in factories:
+            own = {key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")}
+            chosen = {key: values[f"{name}.{key}"] for key in own | set(factories[name].keywords)}
+            arguments[name] = partial(factories[name].func, **chosen)
+        elif name == "trainer":
+            arguments[name] = {key[8:]: values[key] for key in keys if key.startswith("trainer.")}
+        else:
+            arguments[name] = None if name in nouns else values[name]
+    if named.print_config:
+        print(yaml.safe_dump(settings(arguments), sort_keys=False, allow_unicode=True), end="")
+        sys.exit()
+    return arguments

@@ -1,0 +1,7 @@
+"""Networks, losses and the LightningModule that trains them: what `--network NAME` and `--loss NAME` find first."""
+
+from model.classifier import Classifier
+from model.losses import BCEWithLogitsLoss, MSELoss
+from model.networks import MLP
+
+__all__ = ["MLP", "BCEWithLogitsLoss", "Classifier", "MSELoss"]

@@ -1,0 +1,159 @@
+"""Classifier: one network with its loss, optimizer, schedule and metrics, as a LightningModule."""
+
+from inspect import signature
+from math import isfinite
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from model import recipe
+from model.spec import Factory, Spec, build, describe
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classifier(LightningModule):
+    """A network that learns classes, for Lightning's Trainer.
+
+    Each of the four nouns is a class, a `functools.partial` of one, or the dictionary that describes it (model/spec.py);
+    the checkpoint holds the dictionaries, so `Classifier.load_from_checkpoint` needs nothing else.
+
+    Shapes: features (rows, num_features) standardized -> logits (rows, num_classes); targets (rows,) class numbers.
+
+    >>> Classifier(4, 3)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+
+    Args:
+        num_features: Number of features.
+        num_classes: Number of classes.
+        network: Called with num_features and num_classes; returns the module from features to logits.
+        loss: Called without arguments; returns the module from logits and targets to a scalar.
+        optimizer: Called with the parameters.
+        schedule: Called with the optimizer; steps after every batch. null keeps the learning rate.
+
+    Raises:
+        ValueError: A learning rate that is not finite and above 0, or what the four themselves refuse.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        network: Factory | Spec = recipe.NETWORK,
+        loss: Factory | Spec = recipe.LOSS,
+        optimizer: Factory | Spec = recipe.OPTIMIZER,
+        schedule: Factory | Spec | None = recipe.SCHEDULE,
+    ) -> None:
+        super().__init__()
+        nouns = {"network": network, "loss": loss, "optimizer": optimizer, "schedule": schedule}
+        specs = {noun: describe(noun, factory) for noun, factory in nouns.items()}
+        self.save_hyperparameters({"num_features": num_features, "num_classes": num_classes, **specs}, logger=False)
+        self.network = build("network", network)(num_features, num_classes)
+        self.loss = build("loss", loss)()
+        self.make_optimizer = build("optimizer", optimizer)
+        self.make_schedule = build("schedule", schedule) if schedule else None
+        self.optimize(total_steps=1000)  # for its errors: better now than after the run's folder was made
+        self.metrics = MetricCollection(
+            {
+                "loss": MeanMetric(nan_strategy="disable"),
+                "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            }
+        )
+        self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.example_input_array = torch.zeros(1, num_features)  # TensorBoard draws the graph with it
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.network(features)
+
+    def optimize(self, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
+        """A new optimizer, and its schedule over a run of `total_steps` steps."""
+        lr = getattr(self.make_optimizer, "keywords", {}).get("lr", 1.0)
+        if not (lr > 0 and isfinite(lr)):
+            raise ValueError(f"the optimizer's lr is {lr}; give a finite number above 0")
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_schedule is None:
+            return optimizer, None
+        # What a schedule asks for that only the run knows.
+        run = {"total_steps": total_steps, "T_max": total_steps, "max_lr": optimizer.param_groups[0]["lr"]}
+        cls = getattr(self.make_schedule, "func", self.make_schedule)
+        return optimizer, self.make_schedule(optimizer, **{k: v for k, v in run.items() if k in signature(cls).parameters})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer, schedule = self.optimize(int(self.trainer.estimated_stepping_batches))
+        if schedule is None:
+            return optimizer
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def step(self, part: str, batch: Batch) -> Tensor:
+        """The batch's loss; what the metrics need is kept until the epoch ends, where one update counts it all."""
+        features, targets = batch
+        logits = self(features)
+        loss: Tensor = self.loss(logits, targets)
+        self.outputs.setdefault(part, []).append((loss.detach(), logits.detach(), targets))
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.step("train", batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        loaders = self.trainer.test_dataloaders
+        self.step(list(loaders)[dataloader_idx] if isinstance(loaders, dict) else "test", batch)
+
+    def summarize(self, part: str) -> dict[str, float]:
+        """Loss and accuracy over what `step` kept of a part."""
+        losses, logits, targets = zip(*self.outputs.pop(part), strict=True)
+        rows = torch.tensor([len(batch) for batch in targets], device=self.device)
+        self.metrics.update(value=torch.stack(losses), weight=rows, preds=torch.cat(logits), target=torch.cat(targets))
+        values = {f"{part}/{name}": value.item() for name, value in self.metrics.compute().items()}
+        self.metrics.reset()
+        return values
+
+    def check(self, values: dict[str, float]) -> None:
+        """Stop a run that diverged, before a checkpoint of this epoch is written.
+
+        Raises:
+            FloatingPointError: A value that is not finite.
+        """
+        for name, value in values.items():
+            if not isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} in epoch {self.current_epoch + 1} at learning rate {self.lr:g}; "
+                    "give a lower --optimizer.lr"
+                )
+
+    def record(self, values: dict[str, float]) -> None:
+        """Write an epoch's values to where `self.log` would; that costs 2 ms a value, half the time of a small epoch."""
+        self.check(values)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.trainer.global_step)
+
+    def on_train_epoch_start(self) -> None:
+        self.lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self) -> None:
+        # The epoch's last step may have ruined weights that no loss has seen yet.
+        self.check({"the sum of all weights": sum(p.detach().sum().item() for p in self.parameters())})
+        self.record(self.summarize("train") | {"lr": self.lr})
+
+    def on_validation_epoch_end(self) -> None:
+        values = self.summarize("val")
+        if not self.trainer.sanity_checking:
+            self.record(values)
+
+    def on_test_epoch_end(self) -> None:
+        # A group of its own in TensorBoard: the kept epoch's figures, not the next point of a curve.
+        for part in list(self.outputs):
+            self.log_dict({f"final/{name}": value for name, value in self.summarize(part).items()}, logger=False)

@@ -1,0 +1,33 @@
+"""torch's losses that want a target for each class, given class numbers as cross-entropy is.
+
+Both read the logits through a sigmoid, one output for each class, as the article does (section 4.2, Y = sigma(...)).
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+
+class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+    """Binary cross-entropy of each class's own output: the loss of the article's listing (5.2) over num_classes.
+
+    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+
+    >>> BCEWithLogitsLoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # log 2
+    tensor(0.6931)
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return super().forward(logits, one_hot(targets, logits.shape[1]).to(logits))
+
+
+class MSELoss(nn.MSELoss):
+    """Mean squared error of sigmoid(logits) against one-hot targets: the article's other loss (4.2) times 2/num_classes.
+
+    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+
+    >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is half off
+    tensor(0.2500)
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return super().forward(logits.sigmoid(), one_hot(targets, logits.shape[1]).to(logits))

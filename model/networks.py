@@ -1,0 +1,61 @@
+"""Networks: features in, logits out; no training code."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.modules import activation as activations
+
+from model.spec import unknown
+
+
+class MLP(nn.Sequential):
+    """Multilayer perceptron: a linear layer and an activation for each width in `hidden`, then one to the logits.
+
+    Shapes: (rows, num_features) standardized -> (rows, num_classes) logits.
+    Source: the article, section 4.2; with hidden=[3] and activation="Sigmoid" it is the article's network.
+
+    >>> MLP(4, 3, hidden=[16])(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+
+    Args:
+        hidden: Width of each hidden layer; [] makes a linear classifier.
+        activation: Activation after each hidden layer: any of torch.nn by name.
+        dropout: Share of hidden units that each training step leaves out.
+        init_std: Standard deviation of normal initial weights, biases 0 (the article: 0.01); null for PyTorch's own.
+
+    Raises:
+        ValueError: A width below 1, an unknown activation, dropout outside [0, 1), a negative init_std.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        hidden: Sequence[int] = (32,),
+        activation: str = "SiLU",
+        dropout: float = 0.0,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden is {list(hidden)}; every width must be 1 or more")
+        if activation not in activations.__all__:
+            raise ValueError(unknown("activation", activation, activations.__all__))
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; give a share from 0 to below 1")
+        if init_std is not None and not 0 <= init_std < float("inf"):
+            raise ValueError(f"init_std is {init_std}; give a standard deviation, or null for PyTorch's initialisation")
+        widths = [num_features, *hidden]
+        for width_in, width_out in pairwise(widths):
+            self.append(nn.Linear(width_in, width_out))
+            self.append(getattr(nn, activation)())
+            if dropout:
+                self.append(nn.Dropout(dropout))
+        self.append(nn.Linear(widths[-1], num_classes))
+        if init_std is not None:
+            for layer in self:
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=init_std)
+                    nn.init.zeros_(layer.bias)

@@ -1,0 +1,141 @@
+"""A class and its arguments as plain data: `{"class": "MLP", "hidden": [32]}`.
+
+One thing in three notations: `--network MLP --network.hidden "[32]"` on the command line, the dictionary above in a
+YAML file and in a checkpoint, `partial(MLP, hidden=[32])` in Python. Nothing is pickled: a checkpoint stays data.
+"""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from inspect import isclass, signature
+from typing import Any
+
+Spec = dict[str, Any]
+Factory = Callable[..., Any]
+
+# Where a short name is looked up, and the class that what is found there must inherit from.
+HOMES = {
+    "data": (("data",), "lightning.pytorch.LightningDataModule"),
+    "network": (("model", "torch.nn"), "torch.nn.Module"),
+    "loss": (("model", "torch.nn"), "torch.nn.Module"),
+    "optimizer": (("torch.optim",), "torch.optim.Optimizer"),
+    "schedule": (("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler.LRScheduler"),
+}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that nothing has.
+
+    >>> unknown("activation", "Relu", ["ReLU", "SiLU", "Tanh"])
+    "activation 'Relu' is not known; nearest: ReLU"
+    """
+    names = {candidate.lower(): candidate for candidate in sorted(known)}
+    near = get_close_matches(name.lower(), names, n=1, cutoff=0.0)
+    return f"{kind} {name!r} is not known; nearest: {names[near[0]]}" if near else f"{kind} {name!r} is not known"
+
+
+def find(noun: str, name: str) -> type:
+    """The class called `name`: a short name for what is here or in torch, else an import path such as `mine.Net`.
+
+    >>> find("optimizer", "AdamW")
+    <class 'torch.optim.adamw.AdamW'>
+
+    Raises:
+        ValueError: Nothing has this name, or it is no class of the noun's kind.
+    """
+    homes, base_path = HOMES[noun]
+    base = getattr(import_module(base_path.rpartition(".")[0]), base_path.rpartition(".")[2])
+    path, _, short = name.rpartition(".")
+    if path:
+        try:
+            homes = (path,)
+            import_module(path)
+        except ImportError as error:
+            raise ValueError(f"{noun} {name!r} cannot be imported: {error}") from error
+    for home in homes:
+        found = getattr(import_module(home), short, None)
+        if isclass(found) and issubclass(found, base):
+            return found
+        if path and found is not None:
+            raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
+    known = [
+        key
+        for home in homes
+        for key, value in vars(import_module(home)).items()
+        if isclass(value) and issubclass(value, base)
+    ]
+    raise ValueError(unknown(noun, short, known))
+
+
+def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
+    """The plain data of a class, or of a `partial` of one.
+
+    The defaults of a class that is not torch's are filled in: a checkpoint must outlive their change.
+
+    >>> describe("network", partial(find("network", "MLP"), hidden=(8,)))
+    {'class': 'MLP', 'hidden': [8], 'activation': 'SiLU', 'dropout': 0.0, 'init_std': None}
+
+    Raises:
+        ValueError: An argument that is no plain value.
+    """
+    if factory is None or isinstance(factory, dict):
+        return factory
+    bound = partial(factory)  # one level, whether factory is a class or a partial
+    cls, arguments = bound.func, bound.keywords
+    if not cls.__module__.startswith("torch."):
+        parameters = signature(cls).parameters.values()
+        arguments = {p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)} | arguments
+    for name, value in arguments.items():
+        if not is_plain(value):
+            raise ValueError(f"{noun}.{name} is a {type(value).__name__}; give numbers, text or lists of them")
+    return {"class": name_of(noun, cls)} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
+    }
+
+
+def is_plain(value: Any) -> bool:
+    """Whether YAML can say it: null, a boolean, number or text, or a list of them."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def name_of(noun: str, cls: type) -> str:
+    """The shortest name by which `find` finds a class."""
+    try:
+        if find(noun, cls.__name__) is cls:
+            return cls.__name__
+    except ValueError:
+        pass
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def build(noun: str, spec: Factory | Spec) -> Factory:
+    """What `describe` described, ready to be called.
+
+    >>> build("network", {"class": "MLP", "hidden": [8]})(4, 3)[0]
+    Linear(in_features=4, out_features=8, bias=True)
+    """
+    if not isinstance(spec, dict):
+        return spec
+    arguments = dict(spec)
+    return partial(find(noun, arguments.pop("class")), **arguments)
+
+
+def settings(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A command's arguments as plain data, each noun described: what config.yaml and the HParams tab hold."""
+    return {name: describe(name, value) if name in HOMES else value for name, value in arguments.items()}
+
+
+def flatten(settings: dict[str, Any]) -> dict[str, Any]:
+    """One level instead of two, as the command line has it.
+
+    >>> flatten({"network": {"class": "MLP", "hidden": [8]}, "seed": 0})
+    {'network': 'MLP', 'network.hidden': [8], 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        for inner, argument in value.items() if isinstance(value, dict) else [("class", value)]:
+            flat[key if inner == "class" else f"{key}.{inner}"] = argument
+    return flat

@@ -1,0 +1,164 @@
+"""Train one network: fit, keep the best epoch, test it once.
+
+    python train.py --accelerator gpu
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from scipy.stats import binomtest
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cli import command
+from data import Iris, TabularData
+from model import Classifier, recipe
+from model.run import FitBar, LastCheckpoint, RunLogger
+from model.spec import flatten, settings
+
+
+def train(
+    data: Callable[[], TabularData] = Iris,
+    network: Callable[[int, int], nn.Module] = recipe.NETWORK,
+    loss: Callable[[], nn.Module] = recipe.LOSS,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = recipe.OPTIMIZER,
+    schedule: Callable[[Optimizer], LRScheduler] | None = recipe.SCHEDULE,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    strategy: str = "auto",
+    num_nodes: int = 1,
+    precision: str = "32-true",
+    max_epochs: int = recipe.MAX_EPOCHS,
+    patience: int | None = None,
+    seed: int = 0,
+    log_dir: str = "lightning_logs",
+    resume: str | None = None,
+    trainer: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train one network: fit, keep the best epoch, test it once.
+
+    Args:
+        data: The table.
+        network: The network, called with the number of features and of classes.
+        loss: The loss of logits and class numbers.
+        optimizer: The optimizer.
+        schedule: The learning rate's schedule, a step after every batch; null keeps the rate.
+        accelerator: Where to train: cpu, gpu, mps, tpu; auto takes the best that is there.
+        devices: How many devices, or a list of their numbers.
+        strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
+        num_nodes: How many machines.
+        precision: Arithmetic: 32-true, 16-mixed, bf16-mixed, 64-true, ...
+        max_epochs: Passes over the training rows.
+        patience: Stop after this many epochs without a better validation loss; null goes to the end.
+        seed: Seed of initial weights, dropout and the order of rows.
+        log_dir: Folder of all runs; this one becomes version_N in it.
+        resume: Checkpoint to go on from: the last.ckpt of a run that was cut short.
+        trainer: Anything else that Lightning's Trainer takes.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        ValueError: An argument that cannot be used; nothing was written.
+        FloatingPointError: A loss or weight is not finite; the checkpoints from before it stand.
+        KeyboardInterrupt: Ctrl-C; last.ckpt stands.
+    """
+    config = settings(locals())
+    config.pop("resume")  # config.yaml replays the whole run
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    if resume and not Path(resume).is_file():
+        raise ValueError(f"resume is {resume!r}, which is no file; give the checkpoints/last.ckpt of a run")
+
+    table = data()
+    table.setup()
+    seed_everything(seed, verbose=False)
+    classifier = Classifier(table.num_features, table.num_classes, network, loss, optimizer, schedule)
+    callbacks: list[Callback] = [FitBar(), LastCheckpoint()]
+    if table.val_fraction:
+        callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
+    if patience is not None:
+        callbacks.append(EarlyStopping("val/loss" if table.val_fraction else "train/loss", patience=patience))
+    run = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
+        num_nodes=num_nodes,
+        precision=precision,
+        max_epochs=max_epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **({"log_every_n_steps": 1} | (trainer or {})),
+    )
+
+    run.logger = logger = RunLogger(log_dir)  # from here on there is a run: what is wrong with its arguments was said
+    folder = Path(logger.log_dir)
+    last = folder / "checkpoints" / "last.ckpt"
+    if run.is_global_zero:
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    start = time.perf_counter()
+    try:
+        run.fit(classifier, table, ckpt_path=resume, weights_only=True)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        again = f"go on with: python train.py --config {folder}/config.yaml --resume {last}"
+        raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; {again}") from stop
+    finally:
+        if run.is_global_zero and not last.exists():
+            shutil.rmtree(folder)  # not one epoch: nothing to keep
+    fit_seconds, epochs = time.perf_counter() - start, run.current_epoch
+
+    best = Path(str(run.log_dir), "checkpoints", "best.ckpt")  # the same for all processes
+    if not table.val_fraction:
+        run.save_checkpoint(best)
+    run.test(classifier, table, ckpt_path=best, verbose=False, weights_only=True)
+    final = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("final/")}
+    rows = {part: len(numbers) for part, numbers in table.rows.items()}
+    right = round(final["final/test/accuracy"] * rows["test"])
+    interval = binomtest(right, rows["test"]).proportion_ci(method="wilson")
+    device = run.strategy.root_device
+    result = {name.removeprefix("final/"): value for name, value in final.items()} | {
+        "test/accuracy/low": interval.low,
+        "test/accuracy/high": interval.high,
+        "epochs": epochs,
+        "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1,
+        "rows": rows,
+        "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "fit_seconds": fit_seconds,
+        "seed": seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "versions": {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
+    }
+    if run.is_global_zero:
+        logger.log_hyperparams(flatten(config), final, step=run.global_step)
+        logger.experiment.close()
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        report(result)
+        print(f"\nrun      {folder}\ncurves   tensorboard --logdir {log_dir}")
+    return result
+
+
+def report(result: dict[str, Any]) -> None:
+    """Print the table of parts."""
+    print(f"{'':12}{'rows':>6}{'loss':>9}{'accuracy':>10}")
+    for part, name in {"train": "train", "val": "validation", "test": "test"}.items():
+        if part in result["rows"]:
+            loss, accuracy = result[f"{part}/loss"], result[f"{part}/accuracy"]
+            interval = "   95 % interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(result)
+            print(f"{name:12}{result['rows'][part]:6}{loss:9.4f}{accuracy:10.3f}{interval if part == 'test' else ''}")
+
+
+if __name__ == "__main__":
+    command(train)
