@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -22,8 +23,8 @@ import docstring_parser
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from model.spec import HOMES, describe, find, flatten, settings, unknown
 
@@ -72,8 +73,7 @@ def quiet() -> None:
 def load(path: str) -> dict[str, Any]:
     """A YAML file as flat keys: `network: {class: MLP, hidden: [8]}` is `network: MLP` and `network.hidden: [8]`."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
@@ -132,7 +132,10 @@ class Parser(ArgumentParser):
         action = next((action for action in self._actions if key and action.dest == key[1]), None)
         if key and action:
             given = " ".join(self.args).rpartition(f"--{key[1]}")[2].lstrip("= ").partition(" --")[0]
-            message = f"--{key[1]} is {given!r}; expected {words(getattr(action, '_typehint', None))}"
+            hint = getattr(action, "_typehint", None)
+            message = f"--{key[1]} is {given!r}; expected {words(hint)}"
+            if get_origin(hint) is Literal:
+                message = unknown(f"--{key[1]}", given, get_args(hint))
         raise ValueError(message)
 
 

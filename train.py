@@ -1,6 +1,6 @@
 """Train one network: fit, keep the best epoch, test it once.
 
-    python train.py --accelerator gpu
+python train.py --accelerator gpu
 """
 
 import json
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -27,18 +27,20 @@ from model import Classifier, recipe
 from model.run import FitBar, LastCheckpoint, RunLogger
 from model.spec import flatten, settings
 
+Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
+
 
 def train(
     data: Callable[[], TabularData] = Iris,
     network: Callable[[int, int], nn.Module] = recipe.NETWORK,
     loss: Callable[[], nn.Module] = recipe.LOSS,
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = recipe.OPTIMIZER,
-    schedule: Callable[[Optimizer], LRScheduler] | None = recipe.SCHEDULE,
-    accelerator: str = "auto",
+    schedule: Callable[..., LRScheduler] | None = recipe.SCHEDULE,
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto",
     devices: int | list[int] | str = "auto",
     strategy: str = "auto",
     num_nodes: int = 1,
-    precision: str = "32-true",
+    precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
     patience: int | None = None,
     seed: int = 0,
@@ -54,11 +56,11 @@ def train(
         loss: The loss of logits and class numbers.
         optimizer: The optimizer.
         schedule: The learning rate's schedule, a step after every batch; null keeps the rate.
-        accelerator: Where to train: cpu, gpu, mps, tpu; auto takes the best that is there.
+        accelerator: Where to train; auto takes the best that is there.
         devices: How many devices, or a list of their numbers.
         strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
         num_nodes: How many machines.
-        precision: Arithmetic: 32-true, 16-mixed, bf16-mixed, 64-true, ...
+        precision: Bits of a number; mixed keeps the weights in 32.
         max_epochs: Passes over the training rows.
         patience: Stop after this many epochs without a better validation loss; null goes to the end.
         seed: Seed of initial weights, dropout and the order of rows.
@@ -78,6 +80,9 @@ def train(
     config.pop("resume")  # config.yaml replays the whole run
     if max_epochs < 1:
         raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    has_gpu = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
+    if accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ValueError(f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto")
     if resume and not Path(resume).is_file():
         raise ValueError(f"resume is {resume!r}, which is no file; give the checkpoints/last.ckpt of a run")
 
@@ -101,10 +106,11 @@ def train(
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **({"log_every_n_steps": 1} | (trainer or {})),
+        **({"log_every_n_steps": 1, "limit_val_batches": 1.0 if table.val_fraction else 0} | (trainer or {})),
     )
 
-    run.logger = logger = RunLogger(log_dir)  # from here on there is a run: what is wrong with its arguments was said
+    # The run begins: all that is wrong with its arguments has been said, and only now is a folder made.
+    run.logger = logger = RunLogger(log_dir, run.global_rank)
     folder = Path(logger.log_dir)
     last = folder / "checkpoints" / "last.ckpt"
     if run.is_global_zero:

@@ -90,7 +90,7 @@ class TabularData(LightningDataModule):
         self,
         batch_size: int | None = None,
         test_fraction: float = 0.2,
-        val_fraction: float = 0.2,
+        val_fraction: float = 0.1,
         stratify: bool = True,
         split_seed: int = 0,
     ) -> None:
@@ -144,8 +144,8 @@ class TabularData(LightningDataModule):
                     raise ValueError(f"the {part} part has no {self.class_names[min(missing)]!r}")
         except ValueError as error:
             raise ValueError(
-                f"test_fraction {self.test_fraction} and val_fraction {self.val_fraction} of {len(targets)} rows do not "
-                f"give every part all {self.num_classes} classes ({error}); change the fractions"
+                f"test_fraction {self.test_fraction} and val_fraction {self.val_fraction} of {len(targets)} rows leave "
+                f"a part without some of the {self.num_classes} classes ({error}); change the fractions"
             ) from error
         return {part: rows[part] for part in ("train", "val", "test") if part in rows}
 

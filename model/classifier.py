@@ -2,7 +2,6 @@
 
 from inspect import signature
 from math import isfinite
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -22,8 +21,8 @@ Batch = tuple[Tensor, Tensor]
 class Classifier(LightningModule):
     """A network that learns classes, for Lightning's Trainer.
 
-    Each of the four nouns is a class, a `functools.partial` of one, or the dictionary that describes it (model/spec.py);
-    the checkpoint holds the dictionaries, so `Classifier.load_from_checkpoint` needs nothing else.
+    Network, loss, optimizer and schedule are each a class, a `functools.partial` of one, or the dictionary that
+    describes it (model/spec.py). The checkpoint holds the dictionaries, so `load_from_checkpoint` needs nothing else.
 
     Shapes: features (rows, num_features) standardized -> logits (rows, num_classes); targets (rows,) class numbers.
 
@@ -70,7 +69,8 @@ class Classifier(LightningModule):
         self.example_input_array = torch.zeros(1, num_features)  # TensorBoard draws the graph with it
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.network(features)
+        logits: Tensor = self.network(features)
+        return logits
 
     def optimize(self, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
         """A new optimizer, and its schedule over a run of `total_steps` steps."""
@@ -83,7 +83,9 @@ class Classifier(LightningModule):
         # What a schedule asks for that only the run knows.
         run = {"total_steps": total_steps, "T_max": total_steps, "max_lr": optimizer.param_groups[0]["lr"]}
         cls = getattr(self.make_schedule, "func", self.make_schedule)
-        return optimizer, self.make_schedule(optimizer, **{k: v for k, v in run.items() if k in signature(cls).parameters})
+        return optimizer, self.make_schedule(
+            optimizer, **{k: v for k, v in run.items() if k in signature(cls).parameters}
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optimize(int(self.trainer.estimated_stepping_batches))
@@ -134,7 +136,7 @@ class Classifier(LightningModule):
                 )
 
     def record(self, values: dict[str, float]) -> None:
-        """Write an epoch's values to where `self.log` would; that costs 2 ms a value, half the time of a small epoch."""
+        """Write an epoch's values to where `self.log` would: it takes 2 ms for each, half the time of a small epoch."""
         self.check(values)
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         for logger in self.loggers:

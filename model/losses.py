@@ -21,7 +21,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
 
 class MSELoss(nn.MSELoss):
-    """Mean squared error of sigmoid(logits) against one-hot targets: the article's other loss (4.2) times 2/num_classes.
+    """Mean squared error of sigmoid(logits) against one-hot targets: 2/num_classes of the article's other loss (4.2).
 
     Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import nn
 from torch.nn.modules import activation as activations
 
@@ -33,7 +32,7 @@ class MLP(nn.Sequential):
         self,
         num_features: int,
         num_classes: int,
-        hidden: Sequence[int] = (32,),
+        hidden: Sequence[int] = (128,),
         activation: str = "SiLU",
         dropout: float = 0.0,
         init_std: float | None = None,

@@ -8,7 +8,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 
@@ -19,16 +18,16 @@ class RunLogger(TensorBoardLogger):
         OSError: The folder cannot be made.
     """
 
-    def __init__(self, log_dir: str) -> None:
-        # Only process 0 writes; the others ask it for the folder (`trainer.log_dir`).
-        version = new_version(Path(log_dir)) if rank_zero_only.rank == 0 else "of process 0"
+    def __init__(self, log_dir: str, rank: int) -> None:
+        self.rank = rank  # only process 0 writes; the others ask it for the folder (`Trainer.log_dir`)
+        version = new_version(Path(log_dir)) if rank == 0 else "of process 0"
         super().__init__(log_dir, name="", version=version, log_graph=True, default_hp_metric=False)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml says it, and replays
 
     def finalize(self, status: str) -> None:
-        if rank_zero_only.rank == 0:
+        if self.rank == 0:
             self.experiment.flush()  # closing it after the fit would start another event file for the test
 
 
@@ -49,7 +48,7 @@ class FitBar(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bar: tqdm | None = None
+        self.bar: tqdm[Any] | None = None
         self.off: bool | None = None  # tqdm's word for: wherever there is no terminal
 
     def disable(self) -> None:  # Lightning's call on every process but the first
@@ -57,7 +56,9 @@ class FitBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(total=steps, initial=trainer.global_step, desc="fit", unit="step", leave=False, disable=self.off)
+        self.bar = tqdm(
+            total=steps, initial=trainer.global_step, desc="fit", unit="step", leave=False, disable=self.off
+        )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert self.bar is not None
@@ -65,8 +66,8 @@ class FitBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.bar is not None
-        losses = {name: f"{value:.4f}" for name, value in trainer.callback_metrics.items() if name.endswith("/loss")}
-        self.bar.set_postfix({"epoch": trainer.current_epoch + 1} | losses, refresh=False)
+        metrics = {name: f"{value:.4f}" for name, value in trainer.callback_metrics.items() if name.endswith("/loss")}
+        self.bar.set_postfix(metrics | {"epoch": str(trainer.current_epoch + 1)}, refresh=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:

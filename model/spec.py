@@ -85,7 +85,9 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
     cls, arguments = bound.func, bound.keywords
     if not cls.__module__.startswith("torch."):
         parameters = signature(cls).parameters.values()
-        arguments = {p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)} | arguments
+        arguments = {
+            p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)
+        } | arguments
     for name, value in arguments.items():
         if not is_plain(value):
             raise ValueError(f"{noun}.{name} is a {type(value).__name__}; give numbers, text or lists of them")
@@ -101,7 +103,7 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def name_of(noun: str, cls: type) -> str:
+def name_of(noun: str, cls: Any) -> str:
     """The shortest name by which `find` finds a class."""
     try:
         if find(noun, cls.__name__) is cls:
