@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -62,9 +63,11 @@ def fail(message: str, code: int) -> NoReturn:
 
 def quiet() -> None:
     """Keep off the screen what no user can act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # "GPU available: False", tips, "`fit` stopped"
+    for name in ("lightning.pytorch", "lightning.fabric"):  # "GPU available: False", tips, "`fit` stopped"
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.15
     warnings.filterwarnings("ignore", message=".*torch.jit.trace.*")  # TensorBoard's add_graph on torch 2.15
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's
     # torch 2.15's optimizers look for a driver library in every step, a tenth of a small fit; here is no GPU to find.
     if not torch.cuda.is_available():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -117,11 +120,9 @@ class Lines(argparse.HelpFormatter):
         return f"{action.option_strings[-1 if hint is None else 0]} {words(hint) if hint else action.metavar or ''}"
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        default = action.default
-        if not hasattr(action, "_typehint") or default is None:
-            return sentence(action.help)
-        text = json.dumps(default).strip('"') if not isinstance(default, str) else default
-        return f"{sentence(action.help)} ({text})".replace("%", "%%")
+        default = action.default if hasattr(action, "_typehint") else None
+        shown = "" if default is None else f" ({default if isinstance(default, str) else json.dumps(default)})"
+        return (shorten(sentence(action.help), 88 - len(shown), placeholder=" ...") + shown).replace("%", "%%")
 
 
 class Parser(ArgumentParser):
@@ -175,13 +176,13 @@ def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
             name = given.pop(noun)
             factory = None if noun == "schedule" and name in (None, "null") else find(noun, str(name))
         spec = describe(noun, factory)
-        group = parser.add_argument_group(f"--{noun} {spec['class'] if spec else 'null'}", about[noun])
+        group = parser.add_argument_group(f"--{noun} {spec['class'] if spec else 'null'}  {about[noun].rstrip('.')}")
         if factory is not None:
             factories[noun] = bound = partial(factory)  # one level, also where it was a partial
             options = {"skip": PASSED[noun], "fail_untyped": False, "default": bound.keywords}
             group.add_class_arguments(bound.func, noun, as_group=False, **options)
     if "trainer" in parameters:
-        group = parser.add_argument_group("--trainer", about["trainer"] + " --trainer.help lists it.")
+        group = parser.add_argument_group(f"--trainer.*  {about['trainer']} --trainer.help lists it")
         group.add_class_arguments(Trainer, "trainer", as_group=False, skip=OURS | set(parameters))
         if "--trainer.help" not in flags:
             for action in group._group_actions:

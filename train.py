@@ -51,11 +51,11 @@ def train(
     """Train one network: fit, keep the best epoch, test it once.
 
     Args:
-        data: The table.
-        network: The network, called with the number of features and of classes.
-        loss: The loss of logits and class numbers.
-        optimizer: The optimizer.
-        schedule: The learning rate's schedule, a step after every batch; null keeps the rate.
+        data: The table, Iris or your own by import path (mine.Table).
+        network: MLP, a module of torch.nn, or your own (mine.Net), called with the numbers of features and of classes.
+        loss: A loss of torch.nn or your own, called with logits and class numbers.
+        optimizer: An optimizer of torch.optim or your own.
+        schedule: One of torch.optim.lr_scheduler or your own, a step after every batch; null keeps the learning rate.
         accelerator: Where to train; auto takes the best that is there.
         devices: How many devices, or a list of their numbers.
         strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
@@ -65,7 +65,7 @@ def train(
         patience: Stop after this many epochs without a better validation loss; null goes to the end.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
-        resume: Checkpoint to go on from: the last.ckpt of a run that was cut short.
+        resume: Checkpoint of a run that was cut short, its last.ckpt: go on from there, in its folder.
         trainer: Anything else that Lightning's Trainer takes.
 
     Returns:
@@ -83,8 +83,8 @@ def train(
     has_gpu = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
     if accelerator in ("gpu", "cuda") and not has_gpu:
         raise ValueError(f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto")
-    if resume and not Path(resume).is_file():
-        raise ValueError(f"resume is {resume!r}, which is no file; give the checkpoints/last.ckpt of a run")
+    if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
+        raise ValueError(f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt")
 
     table = data()
     table.setup()
@@ -110,7 +110,7 @@ def train(
     )
 
     # The run begins: all that is wrong with its arguments has been said, and only now is a folder made.
-    run.logger = logger = RunLogger(log_dir, run.global_rank)
+    run.logger = logger = RunLogger(log_dir, run.global_rank, resume)
     folder = Path(logger.log_dir)
     last = folder / "checkpoints" / "last.ckpt"
     if run.is_global_zero:
@@ -122,7 +122,7 @@ def train(
         again = f"go on with: python train.py --config {folder}/config.yaml --resume {last}"
         raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; {again}") from stop
     finally:
-        if run.is_global_zero and not last.exists():
+        if run.is_global_zero and not (last.exists() or resume):
             shutil.rmtree(folder)  # not one epoch: nothing to keep
     fit_seconds, epochs = time.perf_counter() - start, run.current_epoch
 

@@ -65,7 +65,8 @@ class Batches:
         if self.order is not None:
             share = np.resize(self.order(), self.rows * self.world_size)[self.rank :: self.world_size]
             tensors = [tensor[share] for tensor in tensors]
-        return zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
+        # A generator asks for the order only when a batch is fetched: before, a resumed run's epoch is not known.
+        yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
 
 
 class TabularData(LightningDataModule):
@@ -185,3 +186,7 @@ class TabularData(LightningDataModule):
             "feature_names": self.feature_names,
             "class_names": self.class_names,
         }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.parts and not torch.equal(state_dict["mean"], torch.from_numpy(self.scaler.mean_)):
+            raise ValueError("the checkpoint was trained on other rows; give the data settings of its config.yaml")

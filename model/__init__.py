@@ -1,4 +1,4 @@
-"""Networks, losses and the LightningModule that trains them: what `--network NAME` and `--loss NAME` find first."""
+"""Networks, losses, and the LightningModule that trains them."""
 
 from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss

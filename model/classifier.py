@@ -158,4 +158,5 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         # A group of its own in TensorBoard: the kept epoch's figures, not the next point of a curve.
         for part in list(self.outputs):
-            self.log_dict({f"final/{name}": value for name, value in self.summarize(part).items()}, logger=False)
+            values = {f"final/{name}": value for name, value in self.summarize(part).items()}
+            self.log_dict(values, logger=False, sync_dist=True)  # train.py logs them, beside the settings

@@ -1,10 +1,13 @@
 """What surrounds a fit: its folder, its progress bar, its last checkpoint."""
 
+import os
 import time
 from itertools import count
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -12,16 +15,31 @@ from tqdm import tqdm
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard's writer in a new folder `version_N`, with one event file for the whole run.
+    """TensorBoard's writer in a run's folder: a new `version_N`, or the folder of the checkpoint that goes on.
 
     Raises:
-        OSError: The folder cannot be made.
+        ValueError: The folder cannot be made, or there is no run around the checkpoint.
     """
 
-    def __init__(self, log_dir: str, rank: int) -> None:
+    def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank  # only process 0 writes; the others ask it for the folder (`Trainer.log_dir`)
-        version = new_version(Path(log_dir)) if rank == 0 else "of process 0"
-        super().__init__(log_dir, name="", version=version, log_graph=True, default_hp_metric=False)
+        version, purge_step = "of process 0", None
+        if resume is not None:
+            folder = Path(resume).absolute().parents[1]
+            log_dir, version = os.path.relpath(folder.parent), folder.name
+            # What was logged after the checkpoint is logged again: TensorBoard drops the first of the two.
+            try:
+                purge_step = torch.load(resume, weights_only=True)["global_step"] + 1
+            except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
+                raise ValueError(
+                    f"resume is {resume!r}, which is no whole checkpoint; give a run's last.ckpt"
+                ) from error
+        elif rank == 0:
+            try:
+                version = new_version(Path(log_dir))
+            except OSError as error:
+                raise ValueError(f"log_dir {log_dir!r} cannot be written: {error.strerror}; give another") from error
+        super().__init__(log_dir, "", version, log_graph=True, default_hp_metric=False, purge_step=purge_step)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml says it, and replays

@@ -17,8 +17,8 @@ Factory = Callable[..., Any]
 # Where a short name is looked up, and the class that what is found there must inherit from.
 HOMES = {
     "data": (("data",), "lightning.pytorch.LightningDataModule"),
-    "network": (("model", "torch.nn"), "torch.nn.Module"),
-    "loss": (("model", "torch.nn"), "torch.nn.Module"),
+    "network": (("model.networks", "torch.nn"), "torch.nn.Module"),
+    "loss": (("model.losses", "torch.nn.modules.loss"), "torch.nn.Module"),
     "optimizer": (("torch.optim",), "torch.optim.Optimizer"),
     "schedule": (("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler.LRScheduler"),
 }
