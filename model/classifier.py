@@ -92,7 +92,8 @@ class Classifier(LightningModule):
         if schedule is None:
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+            monitor = "val/loss" if self.trainer.enable_validation else "train/loss"
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": monitor}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def step(self, part: str, batch: Batch) -> Tensor:
@@ -117,7 +118,9 @@ class Classifier(LightningModule):
         """Loss and accuracy over what `step` kept of a part."""
         losses, logits, targets = zip(*self.outputs.pop(part), strict=True)
         rows = torch.tensor([len(batch) for batch in targets], device=self.device)
-        self.metrics.update(value=torch.stack(losses), weight=rows, preds=torch.cat(logits), target=torch.cat(targets))
+        # Each row with its batch's loss: torchmetrics 1.9's "disable", which lets NaN through, forgets a `weight`.
+        value = torch.stack(losses).repeat_interleave(rows)
+        self.metrics.update(value=value, preds=torch.cat(logits), target=torch.cat(targets))
         values = {f"{part}/{name}": value.item() for name, value in self.metrics.compute().items()}
         self.metrics.reset()
         return values

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
 from tqdm import tqdm
 
 
@@ -39,7 +41,18 @@ class RunLogger(TensorBoardLogger):
                 version = new_version(Path(log_dir))
             except OSError as error:
                 raise ValueError(f"log_dir {log_dir!r} cannot be written: {error.strerror}; give another") from error
-        super().__init__(log_dir, "", version, log_graph=True, default_hp_metric=False, purge_step=purge_step)
+        super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+
+    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
+        """Draw the network alone, without the metrics around it."""
+        if self.rank == 0:
+            assert isinstance(model, LightningModule)
+            assert isinstance(model.example_input_array, Tensor)
+            example = model.example_input_array.to(next(model.parameters()))
+            try:
+                self.experiment.add_graph(model.network, example)
+            except Exception as error:  # a network that cannot be traced can be trained
+                warnings.warn(f"no graph in TensorBoard: {str(error).splitlines()[0]}", stacklevel=2)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml says it, and replays
