@@ -139,7 +139,7 @@ def train(
         "test/accuracy/low": interval.low,
         "test/accuracy/high": interval.high,
         "epochs": epochs,
-        "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1,
+        "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,
         "rows": rows,
         "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "fit_seconds": fit_seconds,

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPl
 from data import Iris
 from model import MLP, Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
-from train import train
 from tests.conftest import weights
+from train import train
 
 CPU = {"accelerator": "cpu", "log_dir": "logs"}
 

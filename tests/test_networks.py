@@ -1,5 +1,7 @@
 """MLP: its shapes, its initial weights and what it refuses."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -18,7 +20,7 @@ def test_is_linear_layers_with_activations_between(num_features, num_classes, hi
     network = MLP(num_features, num_classes, hidden, activation)
     widths = [num_features, *hidden, num_classes]
     linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == list(zip(widths, widths[1:], strict=False))
+    assert [(layer.in_features, layer.out_features) for layer in linear] == list(pairwise(widths))
     assert isinstance(network[-1], nn.Linear)  # logits: no activation on them
     assert sum(isinstance(layer, getattr(nn, activation)) for layer in network) == len(hidden)
     assert len({id(layer) for layer in network}) == len(network)  # a fresh activation per layer

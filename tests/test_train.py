@@ -1,0 +1,290 @@
+"""train.py as a user meets it: the screen, the run's folder, TensorBoard's own reading of it, and runs cut short."""
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from scipy.stats import binomtest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from cli import command
+from tests.conftest import ROOT, python, run, weights
+from train import train
+
+METRICS = [f"{part}/{name}" for part in ("train", "val", "test") for name in ("loss", "accuracy")]
+
+
+def events(folder):
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+
+
+def comparable(result):
+    return {key: value for key, value in result.items() if key != "fit_seconds"}
+
+
+def test_the_screen_is_a_table_and_two_lines(default_run):
+    folder, done = default_run
+    result = json.loads((folder / "result.json").read_text())
+    assert done.stderr == ""  # no warning, no tip, and no bar where there is no terminal
+    lines = done.stdout.splitlines()
+    assert len(lines) == 7
+    assert lines[0].split() == ["rows", "loss", "accuracy"]
+    for line, part, name, rows in zip(
+        lines[1:], ("train", "val", "test"), ("train", "validation", "test"), (105, 15, 30), strict=False
+    ):
+        loss, accuracy = result[f"{part}/loss"], result[f"{part}/accuracy"]
+        assert line.split()[:4] == [name, str(rows), f"{loss:.4f}", f"{accuracy:.3f}"]
+    right = round(result["test/accuracy"] * 30)
+    low, high = binomtest(right, 30).proportion_ci(method="wilson")
+    assert lines[3].endswith(f"95 % interval {low:.3f} to {high:.3f}")
+    assert lines[5].split() == ["run", "lightning_logs/version_0"]
+    assert lines[6].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
+
+
+def test_a_terminal_gets_a_bar():
+    code = (
+        f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, {str(ROOT / 'train.py')!r}, '--max_epochs', '100']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert re.search(r"fit:.*\d+/100.*step.*train/loss=\d", done.stdout)
+    assert "Warning" not in done.stdout
+
+
+def test_the_folder_holds_what_it_should(default_run):
+    folder, _ = default_run
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert names[:2] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+    assert names[2] == "config.yaml"
+    assert names[3].startswith("events.out.tfevents")
+    assert names[4:] == ["result.json"]
+    result = json.loads((folder / "result.json").read_text())
+    assert set(METRICS) < set(result)
+    assert result["epochs"] == 100
+    assert result["num_parameters"] == 4 * 128 + 128 + 128 * 3 + 3
+    assert result["seed"] == 0
+    assert result["device"]
+    assert result["versions"]["torch"] == torch.__version__
+    assert 0 < result["fit_seconds"] < 100
+
+
+def test_tensorboard_reads_every_tag(default_run):
+    folder, _ = default_run
+    result = json.loads((folder / "result.json").read_text())
+    read = events(folder)
+    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr"):
+        assert [event.step for event in read.Scalars(tag)] == list(range(1, 101))
+    for name in METRICS:
+        (event,) = read.Scalars(f"final/{name}")
+        assert event.value == pytest.approx(result[name])
+    losses = {event.step: event.value for event in read.Scalars("val/loss")}
+    assert min(losses, key=losses.get) == result["best_epoch"]
+    assert losses[result["best_epoch"]] == pytest.approx(result["val/loss"], rel=1e-5)
+    assert max(event.value for event in read.Scalars("lr")) == pytest.approx(0.05, rel=1e-3)
+    assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", part) for node in read.Graph().SerializeToString().decode(
+        "latin1").split("/") for part in [node]}  # fmt: skip
+
+
+def test_the_hparams_tab_has_settings_and_metrics(default_run):
+    folder, _ = default_run
+    content = {
+        tag: HParamsPluginData.FromString(data)
+        for tag, data in events(folder).summary_metadata.items()
+        if tag.startswith("_hparams_")
+        for data in [data.plugin_data.content]
+    }
+    metrics = {info.name.tag for info in content["_hparams_/experiment"].experiment.metric_infos}
+    assert metrics == {f"final/{name}" for name in METRICS}
+    settings = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert settings["optimizer"].string_value == "AdamW"
+    assert settings["optimizer.lr"].number_value == 0.05
+    assert settings["network.hidden"].string_value == "[128]"
+    assert settings["data.test_fraction"].number_value == 0.2
+
+
+def test_a_run_is_replayed_from_its_config(default_run):
+    folder, _ = default_run
+    assert comparable(run("--config", str(folder / "config.yaml"))) == comparable(
+        json.loads((folder / "result.json").read_text())
+    )
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(default_run):
+    folder, _ = default_run
+    run()  # this process
+    run("--seed", "1")
+    ours, other = (weights(f"lightning_logs/version_{i}/checkpoints/last.ckpt") for i in (0, 1))
+    theirs = weights(folder / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not any(torch.equal(other[name], theirs[name]) for name in theirs)
+
+
+def test_the_order_of_rows_is_the_seeds():
+    for _ in range(2):
+        run("--data.batch_size", "16", "--max_epochs", "3")
+    first, second = (weights(f"lightning_logs/version_{i}/checkpoints/last.ckpt") for i in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_test_rows_change_nothing_before_the_test(monkeypatch):
+    from data import Iris
+
+    run("--data.batch_size", "16", "--max_epochs", "5")
+    iris, load = Iris(), Iris.load
+    iris.setup()
+
+    def spoiled(self):
+        table = load(self)
+        table.features[iris.rows["test"]] *= 1000
+        return table
+
+    monkeypatch.setattr(Iris, "load", spoiled)
+    run("--data.batch_size", "16", "--max_epochs", "5")
+    for name in ("best", "last"):
+        before, after = (weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in (0, 1))
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    results = [json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)]
+    assert results[0]["test/loss"] != results[1]["test/loss"]
+
+
+def test_without_validation_the_last_epoch_is_kept():
+    result = run("--data.val_fraction", "0", "--max_epochs", "7")
+    assert result["best_epoch"] == result["epochs"] == 7
+    assert "val/loss" not in result
+    best, last = (weights(f"lightning_logs/version_0/checkpoints/{name}.ckpt") for name in ("best", "last"))
+    assert all(torch.equal(best[key], last[key]) for key in best)
+
+
+def test_patience_stops_early():
+    result = run("--patience", "3", "--optimizer", "SGD", "--optimizer.lr", "1e-9", "--network.dropout", "0.5")
+    assert result["epochs"] < 100
+
+
+def test_ones_own_network_costs_one_file(monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_features, num_classes, width: int = 8):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes))\n"
+        "    def forward(self, features):\n"
+        "        return self.body(features)\n"
+    )
+    result = run("--network", "mine.Net", "--network.width", "5", "--max_epochs", "30")
+    assert result["num_parameters"] == 4 * 5 + 5 + 5 * 3 + 3
+    assert yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())["network"] == {
+        "class": "mine.Net", "width": 5,
+    }  # fmt: skip
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--optimizer", "SGD", "--optimizer.lr", "1e18", "--schedule", "null", "--data.val_fraction", "0")
+    error = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert re.fullmatch(
+        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; give a lower --optimizer.lr\n", error
+    )
+    epoch = int(re.search(r"epoch (\d+)", error)[1])
+    if epoch > 1:
+        last = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+        assert last["epoch"] < epoch - 1 or last["epoch"] == 0
+        assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
+
+
+def test_a_run_that_never_finished_an_epoch_leaves_nothing(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--optimizer", "SGD", "--optimizer.lr", "1e38", "--schedule", "null")
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert list(Path("lightning_logs").iterdir()) == []
+
+
+def test_two_runs_that_start_together_get_two_folders():
+    from model.run import new_version
+
+    assert [new_version(Path("logs")) for _ in range(3)] == ["version_0", "version_1", "version_2"]
+
+
+LONG = ("--max_epochs", "120", "--data.batch_size", "4")
+
+
+def begin(folder):
+    """Start a long run in another process, and wait until it has written a checkpoint past its first."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *LONG], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    until = time.monotonic() + 100
+    written = None
+    while time.monotonic() < until and process.poll() is None:
+        stat = last.stat().st_mtime_ns if last.exists() else None
+        if written and stat != written:
+            return process, last
+        written = stat
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError("no second checkpoint in time")
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+    process, last = begin(tmp_path)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert 0 < torch.load(last, weights_only=True)["epoch"] < 119
+    config = "lightning_logs/version_0/config.yaml"
+    resumed = run("--config", config, "--resume", str(last.relative_to(tmp_path)))
+    whole = run(*LONG)
+    assert comparable(resumed) == comparable(whole)
+    first, second = (weights(f"lightning_logs/version_{i}/checkpoints/last.ckpt") for i in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    curves = [[event.step for event in events(f"lightning_logs/version_{i}").Scalars("val/loss")] for i in (0, 1)]
+    assert curves[0] == curves[1]  # one point for each epoch, also for those that were trained twice
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    process, last = begin(tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    found = re.fullmatch(r"error: stopped in epoch \d+; go on with: python train.py (.*)\n", error)
+    assert found, error
+    digest = hashlib.sha256(last.read_bytes()).hexdigest()
+    command(train, [*found[1].split(), "--accelerator", "cpu"])
+    assert hashlib.sha256(last.read_bytes()).hexdigest() != digest
+    assert json.loads(Path("lightning_logs/version_0/result.json").read_text())["epochs"] == 120
+
+
+def test_two_processes_train_one_network(tmp_path):
+    line = ("--accelerator", "cpu", "--data.val_fraction", "0", "--max_epochs", "5")  # 120 rows: the halves are equal
+    done = python("train.py", *line, "--devices", "2", "--strategy", "ddp", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 6
+    run(*line)
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1"]
+    both, alone = (json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1))
+    for name in ("train/loss", "test/loss"):
+        assert both[name] == pytest.approx(alone[name], rel=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "16-mixed"])
+def test_a_gpu_learns_what_a_cpu_learns(precision):
+    line = ["--precision", precision, "--max_epochs", "100"]
+    command(train, [*line, "--accelerator", "gpu", "--devices", "1"])
+    gpu = json.loads(Path("lightning_logs/version_0/result.json").read_text())
+    cpu = run()
+    assert gpu["device"] == torch.cuda.get_device_name()
+    assert gpu["train/loss"] == pytest.approx(cpu["train/loss"], rel=0.05)
