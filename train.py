@@ -115,6 +115,8 @@ def train(
     last = folder / "checkpoints" / "last.ckpt"
     if run.is_global_zero:
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        if not resume:
+            logger.draw_graph(classifier.network, classifier.example)
     start = time.perf_counter()
     try:
         run.fit(classifier, table, ckpt_path=resume, weights_only=True)

@@ -66,7 +66,7 @@ class Classifier(LightningModule):
             }
         )
         self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        self.example_input_array = torch.zeros(1, num_features)  # TensorBoard draws the graph with it
+        self.example = torch.zeros(1, num_features)  # TensorBoard draws the graph with it
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network(features)

@@ -43,16 +43,12 @@ class RunLogger(TensorBoardLogger):
                 raise ValueError(f"log_dir {log_dir!r} cannot be written: {error.strerror}; give another") from error
         super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
 
-    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
-        """Draw the network alone, without the metrics around it."""
-        if self.rank == 0:
-            assert isinstance(model, LightningModule)
-            assert isinstance(model.example_input_array, Tensor)
-            example = model.example_input_array.to(next(model.parameters()))
-            try:
-                self.experiment.add_graph(model.network, example)
-            except Exception as error:  # a network that cannot be traced can be trained
-                warnings.warn(f"no graph in TensorBoard: {str(error).splitlines()[0]}", stacklevel=2)
+    def draw_graph(self, network: nn.Module, example: Tensor) -> None:
+        """Draw the network into the Graphs tab."""
+        try:
+            self.experiment.add_graph(network, example)
+        except Exception as error:  # whatever cannot be traced can still be trained
+            warnings.warn(f"no graph in TensorBoard: {str(error).splitlines()[0]}", stacklevel=2)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml says it, and replays

@@ -71,7 +71,7 @@ def find(noun: str, name: str) -> type:
 def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
     """The plain data of a class, or of a `partial` of one.
 
-    The defaults of a class that is not torch's are filled in: a checkpoint must outlive their change.
+    The defaults are filled in where the constructor is not torch's own: a checkpoint must outlive their change.
 
     >>> describe("network", partial(find("network", "MLP"), hidden=(8,)))
     {'class': 'MLP', 'hidden': [8], 'activation': 'SiLU', 'dropout': 0.0, 'init_std': None}
@@ -83,7 +83,7 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
         return factory
     bound = partial(factory)  # one level, whether factory is a class or a partial
     cls, arguments = bound.func, bound.keywords
-    if not cls.__module__.startswith("torch."):
+    if not cls.__init__.__module__.startswith("torch."):
         parameters = signature(cls).parameters.values()
         arguments = {
             p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)
