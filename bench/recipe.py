@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 TABLES = {"iris": (load_iris, 10), "wine": (load_wine, 10), "breast cancer": (load_breast_cancer, 3)}
 TABLES |= {"digits": (load_digits, 1)}
-DEFAULT = {
+DEFAULT: dict[str, Any] = {
     "hidden": 128,
     "activation": "silu",
     "lr": 0.05,

@@ -1,0 +1,127 @@
+"""The README's commands, run in its order in one folder, and its figures, read from the committed results."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from cli import parse
+from tests.conftest import ROOT, run
+from train import train
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+COMMANDS = [
+    part.strip()
+    for language, text in BLOCKS
+    if language == "bash"
+    for line in text.splitlines()
+    for part in line.split("&&")
+]
+
+
+def results(name):
+    return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())
+
+
+def losses(values):
+    return " | ".join(f"{values[i]:.3f}" for i in (0, 1, 3, 5, 7, 9))
+
+
+def figures():
+    """Every line or phrase of the README that states what was measured."""
+    article, speed, recipe = results("article"), results("speed"), results("recipe")
+    at, closest, ours = article["at_alpha_0.1"], article["closest"], article["ours"]
+    span = "test accuracy {min:.2f} to {max:.2f}, mean {mean:.2f}".format_map
+    listing, right = ([kind[name]["test_accuracy"] for name in kind] for kind in (at["listing"], at["bce"]))
+    agree, rate = closest["bce"]["agree_within_10_percent"], closest["bce"]["rate"]
+    yield f"It gets {ours['test_accuracy']:.3f} of the test rows right"
+    yield f"over {article['n']} starts"
+    yield "`" + "{type}: {message}".format_map(article["listing"]["as printed"]["error"]) + "`"
+    yield span(listing[0]).capitalize()
+    yield "{min:.2f} to {max:.2f}, mean {mean:.2f}, as a mean over rows".format_map(listing[1])
+    yield span(right[0])
+    yield "{min:.2f} to {max:.2f}, mean {mean:.2f}, as a mean over rows".format_map(right[1])
+    yield f"at the closest one, {rate} on the mean gradient, {agree} of the ten agree within 10 %"
+    yield f"| published | {losses(article['published']['losses'])} |"
+    yield f"| binary cross-entropy, rate {rate} | {losses(closest['bce']['losses'])} |"
+    yield f"| softmax cross-entropy, rate {closest['softmax']['rate']} | {losses(closest['softmax']['losses'])} |"
+    yield f"| `configs/article.yaml`, times 3 | {losses(ours['losses_times_3'])} |"
+    yield f"medians of {speed['n']} interleaved runs on {speed['hardware']['cpus']} cores"
+    for name, row in speed["fit"].items():
+        yield f"| {name} | {row['seconds']:.2f} | {row['of plain Lightning']:.2f} |"
+    for name, row in speed["whole command"].items():
+        if name != "import":
+            yield f"| `{name}` | {row['of the import']:.2f} | {row['memory of the import']:.2f} |"
+    for candidate in recipe["candidates"]:
+        name = ", ".join(f"{key} {value}" for key, value in candidate["change"].items()) or "**the recipe**"
+        yield f"| {name} | " + " | ".join(f"{score:.4f}" for score in candidate["accuracy"].values()) + " |"
+
+
+def test_every_figure_comes_from_a_committed_file():
+    text = " ".join(README.split())
+    for figure in figures():
+        assert figure in text, figure
+
+
+def test_the_screen_is_the_reference_runs():
+    result = json.loads((ROOT / "lightning_logs" / "reference" / "result.json").read_text())
+    for part, name in {"train": "train", "val": "validation", "test": "test"}.items():
+        line = f"{name:12}{result['rows'][part]:6}{result[f'{part}/loss']:9.4f}{result[f'{part}/accuracy']:10.3f}"
+        assert line in README
+    assert "interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(result) in README
+
+
+def test_every_flag_in_the_tables_is_understood():
+    flags = [
+        flag for row in README.splitlines() if row.startswith("| `--") for flag in re.findall(r"`(--[^`…]+)`", row)
+    ]
+    assert len(flags) > 8
+    for flag in flags:
+        parse(train, shlex.split(flag))
+
+
+def test_every_command_runs(monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    example = next(text for language, text in BLOCKS if language == "python")
+    Path("mine.py").write_text(example)
+    ran = 0
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            script, *arguments = arguments
+            assert script == "train.py"
+            run(*(str(ROOT / word) if word.startswith("configs/") else word for word in arguments))
+            ran += 1
+        elif program == "tensorboard":
+            ran += serves(arguments)
+        else:
+            assert command in ("pip install -e .", 'pip install -e ".[test]"', "pytest")  # .ci/run's
+    assert ran == 5
+
+
+def serves(arguments):
+    """Start TensorBoard on this machine alone; it must know the run that the commands before it made."""
+    line = [sys.executable, "-m", "tensorboard.main", *arguments, "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            url = next(found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row)))
+            for _ in range(100):
+                tags = json.load(urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=30))
+                if "final/test/accuracy" in tags.get("version_0", {}):
+                    return 1
+                time.sleep(0.2)
+        finally:
+            server.terminate()
+    pytest.fail(f"TensorBoard knows {tags}")
+
+
+def test_the_example_is_ten_lines():
+    example = next(text for language, text in BLOCKS if language == "python")
+    assert len([line for line in example.splitlines() if line]) == 9
