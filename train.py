@@ -122,7 +122,8 @@ def train(
         run.fit(classifier, table, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
         again = f"go on with: python train.py --config {folder}/config.yaml --resume {last}"
-        raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; {again}") from stop
+        what = again if last.exists() else "nothing was kept"
+        raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; {what}") from stop
     finally:
         if run.is_global_zero and not (last.exists() or resume):
             shutil.rmtree(folder)  # not one epoch: nothing to keep
@@ -150,7 +151,9 @@ def train(
         "versions": {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
     }
     if run.is_global_zero:
-        logger.log_hyperparams(flatten(config), final, step=run.global_step)
+        machine = {"accelerator", "devices", "strategy", "num_nodes", "log_dir"}  # no setting of what is learned
+        shown = {key: value for key, value in flatten(config).items() if key not in machine and value is not None}
+        logger.log_hyperparams(shown, dict(sorted(final.items())), step=run.global_step)
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)

@@ -1,5 +1,6 @@
 """Classifier: one network with its loss, optimizer, schedule and metrics, as a LightningModule."""
 
+import warnings
 from inspect import signature
 from math import isfinite
 
@@ -54,8 +55,12 @@ class Classifier(LightningModule):
         nouns = {"network": network, "loss": loss, "optimizer": optimizer, "schedule": schedule}
         specs = {noun: describe(noun, factory) for noun, factory in nouns.items()}
         self.save_hyperparameters({"num_features": num_features, "num_classes": num_classes, **specs}, logger=False)
-        self.network = build("network", network)(num_features, num_classes)
+        try:
+            self.network = build("network", network)(num_features, num_classes)
+        except TypeError as error:
+            raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
         self.loss = build("loss", loss)()
+        self.try_loss(num_classes)
         self.make_optimizer = build("optimizer", optimizer)
         self.make_schedule = build("schedule", schedule) if schedule else None
         self.optimize(total_steps=1000)  # for its errors: better now than after the run's folder was made
@@ -71,6 +76,21 @@ class Classifier(LightningModule):
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network(features)
         return logits
+
+    def try_loss(self, num_classes: int) -> None:
+        """Refuse a loss that is no scalar, or wants other targets than class numbers, before anything is trained."""
+        logits, targets = torch.zeros(num_classes + 1, num_classes), torch.zeros(num_classes + 1, dtype=torch.long)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # torch only warns of targets that it stretches to the logits' shape
+                value = self.loss(logits, targets)
+        except (RuntimeError, ValueError, TypeError, Warning) as error:
+            reason = str(error).split(". ")[0]
+            raise ValueError(
+                f"the loss must take (rows, classes) logits and (rows,) class numbers: {reason}"
+            ) from error
+        if value.ndim:
+            raise ValueError(f"the loss is of shape {tuple(value.shape)}; give one that is a scalar (reduction mean)")
 
     def optimize(self, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
         """A new optimizer, and its schedule over a run of `total_steps` steps."""
