@@ -90,11 +90,12 @@ def train(
     table.setup()
     seed_everything(seed, verbose=False)
     classifier = Classifier(table.num_features, table.num_classes, network, loss, optimizer, schedule)
-    callbacks: list[Callback] = [FitBar(), LastCheckpoint()]
+    callbacks: list[Callback] = [FitBar()]
     if table.val_fraction:
         callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
     if patience is not None:
         callbacks.append(EarlyStopping("val/loss" if table.val_fraction else "train/loss", patience=patience))
+    callbacks.append(LastCheckpoint())  # after the others, whose state it saves
     run = Trainer(
         accelerator=accelerator,
         devices=devices,

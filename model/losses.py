@@ -12,6 +12,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
     Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
 
+    >>> import torch
     >>> BCEWithLogitsLoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # log 2
     tensor(0.6931)
     """
@@ -25,6 +26,7 @@ class MSELoss(nn.MSELoss):
 
     Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
 
+    >>> import torch
     >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is half off
     tensor(0.2500)
     """

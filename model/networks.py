@@ -15,6 +15,7 @@ class MLP(nn.Sequential):
     Shapes: (rows, num_features) standardized -> (rows, num_classes) logits.
     Source: the article, section 4.2; with hidden=[3] and activation="Sigmoid" it is the article's network.
 
+    >>> import torch
     >>> MLP(4, 3, hidden=[16])(torch.zeros(2, 4)).shape
     torch.Size([2, 3])
 

@@ -108,11 +108,14 @@ class LastCheckpoint(Checkpoint):
     weights that it would have got. Not after every epoch: writing takes 8 ms, as long as a small table's epoch.
     """
 
+    seconds = 2.0
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.path, self.written = Path(str(trainer.log_dir), "checkpoints", "last.ckpt"), float("-inf")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        due = trainer.strategy.broadcast(time.monotonic() - self.written > 2)  # one answer for all processes
+        due = time.monotonic() - self.written > self.seconds
+        due = trainer.strategy.broadcast(due)  # one answer for all processes
         if due:
             self.save(trainer)
 

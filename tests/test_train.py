@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cli import command
+from model.run import LastCheckpoint, new_version
 from tests.conftest import ROOT, python, run, weights
 from train import train
 
@@ -50,13 +54,21 @@ def test_the_screen_is_a_table_and_two_lines(default_run):
     assert lines[6].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
 
 
-def test_a_terminal_gets_a_bar():
-    code = (
-        f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, {str(ROOT / 'train.py')!r}, '--max_epochs', '100']))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert re.search(r"fit:.*\d+/100.*step.*train/loss=\d", done.stdout)
-    assert "Warning" not in done.stdout
+def test_a_terminal_gets_a_bar(tmp_path):
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 120))
+    with subprocess.Popen([sys.executable, str(ROOT / "train.py")], cwd=tmp_path, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 1000)
+            except OSError:  # the other end is closed
+                break
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
+    assert "\n" not in shown.decode().strip()  # one line, which is gone in the end
 
 
 def test_the_folder_holds_what_it_should(default_run):
@@ -170,7 +182,7 @@ def test_patience_stops_early():
 
 def test_ones_own_network_costs_one_file(monkeypatch):
     monkeypatch.syspath_prepend(Path.cwd())
-    Path("mine.py").write_text(
+    Path("own.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Module):\n"
         "    def __init__(self, num_features, num_classes, width: int = 8):\n"
@@ -179,10 +191,10 @@ def test_ones_own_network_costs_one_file(monkeypatch):
         "    def forward(self, features):\n"
         "        return self.body(features)\n"
     )
-    result = run("--network", "mine.Net", "--network.width", "5", "--max_epochs", "30")
+    result = run("--network", "own.Net", "--network.width", "5", "--max_epochs", "30")
     assert result["num_parameters"] == 4 * 5 + 5 + 5 * 3 + 3
     assert yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())["network"] == {
-        "class": "mine.Net", "width": 5,
+        "class": "own.Net", "width": 5,
     }  # fmt: skip
 
 
@@ -210,8 +222,6 @@ def test_a_run_that_never_finished_an_epoch_leaves_nothing(capsys):
 
 
 def test_two_runs_that_start_together_get_two_folders():
-    from model.run import new_version
-
     assert [new_version(Path("logs")) for _ in range(3)] == ["version_0", "version_1", "version_2"]
 
 
@@ -250,6 +260,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     curves = [[event.step for event in events(f"lightning_logs/version_{i}").Scalars("val/loss")] for i in (0, 1)]
     assert curves[0] == curves[1]  # one point for each epoch, also for those that were trained twice
+
+
+def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
+    saved = []
+
+    def spy(self, trainer):
+        state = trainer._checkpoint_connector.dump_checkpoint()["callbacks"]
+        saved.append(next(value for key, value in state.items() if key.startswith("ModelCheckpoint")))
+
+    monkeypatch.setattr(LastCheckpoint, "seconds", 0.0)
+    save = LastCheckpoint.save
+    monkeypatch.setattr(LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer)))
+    run("--max_epochs", "20", "--data.batch_size", "16")
+    losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/loss")]
+    assert [state["best_model_score"].item() for state in saved[:20]] == pytest.approx(
+        [min(losses[: epoch + 1]) for epoch in range(20)]
+    )
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
