@@ -47,7 +47,7 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     quiet()
     try:
         function(**parse(function, sys.argv[1:] if argv is None else list(argv)))
-    except (ValueError, OSError, MisconfigurationException) as error:
+    except (ValueError, OSError, NotImplementedError, MisconfigurationException) as error:
         fail(str(error), 2)
     except FloatingPointError as error:
         fail(str(error), 1)

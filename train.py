@@ -80,6 +80,8 @@ def train(
     config.pop("resume")  # config.yaml replays the whole run
     if max_epochs < 1:
         raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience is {patience}; give 1 or more epochs, or null to go to the end")
     has_gpu = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
     if accelerator in ("gpu", "cuda") and not has_gpu:
         raise ValueError(f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto")

@@ -103,9 +103,11 @@ class Classifier(LightningModule):
         # What a schedule asks for that only the run knows.
         run = {"total_steps": total_steps, "T_max": total_steps, "max_lr": optimizer.param_groups[0]["lr"]}
         cls = getattr(self.make_schedule, "func", self.make_schedule)
-        return optimizer, self.make_schedule(
-            optimizer, **{k: v for k, v in run.items() if k in signature(cls).parameters}
-        )
+        known = {name: value for name, value in run.items() if name in signature(cls).parameters}
+        try:
+            return optimizer, self.make_schedule(optimizer, **known)
+        except ZeroDivisionError as error:  # torch's OneCycleLR where a phase has one step
+            raise ValueError(f"the schedule has no place in {total_steps} steps; give more epochs") from error
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optimize(int(self.trainer.estimated_stepping_batches))

@@ -51,7 +51,7 @@ def find(noun: str, name: str) -> type:
         try:
             homes = (path,)
             import_module(path)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:
             raise ValueError(f"{noun} {name!r} cannot be imported: {error}") from error
     for home in homes:
         found = getattr(import_module(home), short, None)
