@@ -64,7 +64,7 @@ class Batches:
         tensors = self.tensors
         if self.order is not None:
             share = np.resize(self.order(), self.rows * self.world_size)[self.rank :: self.world_size]
-            tensors = [tensor[share] for tensor in tensors]
+            tensors = [tensor[torch.from_numpy(share)] for tensor in tensors]
         # A generator asks for the order only when a batch is fetched: before, a resumed run's epoch is not known.
         yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
 
