@@ -41,6 +41,8 @@ from torchmetrics.classification import MulticlassAccuracy
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from article import processor  # noqa: E402  bench/article.py
+
 from cli import quiet  # noqa: E402  the project is no package: its folder must be on the path first
 from data import Iris  # noqa: E402
 from model import recipe  # noqa: E402
@@ -184,13 +186,6 @@ def timed(job: Callable[[], Any]) -> float:
     start = time.perf_counter()
     job()
     return time.perf_counter() - start
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:
