@@ -27,6 +27,7 @@ from model import Classifier, recipe
 from model.run import FitBar, LastCheckpoint, RunLogger
 from model.spec import flatten, settings
 
+METRICS = ("loss", "accuracy")
 Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
 
 
@@ -135,33 +136,41 @@ def train(
     best = Path(str(run.log_dir), "checkpoints", "best.ckpt")  # the same for all processes
     if not table.val_fraction:
         run.save_checkpoint(best)
-    run.test(classifier, table, ckpt_path=best, verbose=False, weights_only=True)
-    final = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("final/")}
-    rows = {part: len(numbers) for part, numbers in table.rows.items()}
-    right = round(final["final/test/accuracy"] * rows["test"])
-    interval = binomtest(right, rows["test"]).proportion_ci(method="wilson")
-    device = run.strategy.root_device
-    result = {name.removeprefix("final/"): value for name, value in final.items()} | {
-        "test/accuracy/low": interval.low,
-        "test/accuracy/high": interval.high,
+    result = test(run, classifier, table, best) | {
         "epochs": epochs,
         "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,
-        "rows": rows,
-        "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "fit_seconds": fit_seconds,
         "seed": seed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
     }
     if run.is_global_zero:
         machine = {"accelerator", "devices", "strategy", "num_nodes", "log_dir"}  # no setting of what is learned
         shown = {key: value for key, value in flatten(config).items() if key not in machine and value is not None}
-        logger.log_hyperparams(shown, dict(sorted(final.items())), step=run.global_step)
+        metrics = {f"final/{part}/{name}": result[f"{part}/{name}"] for part in table.parts for name in METRICS}
+        logger.log_hyperparams(shown, dict(sorted(metrics.items())), step=run.global_step)
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)
         print(f"\nrun      {folder}\ncurves   tensorboard --logdir {log_dir}")
     return result
+
+
+def test(run: Trainer, classifier: Classifier, table: TabularData, best: Path) -> dict[str, Any]:
+    """Load the kept epoch and read every part once: losses, accuracies, and the test accuracy's 95 % Wilson interval."""
+    run.test(classifier, table, ckpt_path=best, verbose=False, weights_only=True)
+    rows = {part: len(numbers) for part, numbers in table.rows.items()}
+    figures = {
+        f"{part}/{name}": run.callback_metrics[f"final/{part}/{name}"].item() for part in rows for name in METRICS
+    }
+    interval = binomtest(round(figures["test/accuracy"] * rows["test"]), rows["test"]).proportion_ci(method="wilson")
+    device = run.strategy.root_device
+    return figures | {
+        "test/accuracy/low": interval.low,
+        "test/accuracy/high": interval.high,
+        "rows": rows,
+        "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
 
 
 def report(result: dict[str, Any]) -> None:
