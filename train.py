@@ -118,7 +118,7 @@ def train(
     folder = Path(logger.log_dir)
     last = folder / "checkpoints" / "last.ckpt"
     if run.is_global_zero:
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
         if not resume:
             logger.draw_graph(classifier.network, classifier.example)
     start = time.perf_counter()
@@ -136,7 +136,7 @@ def train(
     best = Path(str(run.log_dir), "checkpoints", "best.ckpt")  # the same for all processes
     if not table.val_fraction:
         run.save_checkpoint(best)
-    result = test(run, classifier, table, best) | {
+    result = final_test(run, classifier, table, best) | {
         "epochs": epochs,
         "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,
         "fit_seconds": fit_seconds,
@@ -151,17 +151,16 @@ def train(
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)
-        print(f"\nrun      {folder}\ncurves   tensorboard --logdir {log_dir}")
+        print(f"\nrun      {folder}\ncurves   tensorboard --logdir {folder.parent}")
     return result
 
 
-def test(run: Trainer, classifier: Classifier, table: TabularData, best: Path) -> dict[str, Any]:
-    """Load the kept epoch and read every part once: losses, accuracies, and the test accuracy's 95 % Wilson interval."""
+def final_test(run: Trainer, classifier: Classifier, table: TabularData, best: Path) -> dict[str, Any]:
+    """Load the kept epoch and read every part once: losses, accuracies, the test accuracy's 95 % Wilson interval."""
     run.test(classifier, table, ckpt_path=best, verbose=False, weights_only=True)
     rows = {part: len(numbers) for part, numbers in table.rows.items()}
-    figures = {
-        f"{part}/{name}": run.callback_metrics[f"final/{part}/{name}"].item() for part in rows for name in METRICS
-    }
+    names = [f"{part}/{name}" for part in rows for name in METRICS]
+    figures = {name: run.callback_metrics[f"final/{name}"].item() for name in names}
     interval = binomtest(round(figures["test/accuracy"] * rows["test"]), rows["test"]).proportion_ci(method="wilson")
     device = run.strategy.root_device
     return figures | {
