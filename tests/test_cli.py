@@ -63,8 +63,10 @@ def test_torchs_and_ones_own_classes():
     assert parse(train, ["--loss", "MSELoss"])["loss"].func.__module__ == "model.losses"
 
 
-def test_print_config_is_read_back(capsys):
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "BCEWithLogitsLoss", "MSELoss"])
+def test_print_config_is_read_back(loss, capsys):
     line = ["--network.hidden", "[8]", "--optimizer", "SGD", "--optimizer.lr", "1e-3", "--schedule", "null"]
+    line += ["--loss", loss]
     with pytest.raises(SystemExit) as stop:
         command(train, [*line, "--print_config"])
     assert not stop.value.code
