@@ -1,6 +1,6 @@
 """The DataModule that every table shares: split, standardize, batches on the training device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,29 @@ class Table(NamedTuple):
     class_names: list[str]
 
 
+Parts = dict[str, tuple[Tensor, Tensor]]  # of each part: standardized features (rows, num_features), targets (rows,)
+
+
+def cut(rows: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers in two: those that remain, and `size` of them drawn at random."""
+    labels = targets[rows] if stratify else None
+    remain, drawn = train_test_split(rows, test_size=size, random_state=seed, stratify=labels)
+    return remain, drawn
+
+
+def standardize(table: Table, rows: dict[str, np.ndarray]) -> tuple[Parts, StandardScaler]:
+    """The rows of each part in units of the training rows' deviation from their mean, as tensors; and the scaler.
+
+    Source: the article, section 4.3, step 1, with statistics of the training rows alone.
+    """
+    scaler = StandardScaler().fit(table.features[rows["train"]].astype(np.float64))
+    parts = {}
+    for part, numbers in rows.items():
+        features = torch.from_numpy(scaler.transform(table.features[numbers].astype(np.float64))).float()
+        parts[part] = features, torch.from_numpy(table.targets[numbers]).long()
+    return parts, scaler
+
+
 def row_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     """The order of `rows` rows in one epoch, a function of seed and epoch alone: a resumed run meets the same batches.
 
@@ -47,7 +70,7 @@ class Batches:
 
     def __init__(
         self,
-        tensors: list[Tensor],
+        tensors: Sequence[Tensor],
         batch_size: int,
         order: Callable[[], np.ndarray] | None = None,
         rank: int = 0,
@@ -79,7 +102,7 @@ class TabularData(LightningDataModule):
     Args:
         batch_size: Rows in a step of the optimizer; null takes all training rows at once.
         test_fraction: Share of the rows kept for the one test at the end.
-        val_fraction: Share of the rows that choose the best epoch; 0 keeps the last epoch.
+        val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each part keeps the classes' shares.
         split_seed: Seed of the split alone, so that runs with other seeds are tested on the same rows.
 
@@ -91,7 +114,7 @@ class TabularData(LightningDataModule):
         self,
         batch_size: int | None = None,
         test_fraction: float = 0.2,
-        val_fraction: float = 0.1,
+        val_fraction: float = 0.0,
         stratify: bool = True,
         split_seed: int = 0,
     ) -> None:
@@ -106,7 +129,7 @@ class TabularData(LightningDataModule):
         self.save_hyperparameters(logger=False)
         self.batch_size, self.split_seed, self.stratify = batch_size, split_seed, stratify
         self.test_fraction, self.val_fraction = test_fraction, val_fraction
-        self.parts: dict[str, list[Tensor]] = {}
+        self.parts: Parts = {}
 
     def load(self) -> Table:
         """Return the whole table; called once."""
@@ -115,15 +138,16 @@ class TabularData(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.parts:  # Lightning calls this again for every stage
             return
+        table = self.read()
+        self.rows = self.split(table.targets)
+        self.parts, self.scaler = standardize(table, self.rows)
+
+    def read(self) -> Table:
+        """Load the table and take down its names."""
         table = self.load()
         self.feature_names, self.class_names = table.feature_names, table.class_names
         self.num_features, self.num_classes = len(table.feature_names), len(table.class_names)
-        self.rows = self.split(table.targets)
-        self.scaler = StandardScaler().fit(table.features[self.rows["train"]].astype(np.float64))
-        for part, rows in self.rows.items():
-            features = self.scaler.transform(table.features[rows].astype(np.float64))
-            targets = torch.from_numpy(table.targets[rows]).long()
-            self.parts[part] = [torch.from_numpy(features).float(), targets]
+        return table
 
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
         """Row numbers of each part; the test rows are drawn first, so another `val_fraction` keeps them."""
@@ -132,13 +156,8 @@ class TabularData(LightningDataModule):
         try:
             for part, fraction in fractions.items():
                 if fraction:
-                    labels = targets[rows["train"]] if self.stratify else None
-                    rows["train"], rows[part] = train_test_split(
-                        rows["train"],
-                        test_size=round(fraction * len(targets)),
-                        random_state=self.split_seed,
-                        stratify=labels,
-                    )
+                    size = round(fraction * len(targets))
+                    rows["train"], rows[part] = cut(rows["train"], size, targets, self.stratify, self.split_seed)
             for part, numbers in rows.items():
                 missing = set(range(self.num_classes)) - set(targets[numbers].tolist())
                 if missing:

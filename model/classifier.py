@@ -1,13 +1,15 @@
 """Classifier: one network with its loss, optimizer, schedule and metrics, as a LightningModule."""
 
 import warnings
+from collections.abc import Iterable
+from functools import partial
 from inspect import signature
 from math import isfinite
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
@@ -56,14 +58,17 @@ class Classifier(LightningModule):
         specs = {noun: describe(noun, factory) for noun, factory in nouns.items()}
         self.save_hyperparameters({"num_features": num_features, "num_classes": num_classes, **specs}, logger=False)
         try:
-            self.network = build("network", network)(num_features, num_classes)
+            self.make_network = partial(build("network", network), num_features, num_classes)
+            self.network = self.make_network()
         except TypeError as error:
             raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
         self.loss = build("loss", loss)()
         self.try_loss(num_classes)
         self.make_optimizer = build("optimizer", optimizer)
         self.make_schedule = build("schedule", schedule) if schedule else None
-        self.optimize(total_steps=1000)  # for its errors: better now than after the run's folder was made
+        self.optimize(
+            self.network.parameters(), 1000
+        )  # for its errors: better now than after the run's folder was made
         self.metrics = MetricCollection(
             {
                 "loss": MeanMetric(nan_strategy="disable"),
@@ -92,12 +97,12 @@ class Classifier(LightningModule):
         if value.ndim:
             raise ValueError(f"the loss is of shape {tuple(value.shape)}; give one that is a scalar (reduction mean)")
 
-    def optimize(self, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
-        """A new optimizer, and its schedule over a run of `total_steps` steps."""
+    def optimize(self, parameters: Iterable[nn.Parameter], total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
+        """A new optimizer of the parameters, and its schedule over a run of `total_steps` steps."""
         lr = getattr(self.make_optimizer, "keywords", {}).get("lr", 1.0)
-        if not (lr > 0 and isfinite(lr)):
+        if not 0 < lr < torch.finfo(torch.float32).max:
             raise ValueError(f"the optimizer's lr is {lr}; give a finite number above 0")
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(parameters)
         if self.make_schedule is None:
             return optimizer, None
         # What a schedule asks for that only the run knows.
@@ -110,7 +115,7 @@ class Classifier(LightningModule):
             raise ValueError(f"the schedule has no place in {total_steps} steps; give more epochs") from error
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer, schedule = self.optimize(int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = self.optimize(self.network.parameters(), int(self.trainer.estimated_stepping_batches))
         if schedule is None:
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):

@@ -101,7 +101,8 @@ def test_metrics_are_scikit_learns():
     ],
 )
 def test_schedules_are_torchs_over_the_whole_run(schedule, reference):
-    ours, scheduler = Classifier(4, 3, optimizer=partial(SGD, lr=0.3), schedule=schedule).optimize(total_steps=50)
+    classifier = Classifier(4, 3, optimizer=partial(SGD, lr=0.3), schedule=schedule)
+    ours, scheduler = classifier.optimize(classifier.network.parameters(), total_steps=50)
     theirs = SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     expected = reference(theirs)
     for _ in range(50):

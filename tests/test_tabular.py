@@ -68,10 +68,10 @@ def test_a_constant_column_stays_finite(constant):
 
 
 def test_no_test_or_validation_row_changes_what_is_trained_on():
-    before = made()
+    before = made(val_fraction=0.2)
     features = before.table.features.copy()
     features[np.concatenate([before.rows["test"], before.rows["val"]])] *= 1000
-    after = Made(before.table._replace(features=features))
+    after = Made(before.table._replace(features=features), val_fraction=0.2)
     after.setup()
     assert torch.equal(before.parts["train"][0], after.parts["train"][0])
     assert not torch.equal(before.parts["test"][0], after.parts["test"][0])

@@ -24,7 +24,7 @@ from model.run import LastCheckpoint, new_version
 from tests.conftest import ROOT, python, run, weights
 from train import train
 
-METRICS = [f"{part}/{name}" for part in ("train", "val", "test") for name in ("loss", "accuracy")]
+METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
 
 
 def events(folder):
@@ -40,18 +40,16 @@ def test_the_screen_is_a_table_and_two_lines(default_run):
     result = json.loads((folder / "result.json").read_text())
     assert done.stderr == ""  # no warning, no tip, and no bar where there is no terminal
     lines = done.stdout.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 6
     assert lines[0].split() == ["rows", "loss", "accuracy"]
-    for line, part, name, rows in zip(
-        lines[1:], ("train", "val", "test"), ("train", "validation", "test"), (105, 15, 30), strict=False
-    ):
+    for line, part, rows in zip(lines[1:3], ("train", "test"), (120, 30), strict=True):
         loss, accuracy = result[f"{part}/loss"], result[f"{part}/accuracy"]
-        assert line.split()[:4] == [name, str(rows), f"{loss:.4f}", f"{accuracy:.3f}"]
+        assert line.split()[:4] == [part, str(rows), f"{loss:.4f}", f"{accuracy:.3f}"]
     right = round(result["test/accuracy"] * 30)
     low, high = binomtest(right, 30).proportion_ci(method="wilson")
-    assert lines[3].endswith(f"95 % interval {low:.3f} to {high:.3f}")
-    assert lines[5].split() == ["run", "lightning_logs/version_0"]
-    assert lines[6].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
+    assert lines[2].endswith(f"95 % interval {low:.3f} to {high:.3f}")
+    assert lines[4].split() == ["run", "lightning_logs/version_0"]
+    assert lines[5].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
 
 
 def test_a_terminal_gets_a_bar(tmp_path):
@@ -92,14 +90,11 @@ def test_tensorboard_reads_every_tag(default_run):
     folder, _ = default_run
     result = json.loads((folder / "result.json").read_text())
     read = events(folder)
-    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr"):
+    for tag in ("train/loss", "train/accuracy", "lr"):
         assert [event.step for event in read.Scalars(tag)] == list(range(1, 101))
     for name in METRICS:
         (event,) = read.Scalars(f"final/{name}")
         assert event.value == pytest.approx(result[name])
-    losses = {event.step: event.value for event in read.Scalars("val/loss")}
-    assert min(losses, key=losses.get) == result["best_epoch"]
-    assert losses[result["best_epoch"]] == pytest.approx(result["val/loss"], rel=1e-5)
     assert max(event.value for event in read.Scalars("lr")) == pytest.approx(0.05, rel=1e-3)
     assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", part) for node in read.Graph().SerializeToString().decode(
         "latin1").split("/") for part in [node]}  # fmt: skip
@@ -167,8 +162,17 @@ def test_test_rows_change_nothing_before_the_test(monkeypatch):
     assert results[0]["test/loss"] != results[1]["test/loss"]
 
 
+def test_validation_rows_choose_the_epoch(capsys):
+    result = run("--data.val_fraction", "0.1")
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:4] == [["train", "105"], ["validation", "15"], ["test", "30"]]
+    losses = {event.step: event.value for event in events("lightning_logs/version_0").Scalars("val/loss")}
+    assert min(losses, key=losses.get) == result["best_epoch"]
+    assert losses[result["best_epoch"]] == pytest.approx(result["val/loss"], rel=1e-5)
+
+
 def test_without_validation_the_last_epoch_is_kept():
-    result = run("--data.val_fraction", "0", "--max_epochs", "7")
+    result = run("--max_epochs", "7")
     assert result["best_epoch"] == result["epochs"] == 7
     assert "val/loss" not in result
     best, last = (weights(f"lightning_logs/version_0/checkpoints/{name}.ckpt") for name in ("best", "last"))
@@ -200,7 +204,7 @@ def test_ones_own_network_costs_one_file(monkeypatch):
 
 def test_a_loss_that_is_not_finite_ends_the_run(capsys):
     with pytest.raises(SystemExit) as stop:
-        run("--optimizer", "SGD", "--optimizer.lr", "1e18", "--schedule", "null", "--data.val_fraction", "0")
+        run("--optimizer", "SGD", "--optimizer.lr", "1e18", "--schedule", "null")
     error = capsys.readouterr().err
     assert stop.value.code == 1
     assert re.fullmatch(
@@ -215,7 +219,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys):
 
 def test_a_run_that_never_finished_an_epoch_leaves_nothing(capsys):
     with pytest.raises(SystemExit) as stop:
-        run("--optimizer", "SGD", "--optimizer.lr", "1e38", "--schedule", "null")
+        run("--optimizer", "SGD", "--optimizer.lr", "1e38", "--schedule", "null", "--data.batch_size", "16")
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert list(Path("lightning_logs").iterdir()) == []
@@ -225,7 +229,7 @@ def test_two_runs_that_start_together_get_two_folders():
     assert [new_version(Path("logs")) for _ in range(3)] == ["version_0", "version_1", "version_2"]
 
 
-LONG = ("--max_epochs", "120", "--data.batch_size", "4")
+LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", "0.1")
 
 
 def begin(folder):
@@ -272,7 +276,7 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
     monkeypatch.setattr(LastCheckpoint, "seconds", 0.0)
     save = LastCheckpoint.save
     monkeypatch.setattr(LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer)))
-    run("--max_epochs", "20", "--data.batch_size", "16")
+    run("--max_epochs", "20", "--data.batch_size", "16", "--data.val_fraction", "0.1")
     losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/loss")]
     assert [state["best_model_score"].item() for state in saved[:20]] == pytest.approx(
         [min(losses[: epoch + 1]) for epoch in range(20)]
@@ -293,7 +297,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 
 def test_two_processes_train_one_network(tmp_path):
-    line = ("--accelerator", "cpu", "--data.val_fraction", "0", "--max_epochs", "5")  # 120 rows: the halves are equal
+    line = ("--accelerator", "cpu", "--max_epochs", "5")  # 120 rows: the halves are equal
     done = python("train.py", *line, "--devices", "2", "--strategy", "ddp", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
