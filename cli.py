@@ -140,10 +140,16 @@ class Parser(ArgumentParser):
         raise ValueError(message)
 
 
-def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
-    """The arguments that the command line and its YAML files give `function`; a noun as a `partial` of its class."""
+def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> dict[str, Any]:
+    """The arguments that the command line and its YAML files give `function`; a noun as a `partial` of its class.
+
+    With `one` setting alone: without sweep and compare.
+    """
     parameters = signature(function).parameters
     nouns = [name for name in parameters if name in HOMES]
+    many, argv = taken(argv) if "sweep" in parameters else ({}, argv)
+    if files := many.get("compare"):
+        return compared(function, files, argv)
 
     # First look: the files, and the classes that are named. A file is a command line written down.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -160,6 +166,10 @@ def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
         for noun in set(nouns) & set(source):  # another class, other arguments
             given = {key: value for key, value in given.items() if not key.startswith(f"{noun}.")}
         given |= source
+    sweep = {key[6:]: given.pop(key) for key in list(given) if key.startswith("sweep.")} | many.get("sweep", {})
+    compare = {key[8:]: given.pop(key) for key in list(given) if key.startswith("compare.")}
+    for name in {"trainer", "sweep", "compare"} & set(given):
+        del given[name]  # null in a file that a run wrote
 
     # Second look, with a parser made for these classes.
     doc = docstring_parser.parse(function.__doc__ or "")
@@ -168,7 +178,10 @@ def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
     parser = Parser(usage=usage, description=doc.short_description, formatter_class=Lines, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; what stands further right wins.")
     parser.add_argument("--print_config", action="store_true", help="Print all settings as YAML and stop.")
-    parser.add_function_arguments(function, as_group=False, skip={*nouns, "trainer"})
+    parser.add_function_arguments(function, as_group=False, skip={*nouns, "trainer", "sweep", "compare"})
+    if "sweep" in parameters:
+        parser.add_argument("--sweep.NOUN.ARGUMENT", metavar="[VALUE, ...]", help=about["sweep"])
+        parser.add_argument("--compare", metavar="FILE FILE ...", help=about["compare"])
     factories: dict[str, partial[Any]] = {}
     for noun in nouns:
         factory = parameters[noun].default
@@ -193,6 +206,10 @@ def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
 
     tokens = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     tokens += ["--help" if flag == "--trainer.help" else flag for flag in flags]
+    switches = {f"--{name}" for name, parameter in parameters.items() if parameter.annotation is bool}
+    for i, token in enumerate(tokens):
+        if token in switches and "".join(tokens[i + 1 : i + 2]).lower() not in ("true", "false"):
+            tokens[i] = f"{token}=true"
     keys = {token[2:].partition("=")[0] for token in tokens if token.startswith("--")}
     known = {option.strip("-+") for option in parser._option_string_actions}
     for key in sorted(keys - known):
@@ -207,9 +224,76 @@ def parse(function: Callable[..., Any], argv: list[str]) -> dict[str, Any]:
             arguments[name] = partial(factories[name].func, **chosen)
         elif name == "trainer":
             arguments[name] = {key[8:]: values[key] for key in keys if key.startswith("trainer.")}
+        elif name == "sweep":
+            arguments[name] = (not one and typed(function, sweep, argv)) or None
+        elif name == "compare":
+            arguments[name] = (not one and compare) or None
         else:
             arguments[name] = None if name in nouns else values[name]
     if named.print_config:
         print(yaml.safe_dump(settings(arguments), sort_keys=False, allow_unicode=True), end="")
         sys.exit()
     return arguments
+
+
+def taken(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The command line's sweeps, and its files to compare; and what is left of it.
+
+    >>> taken(["--sweep.optimizer.lr", "[0.1, 0.2]", "--compare", "a.yaml", "b.yaml", "--seed", "1"])
+    ({'sweep': {'optimizer.lr': [0.1, 0.2]}, 'compare': ['a.yaml', 'b.yaml']}, ['--seed', '1'])
+    """
+    found: dict[str, Any] = {}
+    rest, tokens = [], list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        name, equals, value = token.partition("=")
+        if name == "--compare":
+            found["compare"] = [value] if equals else []
+            while tokens and not tokens[0].startswith("--"):
+                found["compare"].append(tokens.pop(0))
+            if len(found["compare"]) < 2:
+                raise ValueError(f"--compare has {len(found['compare'])} file; give two or more")
+        elif name.startswith("--sweep."):
+            value = value if equals else tokens.pop(0) if tokens else ""
+            try:
+                found.setdefault("sweep", {})[name[8:]] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValueError(f'{name} is {value!r}; give a list such as "[1, 2]"') from error
+        else:
+            rest.append(token)
+    return found, rest
+
+
+def typed(function: Callable[..., Any], sweep: dict[str, Any], argv: list[str]) -> dict[str, list[Any]]:
+    """The values of each swept setting, each as `--KEY VALUE` would have it."""
+    argv = [token for token in argv if token != "--print_config"]
+    found: dict[str, list[Any]] = {}
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f'--sweep.{key} is {values!r}; give a list of one value or more, such as "[1, 2]"')
+        found[key] = []
+        for value in values:
+            token = f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+            found[key].append(flatten(settings(parse(function, [*argv, token], one=True))).get(key))
+    return found
+
+
+def compared(function: Callable[..., Any], files: list[str], argv: list[str]) -> dict[str, Any]:
+    """The first file's arguments, and the nouns of each, which may differ in what is learned and in nothing else."""
+    rest = [token for token in argv if token != "--print_config"]
+    found = [parse(function, [f"--config={file}", *rest], one=True) for file in files]
+    plain = [settings(arguments) for arguments in found]
+    learned = [noun for noun in HOMES if noun != "data"]
+    for file, other in zip(files, plain, strict=True):
+        for key, value in other.items():
+            if key not in learned and value != plain[0][key]:
+                raise ValueError(
+                    f"{key} is {plain[0][key]} in {files[0]} and {value} in {file}; only network, loss, optimizer and "
+                    f"schedule may differ, so give --{key} for both"
+                )
+    compare = {file: {noun: one[noun] for noun in learned} for file, one in zip(files, plain, strict=True)}
+    if "--print_config" in argv:
+        whole = json.loads(json.dumps(plain[0] | {"compare": compare}))  # a copy of what stands twice: no &id001
+        print(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), end="")
+        sys.exit()
+    return found[0] | {"compare": compare}

@@ -8,10 +8,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from platform import python_version
-from typing import Any, Literal
+from typing import Any
 
-import lightning
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -24,11 +22,20 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli import command
 from data import Iris, TabularData
 from model import Classifier, recipe
-from model.run import FitBar, LastCheckpoint, RunLogger
-from model.spec import flatten, settings
+from model.run import (
+    VERSIONS,
+    Accelerator,
+    FitBar,
+    LastCheckpoint,
+    Precision,
+    RunLogger,
+    check_run,
+    device_name,
+    hyperparameters,
+)
+from model.spec import settings
 
 METRICS = ("loss", "accuracy")
-Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
 
 
 def train(
@@ -37,7 +44,7 @@ def train(
     loss: Callable[[], nn.Module] = recipe.LOSS,
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = recipe.OPTIMIZER,
     schedule: Callable[..., LRScheduler] | None = recipe.SCHEDULE,
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto",
+    accelerator: Accelerator = "auto",
     devices: int | list[int] | str = "auto",
     strategy: str = "auto",
     num_nodes: int = 1,
@@ -79,13 +86,7 @@ def train(
     """
     config = settings(locals())
     config.pop("resume")  # config.yaml replays the whole run
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}; give 1 or more epochs, or null to go to the end")
-    has_gpu = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
-    if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise ValueError(f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto")
+    check_run(accelerator, max_epochs, patience)
     if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
         raise ValueError(f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt")
 
@@ -141,13 +142,11 @@ def train(
         "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,
         "fit_seconds": fit_seconds,
         "seed": seed,
-        "versions": {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__},
+        "versions": VERSIONS,
     }
     if run.is_global_zero:
-        machine = {"accelerator", "devices", "strategy", "num_nodes", "log_dir"}  # no setting of what is learned
-        shown = {key: value for key, value in flatten(config).items() if key not in machine and value is not None}
         metrics = {f"final/{part}/{name}": result[f"{part}/{name}"] for part in table.parts for name in METRICS}
-        logger.log_hyperparams(shown, dict(sorted(metrics.items())), step=run.global_step)
+        logger.log_hyperparams(hyperparameters(config), dict(sorted(metrics.items())), step=run.global_step)
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)
@@ -162,13 +161,12 @@ def final_test(run: Trainer, classifier: Classifier, table: TabularData, best: P
     names = [f"{part}/{name}" for part in rows for name in METRICS]
     figures = {name: run.callback_metrics[f"final/{name}"].item() for name in names}
     interval = binomtest(round(figures["test/accuracy"] * rows["test"]), rows["test"]).proportion_ci(method="wilson")
-    device = run.strategy.root_device
     return figures | {
         "test/accuracy/low": interval.low,
         "test/accuracy/high": interval.high,
         "rows": rows,
         "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(run),
     }
 
 

@@ -16,6 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
+from model.run import gathered
 
 # What a stack may keep for its backward pass on a CPU: smaller ones pay for the calls, larger ones for memory
 # (bench/population.py).
@@ -33,7 +34,6 @@ ELEMENTWISE = (
     nn.Softplus,
     nn.Tanh,
 )
-BAND = (0.05, 0.95)  # quantiles between which the learning curves' band lies
 
 Rows = dict[str, tuple[Tensor, Tensor]]  # a split's parts: features (rows, num_features), targets (rows,)
 
@@ -116,13 +116,15 @@ class Stack(nn.Module):
         logits: Tensor = functional_call(self.template[0], (parameters, buffers), features)
         return logits
 
+    def state_by_name(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.stacked, strict=True)) | self.buffers_by_name()
+
     def buffers_by_name(self) -> dict[str, Tensor]:
         return {name: getattr(self, name.replace(".", "/")) for name in self.buffer_names}
 
     def state_of(self, index: int) -> dict[str, Tensor]:
         """One member's state_dict, as its network has it alone."""
-        stacked = dict(zip(self.names, self.stacked, strict=True)) | self.buffers_by_name()
-        return {name: value[index].detach().clone() for name, value in stacked.items()}
+        return {name: stacked[index].detach().clone() for name, stacked in self.state_by_name().items()}
 
     def take(self, part: str, rows: list[tuple[Tensor, Tensor]]) -> None:
         """Hold each member's own rows, (rows, num_features) features and (rows,) targets, wherever the module goes."""
@@ -413,7 +415,8 @@ class Population(LightningModule):
         for tag, values in self.epoch.items():
             self.curves.setdefault(tag, []).append(np.concatenate(values))
             known = self.curves[tag][-1]
-            self.trainer.callback_metrics[tag] = torch.tensor(known[np.isfinite(known)].mean())
+            if np.isfinite(known).any():
+                self.trainer.callback_metrics[tag] = torch.tensor(known[np.isfinite(known)].mean())
         going = any(bool(active.any()) for active in self.active)
         self.trainer.should_stop |= not self.trainer.strategy.reduce_boolean_decision(going, all=False)
 
@@ -434,6 +437,34 @@ class Population(LightningModule):
             found |= dict(zip(members, map(Outcome, probabilities, failed_in.tolist()), strict=True))
         self.outcomes = {member: outcome for one in gathered(found) for member, outcome in one.items()}
 
+    def ensemble(
+        self, members: list[Member], states: list[dict[str, Tensor]], mean: np.ndarray, scale: np.ndarray
+    ) -> "Population":
+        """Members of one setting, with these weights, as a population of their own that predicts.
+
+        Args:
+            members: Which.
+            states: Their state_dicts.
+            mean: Of each member's training rows, in units of the features that the ensemble will be given.
+            scale: Their deviations, in the same units; both (members, num_features).
+        """
+        setting = self.settings[members[0].setting]
+        numbered = [Member(0, member.split, member.seed) for member in members]
+        arguments = (self.hparams["num_features"], self.hparams["num_classes"], [setting], numbered)
+        ensemble = Population(*arguments, stacks=[list(range(len(members)))])
+        (stack,) = ensemble.stacks
+        with torch.no_grad():
+            for name, stacked in stack.state_by_name().items():
+                stacked.copy_(torch.stack([state[name] for state in states]))
+            stack.mean.copy_(torch.from_numpy(mean))
+            stack.scale.copy_(torch.from_numpy(scale))
+        return ensemble.eval()
+
+    def learning_curves(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Each member's setting (members,), and of each metric (epochs, members); NaN once a member has stopped."""
+        settings = [self.members[number].setting for numbers in self.numbers for number in numbers]
+        return np.array(settings), {tag: np.stack(epochs) for tag, epochs in self.curves.items()}
+
     def weights(self) -> dict[Member, dict[str, Tensor]]:
         """Every member's state_dict, of all processes."""
         found = {
@@ -442,15 +473,6 @@ class Population(LightningModule):
             for i, number in enumerate(numbers)
         }
         return {member: state for one in gathered(found) for member, state in one.items()}
-
-
-def gathered(item: Any) -> list[Any]:
-    """The item of every process."""
-    if not torch.distributed.is_initialized():
-        return [item]
-    items = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(items, item)
-    return items
 
 
 def refuse_state_across_rows(classifier: Classifier) -> None:

@@ -3,17 +3,28 @@
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from platform import python_version
+from typing import Any, Literal
 
+import lightning
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from model.spec import flatten
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
+VERSIONS = {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
+MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir"}  # no setting of what is learned
 
 
 class RunLogger(TensorBoardLogger):
@@ -58,6 +69,32 @@ class RunLogger(TensorBoardLogger):
             self.experiment.flush()  # closing it after the fit would start another event file for the test
 
 
+def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
+    """Refuse what no run can be made of.
+
+    Raises:
+        ValueError: One of them cannot be used here.
+    """
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience is {patience}; give 1 or more epochs, or null to go to the end")
+    has_gpu = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
+    if accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ValueError(f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto")
+
+
+def device_name(run: Trainer) -> str:
+    """What a run computes on."""
+    device = run.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """What the HParams tab shows of a run's settings."""
+    return {key: value for key, value in flatten(config).items() if key not in MACHINE and value is not None}
+
+
 def new_version(log_dir: Path) -> str:
     """Make the first free folder version_N. Of two runs that start together each gets its own: mkdir is atomic."""
     log_dir.mkdir(parents=True, exist_ok=True)
@@ -82,14 +119,13 @@ class FitBar(ProgressBar):
         self.off = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(
-            total=steps, initial=trainer.global_step, desc="fit", unit="step", leave=False, disable=self.off
-        )
+        batches = int(trainer.num_training_batches)
+        total, done = (trainer.max_epochs or 0) * batches, trainer.current_epoch * batches
+        self.bar = tqdm(total=total, initial=done, desc="fit", unit="step", leave=False, disable=self.off)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert self.bar is not None
-        self.bar.update(trainer.global_step - self.bar.n)
+        self.bar.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.bar is not None
@@ -99,6 +135,50 @@ class FitBar(ProgressBar):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class Bands(Callback):
+    """Writes the learning curves of a population, of each setting's members mean and band, as they grow.
+
+    Between several processes only at the end, when each knows its own members' curves.
+    """
+
+    quantiles, seconds = (0.05, 0.95), 2.0
+
+    def __init__(self, loggers: Sequence[TensorBoardLogger]) -> None:
+        self.loggers, self.epochs, self.written = loggers, 0, time.monotonic()  # a logger for each setting
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.world_size == 1 and time.monotonic() - self.written > self.seconds:
+            self.write([pl_module.learning_curves()])
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.write(gathered(pl_module.learning_curves()))
+
+    def write(self, parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> None:
+        """Write the epochs that are new, of members whose settings and curves the parts have."""
+        member_settings = np.concatenate([settings for settings, _ in parts])
+        for tag in parts[0][1]:
+            curves = np.concatenate([curves[tag][self.epochs :] for _, curves in parts], 1)
+            curves = np.where(np.isfinite(curves), curves, np.nan)
+            for setting, logger in enumerate(self.loggers):
+                own = curves[:, member_settings == setting]
+                for epoch, values in enumerate(own, self.epochs + 1):
+                    known = values[~np.isnan(values)]  # without those that stopped or failed
+                    if len(known):
+                        low, high = np.quantile(known, self.quantiles)
+                        points = {f"{tag}/mean": known.mean(), f"{tag}/low": low, f"{tag}/high": high}
+                        logger.log_metrics(points, step=epoch)
+        self.epochs, self.written = len(parts[0][1]["train/loss"]), time.monotonic()
+
+
+def gathered(item: Any) -> list[Any]:
+    """The item of every process."""
+    if not torch.distributed.is_initialized():
+        return [item]
+    items = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(items, item)
+    return items
 
 
 class LastCheckpoint(Checkpoint):
