@@ -200,7 +200,9 @@ def evaluate(
         if sweep:
             result["train"] = train_command(config | candidates[names[chosen]])
         if save:
-            kept = [m for m in weights if m.setting == chosen and not (splits[m.split].inner or m in found.failures)]
+            kept = [
+                m for m in sorted(weights) if m.setting == chosen and not (splits[m.split].inner or m in found.failures)
+            ]
             (folder / "checkpoints").mkdir()
             save_ensemble(folder / "checkpoints" / "population.ckpt", population, kept, weights, table, raw, scalers)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")

@@ -153,8 +153,8 @@ def is_chain(network: nn.Module) -> bool:
     )
 
 
-def losses_of(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
-    """Each member's own loss.
+def losses_of(loss: nn.Module, logits: Tensor, targets: Tensor, maps: bool = True) -> Tensor:
+    """Each member's own loss; by one call after the other where vmap does not know it.
 
     Shapes: (members, num_classes, rows) logits, (members, rows) class numbers -> (members,).
 
@@ -167,6 +167,8 @@ def losses_of(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
         wanted = torch.full_like(logits, smoothing / classes)
         wanted.scatter_(1, targets.unsqueeze(1), 1 - smoothing + smoothing / classes)
         return -(wanted * logits.log_softmax(1)).sum((1, 2)) / targets.shape[1]
+    if not maps:
+        return torch.stack([loss(own.T, y) for own, y in zip(logits, targets, strict=True)])
     losses: Tensor = vmap(loss, randomness="different")(logits.mT, targets)
     return losses
 
@@ -246,6 +248,7 @@ class Population(LightningModule):
         self.classifiers = tuple(classifiers)  # a tuple: their networks are no part of the population
         self.mixes = [mixes_members(classifier) for classifier in classifiers]
         self.criteria = nn.ModuleList(classifier.loss for classifier in classifiers)
+        self.maps_loss = [maps_loss(classifier.loss, num_classes) for classifier in classifiers]
         self.numbers = self.stack_up(stack_bytes) if stacks is None else stacks
         self.save_hyperparameters(
             {
@@ -318,7 +321,7 @@ class Population(LightningModule):
         groups = [list(same) for _, same in groupby(settings, lambda setting: str(self.settings[setting]["loss"]))]
         sizes = [len(same) for same in groups]
         parts = zip(groups, logits.split(sizes), targets.split(sizes), strict=True)
-        return torch.cat([losses_of(self.criteria[same[0]], z, y) for same, z, y in parts])
+        return torch.cat([losses_of(self.criteria[same[0]], z, y, self.maps_loss[same[0]]) for same, z, y in parts])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         self.shares: list[list[Share]] = []
@@ -506,6 +509,19 @@ def can_vmap(stack: Stack, num_features: int) -> bool:
         return False
     finally:
         stack.zero_grad()
+    return True
+
+
+def maps_loss(loss: nn.Module, num_classes: int) -> bool:
+    """Whether `torch.func.vmap` knows all operations of a loss, and a fast way for each."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            losses_of(
+                loss, torch.zeros(2, num_classes, 2, requires_grad=True), torch.zeros(2, 2).long()
+            ).sum().backward()
+    except (RuntimeError, Warning):
+        return False
     return True
 
 
