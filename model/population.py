@@ -250,6 +250,12 @@ class Population(LightningModule):
         self.criteria = nn.ModuleList(classifier.loss for classifier in classifiers)
         self.maps_loss = [maps_loss(classifier.loss, num_classes) for classifier in classifiers]
         self.numbers = self.stack_up(stack_bytes) if stacks is None else stacks
+        # Of each stack the runs of members with one criterion: a setting that has it, and how many they are.
+        self.criteria_of = []
+        for numbers in self.numbers:
+            same = groupby((self.members[number].setting for number in numbers), lambda i: str(settings[i]["loss"]))
+            runs = [list(run) for _, run in same]
+            self.criteria_of.append(([run[0] for run in runs], [len(run) for run in runs]))
         self.save_hyperparameters(
             {
                 "num_features": num_features,
@@ -317,11 +323,9 @@ class Population(LightningModule):
 
     def losses(self, number: int, logits: Tensor, targets: Tensor) -> Tensor:
         """Each member's loss, by its setting's criterion."""
-        settings = [self.members[member].setting for member in self.numbers[number]]
-        groups = [list(same) for _, same in groupby(settings, lambda setting: str(self.settings[setting]["loss"]))]
-        sizes = [len(same) for same in groups]
-        parts = zip(groups, logits.split(sizes), targets.split(sizes), strict=True)
-        return torch.cat([losses_of(self.criteria[same[0]], z, y, self.maps_loss[same[0]]) for same, z, y in parts])
+        firsts, sizes = self.criteria_of[number]
+        parts = zip(firsts, logits.split(sizes), targets.split(sizes), strict=True)
+        return torch.cat([losses_of(self.criteria[i], z, y, self.maps_loss[i]) for i, z, y in parts])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         self.shares: list[list[Share]] = []
