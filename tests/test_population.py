@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from data import Iris
 from data.tabular import row_order
 from model import MLP, Classifier, MSELoss, recipe
-from model.population import Member, Population, Stack, hits, losses_of, maps_loss
+from model.population import Member, Population, Stack, cross_entropies, hits, losses_of, maps_loss, soft_targets
 from model.spec import describe
 
 
@@ -235,6 +235,9 @@ def test_losses_and_hits_are_torchs():
     for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.3), nn.MultiMarginLoss(), MSELoss()):
         expected = torch.stack([loss(one.T, own) for one, own in zip(logits, targets, strict=True)])
         torch.testing.assert_close(losses_of(loss, logits, targets, maps_loss(loss, 3)), expected)
+        if isinstance(loss, nn.CrossEntropyLoss):
+            soft = soft_targets(targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3)
+            torch.testing.assert_close(cross_entropies(logits, soft), expected)
     assert not maps_loss(nn.MultiMarginLoss(), 3)  # one of those that are called one after the other
     assert torch.equal(hits(logits, targets), (logits.argmax(1) == targets).sum(1))
     assert hits(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 2, dtype=torch.long)).item() == 0

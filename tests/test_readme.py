@@ -67,10 +67,10 @@ def figures():
         yield "| {true accuracy:.3f} | {mean estimate:.3f} | {mean width:.2f} |".format_map(row) + (
             " {share:.3f} ({low:.3f} to {high:.3f}) |".format_map(row["covered"])
         )
-    yield "over {tables} tables".format_map(coverage["n"])
+    yield "Over {tables} tables".format_map(coverage["n"])
     for name in ("nested", "optimistic"):
         yield f"{name} {{mean:.3f}} ({{low:.3f}} to {{high:.3f}})".format_map(coverage["noise"][name])
-    yield f"the nested interval covers 0.5 in {coverage['noise']['nested']['covered']['share']:.3f} of them"
+    yield f"The nested interval covers 0.5 in {coverage['noise']['nested']['covered']['share']:.3f} of them"
     yield f"the optimistic one in {coverage['noise']['optimistic']['covered']['share']:.3f}"
     for name, row in tables["accuracy"].items():
         yield f"| {name} | " + " | ".join(f"{value[0]:.4f}" for value in row.values()) + " |"
@@ -78,8 +78,12 @@ def figures():
         row = population[name]
         yield f"| {name} | {row['scikit-learn ms']:.1f} | {row['population ms']:.2f} | {row['ratio']:.0f} |"
     for name in ("members", "rows"):
-        yield f"| {name} | " + " | ".join(f"{int(count):,}: {cost:.2f}" for count, cost in population[name].items()) + " |"
-    yield "takes {ratio:.2f} times as long as `python train.py`".format_map(population["whole command"])
+        yield (
+            f"| {name} | "
+            + " | ".join(f"{int(count):,}: {cost:.2f}" for count, cost in population[name].items())
+            + " |"
+        )
+    yield "(100 networks) takes {ratio:.2f} times as long as `python train.py`".format_map(population["whole command"])
     for candidate in recipe["candidates"]:
         name = ", ".join(f"{key} {value}" for key, value in candidate["change"].items()) or "**the recipe**"
         yield f"| {name} | " + " | ".join(f"{score:.4f}" for score in candidate["accuracy"].values()) + " |"
