@@ -49,11 +49,6 @@ from model.run import (
 from model.spec import describe, find, settings, unknown
 from train import train
 
-LAYOUT = {
-    part: {metric: ["Margin", [f"{part}/{metric}/{point}" for point in ("mean", "low", "high")]]}
-    for part in ("train", "val")
-    for metric in ("loss", "accuracy")
-}
 LEARNED = ("network", "loss", "optimizer", "schedule")  # the nouns of a setting
 
 
@@ -155,6 +150,8 @@ def evaluate(
         for split in range(len(splits))
         for i in range(seeds)
     ]
+    if len(members) < run.world_size:
+        raise ValueError(f"{len(members)} networks are too few for {run.world_size} devices; give fewer devices")
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
     population = Population(
@@ -218,12 +215,25 @@ def evaluate(
     for one, name, row in zip(loggers, names, result["settings"], strict=True):
         figures = {key: value for key, value in row.items() if "/" in key}
         one.log_hyperparams(hyperparameters(config | candidates[name]), figures)
-        one.experiment.add_custom_scalars(LAYOUT)
+        one.experiment.add_custom_scalars(bands(population.curves))
     logger.experiment.add_text("result", textwrap.indent(text, "    "))
     for one in {logger, *loggers}:
         one.experiment.close()
     print(f"{text}\n\nrun      {folder}\ncurves   tensorboard --logdir {folder.parent}")
     return result
+
+
+def bands(tags: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What TensorBoard's Custom Scalars tab draws: of each metric the mean, in its band.
+
+    >>> bands(["train/loss"])
+    {'train': {'loss': ['Margin', ['train/loss/mean', 'train/loss/low', 'train/loss/high']]}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for tag in tags:
+        part, metric = tag.split("/")
+        found.setdefault(part, {})[metric] = ["Margin", [f"{tag}/{point}" for point in ("mean", "low", "high")]]
+    return found
 
 
 def candidate_settings(

@@ -40,7 +40,13 @@ class Evaluation:
         return [(split, self.held_out[place]) for place in pairs for split in place[1:] if place in self.held_out]
 
     def estimate(self, choice: Sequence[int]) -> dict[str, Estimate]:
-        """All scores with their intervals."""
+        """All scores with their intervals.
+
+        Raises:
+            FloatingPointError: None of the chosen networks stayed finite.
+        """
+        if not self.folds(choice):
+            raise FloatingPointError("no network of the chosen settings stayed finite; give a lower --optimizer.lr")
         numbers, probabilities = zip(*self.folds(choice), strict=True)
         rows = [self.splits[number].rows for number in numbers]
         return summarize(probabilities, [self.targets[r["test"]] for r in rows], [len(r["train"]) for r in rows])
@@ -129,7 +135,9 @@ def conclude(found: Evaluation, names: list[str], chosen: int, class_names: list
         result["class_names"] = class_names
     else:
         result["differences"] = [
-            {"first": names[0], "second": names[i]} | found.difference(0, i)._asdict() for i in range(1, len(names))
+            {"first": names[0], "second": names[i]} | found.difference(0, i)._asdict()
+            for i in range(1, len(names))
+            if found.folds(everywhere[0]) and found.folds(everywhere[i])
         ]
     if nested:
         result |= {"chosen": names[chosen], "optimistic": {k: v for k, v in rows[chosen].items() if "/" in k}}

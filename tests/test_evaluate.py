@@ -21,6 +21,7 @@ import yaml
 from sklearn.datasets import load_iris
 from sklearn.metrics import accuracy_score, confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cli import command, parse
@@ -95,7 +96,10 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
             assert [event.step for event in read.Scalars(f"{tag}/{name}")] == list(range(1, 101))
         assert np.all(np.array(points[tag, "low"]) <= np.array(points[tag, "high"]))
     assert points["train/loss", "mean"][-1] < points["train/loss", "mean"][0]
-    assert "custom_scalars__config__" in read.Tags()["tensors"]
+    layout = Layout.FromString(read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.margin.series[0].ListFields()) for chart in layout.category[0].chart}
+    assert set(charts) == {"loss", "accuracy"}
+    assert [value for _, value in charts["loss"]] == ["train/loss/mean", "train/loss/low", "train/loss/high"]
     (text,) = read.Tensors("result/text_summary")
     assert "accuracy" in text.tensor_proto.string_val[0].decode()
     content = {
@@ -309,6 +313,7 @@ BAD = {
     "--network tests.test_population.BatchNormed": "network BatchNormed mixes rows",
     "--optimizer LBFGS --schedule null": "the optimizer cannot train a population",
     "--precision 16-mixed": "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed",
+    "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": "2 networks are too few for 3 devices",
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
     "--accelerator gpu": "accelerator is gpu, but PyTorch finds no such GPU",
     "--trainer.gradient_clip_val 1": "setting 'trainer.gradient_clip_val' is not known",
@@ -342,3 +347,16 @@ def test_the_config_is_plain_yaml():
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["network"] == describe("network", partial(MLP, hidden=[8]))
     assert config["sweep"] is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("batch_size", ["null", "16"])
+def test_a_gpu_finds_what_a_cpu_finds(batch_size):
+    line = ["--folds", "5", "--repeats", "2", "--data.batch_size", batch_size]
+    for device in (["--accelerator", "gpu", "--devices", "1"], ["--accelerator", "cpu"]):
+        command(evaluate, [*line, *device])
+    gpu, cpu = (json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1))
+    assert gpu["device"] == torch.cuda.get_device_name()
+    assert gpu["accuracy/mean"] == pytest.approx(cpu["accuracy/mean"], abs=0.01)
+    assert gpu["log_loss/mean"] == pytest.approx(cpu["log_loss/mean"], rel=0.05)

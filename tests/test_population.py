@@ -132,6 +132,21 @@ def test_so_it_is_in_batches_with_settings_and_schedules_of_its_own():
     assert_equal(population, settings, tables, 1e-10, **run)
 
 
+def test_so_it_is_with_weight_decay_and_label_smoothing_of_its_own():
+    settings = [
+        setting(
+            network=partial(MLP, hidden=[8]),
+            loss=partial(nn.CrossEntropyLoss, label_smoothing=smoothing),
+            optimizer=partial(AdamW, lr=0.05, weight_decay=decay),
+        )
+        for smoothing, decay in ((0.0, 0.0), (0.2, 1.0), (0.2, 0.1))
+    ]
+    members = [Member(s, 0, s) for s in range(3)]
+    population = trained(settings, members, [table()], epochs=30, precision="64-true")
+    assert len(population.stacks) == 1
+    assert_equal(population, settings, [table()], 1e-10, epochs=30, precision="64-true")
+
+
 @pytest.mark.parametrize("val_fraction", [0.0, 0.2])
 def test_a_plateau_schedule_follows_each_members_own_loss(val_fraction):
     schedule = partial(ReduceLROnPlateau, patience=0, factor=0.3)
