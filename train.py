@@ -1,4 +1,4 @@
-"""Train one network: fit, keep the best epoch, test it once.
+"""Train one network: fit, keep the last epoch or the best, test it once.
 
 python train.py --accelerator gpu
 """
@@ -56,7 +56,7 @@ def train(
     resume: str | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train one network: fit, keep the best epoch, test it once.
+    """Train one network: fit, keep the last epoch or the best, test it once.
 
     Args:
         data: The table, Iris or your own by import path (mine.Table).

@@ -48,6 +48,7 @@ SETTING = {
 }
 ROW_COUNTS = [150, 1500] if SMALL else [150, 1500, 15_000]
 MEMBER_COUNTS = [1, 10] if SMALL else [1, 10, 100, 1000, 10_000]
+STACKS = [1, 4, 16, 64]
 GPU_COUNTS = [10] if SMALL else [1000, 10_000, 100_000, 1_000_000]
 
 
@@ -61,14 +62,15 @@ def folds(repeats: int, copies: int = 1) -> list[Parts]:
     return standardized(table._replace(features=features, targets=targets), splits)[0]
 
 
-def population(parts: list[Parts], count: int, batch: int | None, accelerator: str = "cpu") -> float:
+def population(
+    parts: list[Parts], count: int, batch: int | None, accelerator: str = "cpu", size: int = STACK_BYTES
+) -> float:
     """Milliseconds for each of `count` networks, building them included."""
     trainer = Trainer(
         accelerator=accelerator, devices=1, max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
     )  # fmt: skip
     members = [Member(0, i % len(parts), i) for i in range(count)]
-    size = STACK_BYTES if accelerator == "cpu" else 2**34
     start = time.perf_counter()
     model = Population(4, 3, [SETTING], members, splits=parts, batch_size=batch, row_order=row_order, stack_bytes=size)
     trainer.fit(model, range(len(model.stacks)))
@@ -143,6 +145,10 @@ def main() -> None:
     tables = {rows: folds(1, rows // 150) for rows in ROW_COUNTS}
     result["members"] = {str(n): round(median(population(parts, n, None) for _ in rounds), 3) for n in MEMBER_COUNTS}
     print("members", result["members"], flush=True)
+    thousand = 10 if SMALL else 1000
+    turns = [{size: population(parts, thousand, None, size=size * 2**20) for size in STACKS} for _ in range(ROUNDS)]
+    result["MiB of a stack"] = {str(size): round(median(turn[size] for turn in turns), 3) for size in STACKS}
+    print("MiB of a stack", result["MiB of a stack"], flush=True)
     hundred = 10 if SMALL else 100
     result["rows"] = {
         str(n): round(median(population(table, hundred, None) for _ in rounds), 3) for n, table in tables.items()
@@ -155,7 +161,7 @@ def main() -> None:
     result["gpu"] = None
     if torch.cuda.is_available():
         population(parts, 10, None, "gpu")
-        costs = {str(n): population(parts, n, None, "gpu") for n in GPU_COUNTS}
+        costs = {str(n): population(parts, n, None, "gpu", 2**34) for n in GPU_COUNTS}
         cpu = scikit_learn(parts, 5, None)
         result["gpu"] = {
             "device": torch.cuda.get_device_name(),

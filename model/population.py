@@ -153,6 +153,13 @@ def is_chain(network: nn.Module) -> bool:
     )
 
 
+def is_plain_cross_entropy(loss: nn.Module) -> bool:
+    """Whether every row and class counts alike."""
+    return (
+        type(loss) is nn.CrossEntropyLoss and loss.reduction == "mean" and loss.weight is None and loss.ignore_index < 0
+    )
+
+
 def soft_targets(targets: Tensor, smoothing: Tensor, num_classes: int) -> Tensor:
     """What cross-entropy with label smoothing wants of each class: twice as fast a loss as with class numbers.
 
@@ -334,7 +341,7 @@ class Population(LightningModule):
         """For a stack whose members all learn by plain cross-entropy."""
         firsts, sizes = self.criteria_of[number]
         criteria = [self.criteria[first] for first in firsts]
-        if not all(type(one) is nn.CrossEntropyLoss and one.reduction == "mean" for one in criteria):
+        if not all(is_plain_cross_entropy(one) for one in criteria):
             return None
         each = [one.label_smoothing for one, size in zip(criteria, sizes, strict=True) for _ in range(size)]
         smoothing = torch.tensor(each, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]

@@ -14,7 +14,17 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from data import Iris
 from data.tabular import row_order
 from model import MLP, Classifier, MSELoss, recipe
-from model.population import Member, Population, Stack, cross_entropies, hits, losses_of, maps_loss, soft_targets
+from model.population import (
+    Member,
+    Population,
+    Stack,
+    cross_entropies,
+    hits,
+    is_plain_cross_entropy,
+    losses_of,
+    maps_loss,
+    soft_targets,
+)
 from model.spec import describe
 
 
@@ -247,12 +257,16 @@ def test_losses_and_hits_are_torchs():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 3, 7, generator=generator, dtype=torch.float64)
     targets = torch.randint(3, (4, 7), generator=generator)
-    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.3), nn.MultiMarginLoss(), MSELoss()):
+    plain = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.3)
+    for loss in (*plain, nn.CrossEntropyLoss(ignore_index=1), nn.MultiMarginLoss(), MSELoss()):
         expected = torch.stack([loss(one.T, own) for one, own in zip(logits, targets, strict=True)])
         torch.testing.assert_close(losses_of(loss, logits, targets, maps_loss(loss, 3)), expected)
-        if isinstance(loss, nn.CrossEntropyLoss):
+        if loss in plain:
             soft = soft_targets(targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3)
             torch.testing.assert_close(cross_entropies(logits, soft), expected)
+    assert is_plain_cross_entropy(nn.CrossEntropyLoss(label_smoothing=0.3))
+    assert not is_plain_cross_entropy(nn.CrossEntropyLoss(ignore_index=1))
+    assert not is_plain_cross_entropy(nn.CrossEntropyLoss(torch.ones(3)))
     assert not maps_loss(nn.MultiMarginLoss(), 3)  # one of those that are called one after the other
     assert torch.equal(hits(logits, targets), (logits.argmax(1) == targets).sum(1))
     assert hits(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 2, dtype=torch.long)).item() == 0
