@@ -77,7 +77,7 @@ def figures():
     for name in ("full batch", "batches of 16"):
         row = population[name]
         yield f"| {name} | {row['scikit-learn ms']:.1f} | {row['population ms']:.2f} | {row['ratio']:.0f} |"
-    for name in ("members", "rows"):
+    for name in ("members", "rows", "MiB of a stack"):
         yield (
             f"| {name} | "
             + " | ".join(f"{int(count):,}: {cost:.2f}" for count, cost in population[name].items())
