@@ -124,7 +124,12 @@ class Stack(nn.Module):
 
     def state_of(self, index: int) -> dict[str, Tensor]:
         """One member's state_dict, as its network has it alone."""
-        return {name: stacked[index].detach().clone() for name, stacked in self.state_by_name().items()}
+        network, stacked = self.template[0], self.state_by_name()
+        first_names = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+        return {  # a tensor that stands in the network twice is stacked once
+            name: stacked[first_names[id(tensor)]][index].detach().clone()
+            for name, tensor in network.state_dict(keep_vars=True).items()
+        }
 
     def take(self, part: str, rows: list[tuple[Tensor, Tensor]]) -> None:
         """Hold each member's own rows, (rows, num_features) features and (rows,) targets, wherever the module goes."""
@@ -494,7 +499,8 @@ class Population(LightningModule):
         (stack,) = ensemble.stacks
         with torch.no_grad():
             for name, stacked in stack.state_by_name().items():
-                stacked.copy_(torch.stack([state[name] for state in states]))
+                if name in states[0]:  # all but buffers that no checkpoint keeps
+                    stacked.copy_(torch.stack([state[name] for state in states]))
             stack.mean.copy_(torch.from_numpy(mean))
             stack.scale.copy_(torch.from_numpy(scale))
         return ensemble.eval()

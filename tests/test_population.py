@@ -69,6 +69,27 @@ class Counting(nn.Linear):
         return super().forward(features)
 
 
+class Shared(nn.Sequential):
+    """Two layers stand twice: no chain to be taken apart."""
+
+    def __init__(self, num_features, num_classes):
+        activation, middle = nn.ReLU(), nn.Linear(8, 8)
+        layers = nn.Linear(num_features, 8), activation, middle, activation, middle, activation
+        super().__init__(*layers, nn.Linear(8, num_classes))
+
+
+class Frozen(nn.Sequential):
+    def __init__(self, num_features, num_classes):
+        super().__init__(nn.Linear(num_features, 8), nn.ReLU(), nn.Linear(8, num_classes))
+        self[0].requires_grad_(False)
+
+
+class Hooked(nn.Sequential):
+    def __init__(self, num_features, num_classes):
+        super().__init__(nn.Linear(num_features, 8), nn.ReLU(), nn.Linear(8, num_classes))
+        self[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
 def setting(**nouns):
     default = {"network": recipe.NETWORK, "loss": recipe.LOSS, "optimizer": recipe.OPTIMIZER, "schedule": None}
     return {noun: describe(noun, factory) for noun, factory in (default | nouns).items()}
@@ -126,6 +147,14 @@ def test_a_member_is_the_network_trained_alone(network, optimizer, precision, to
     members = [Member(0, split, 10 + split) for split in (0, 1)]
     run = {"epochs": 100, "precision": precision}
     assert_equal(trained(settings, members, tables, **run), settings, tables, tolerance, **run)
+
+
+@pytest.mark.parametrize("network", [Shared, Frozen, Hooked])
+def test_so_it_is_where_layers_are_shared_frozen_or_hooked(network):
+    settings, tables = [setting(network=network)], [table(0), table(1)]
+    members = [Member(0, split, split) for split in (0, 1)]
+    population = trained(settings, members, tables, epochs=20, precision="64-true")
+    assert_equal(population, settings, tables, 1e-10, epochs=20, precision="64-true")
 
 
 def test_so_it_is_in_batches_with_settings_and_schedules_of_its_own():
