@@ -15,21 +15,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cli import command
 from data import Iris, TabularData
+from data.encoder import Encoder
 from data.folds import cross_validation, standardized
-from data.tabular import Table, row_order
+from data.tabular import row_order
 from model import Classifier, recipe
 from model.evaluation import Evaluation, conclude
 from model.population import STACK_BYTES, Member, Population
@@ -47,7 +46,7 @@ from model.run import (
     hyperparameters,
 )
 from model.spec import describe, find, settings, unknown
-from train import train
+from train import train, weigh
 
 LEARNED = ("network", "loss", "optimizer", "schedule")  # the nouns of a setting
 
@@ -121,6 +120,7 @@ def evaluate(
 
     table = data()
     raw = table.read()
+    weighted = [weigh(setting, table.class_weights) for setting in candidates.values()]
     inner = inner_folds if sweep else 0
     run = Trainer(
         accelerator=accelerator,
@@ -140,10 +140,11 @@ def evaluate(
         run.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]  # networks share nothing to reduce
     elif not isinstance(run.strategy, SingleDeviceStrategy):
         raise ValueError(f"strategy is {strategy}; give auto or ddp, with which each device trains its share")
-    classifiers = [Classifier(table.num_features, table.num_classes, **setting) for setting in candidates.values()]
-    check_memory(run, classifiers, raw, folds * repeats * (1 + inner), seeds)
+    num_features = len(raw.layout().names)
+    classifiers = [Classifier(num_features, table.num_classes, **setting) for setting in weighted]
+    check_memory(run, classifiers, len(raw.targets) * (4 * num_features + 8), folds * repeats * (1 + inner), seeds)
     splits = cross_validation(table, raw.targets, folds, repeats, inner)
-    parts, scalers = standardized(raw, splits)
+    parts, encoders = standardized(raw, splits)
     members = [
         Member(setting, split, seed + split * seeds + i)
         for setting in range(len(names))
@@ -155,9 +156,9 @@ def evaluate(
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
     population = Population(
-        table.num_features,
+        num_features,
         table.num_classes,
-        list(candidates.values()),
+        weighted,
         members[run.global_rank :: run.world_size],
         splits=parts,
         batch_size=table.batch_size,
@@ -173,6 +174,10 @@ def evaluate(
     if run.is_global_zero and len(names) > 1:  # a run of its own for each setting, to be laid over one another
         loggers = [TensorBoardLogger(folder, "", f"setting_{i + 1}") for i in range(len(names))]
     run.callbacks.append(Bands(loggers))  # type: ignore[attr-defined]
+    about = table.about()
+    if about and run.is_global_zero:
+        print(about, end="\n\n")
+        logger.experiment.add_text("columns", textwrap.indent(about, "    "))
     finished = False
     try:
         run.fit(population, range(len(population.stacks)))
@@ -201,7 +206,7 @@ def evaluate(
                 m for m in sorted(weights) if m.setting == chosen and not (splits[m.split].inner or m in found.failures)
             ]
             (folder / "checkpoints").mkdir()
-            save_ensemble(folder / "checkpoints" / "population.ckpt", population, kept, weights, table, raw, scalers)
+            save_ensemble(folder / "checkpoints" / "population.ckpt", population, kept, weights, table, encoders)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         finished = True
@@ -309,10 +314,9 @@ def memory(run: Trainer) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
 
 
-def check_memory(run: Trainer, classifiers: Sequence[Classifier], table: Table, splits: int, seeds: int) -> None:
-    """Refuse a population that would not fit, before it is built."""
+def check_memory(run: Trainer, classifiers: Sequence[Classifier], rows: int, splits: int, seeds: int) -> None:
+    """Refuse a population that would not fit, before it is built; all rows of the table take `rows` bytes."""
     weights = max(sum(parameter.nbytes for parameter in classifier.parameters()) for classifier in classifiers)
-    rows = 4 * table.features.size + 8 * len(table.targets)
     members = splits * seeds * len(classifiers)
     # Weights, their gradients, two moments in the optimizer, the kept epoch; its rows, and those of the split.
     need = members * (5 * weights + rows) + splits * 2 * rows
@@ -329,19 +333,11 @@ def save_ensemble(
     members: list[Member],
     weights: dict[Member, dict[str, torch.Tensor]],
     table: TabularData,
-    raw: Table,
-    scalers: list[StandardScaler],
+    encoders: list[Encoder],
 ) -> None:
-    """Write members of one setting as one checkpoint, which standardizes by the whole table as a Classifier's does."""
-    whole = StandardScaler().fit(raw.features.astype(np.float64))
-    own = [scalers[member.split] for member in members]
-    ensemble = population.ensemble(
-        members,
-        [weights[member] for member in members],
-        mean=np.stack([(scaler.mean_ - whole.mean_) / whole.scale_ for scaler in own]),
-        scale=np.stack([scaler.scale_ / whole.scale_ for scaler in own]),
-    )
-    table.scaler = whole
+    """Write members of one setting as one checkpoint, each with the statistics of its own training rows."""
+    ensemble = population.ensemble(members, [weights[member] for member in members])
+    table.encoder = encoders[0].stack([encoders[member.split] for member in members])
     checkpoint = {
         "state_dict": ensemble.state_dict(),
         "hyper_parameters": dict(ensemble.hparams),

@@ -5,6 +5,7 @@ python train.py --accelerator gpu
 
 import json
 import shutil
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -93,7 +94,8 @@ def train(
     table = data()
     table.setup()
     seed_everything(seed, verbose=False)
-    classifier = Classifier(table.num_features, table.num_classes, network, loss, optimizer, schedule)
+    nouns = {noun: config[noun] for noun in ("network", "loss", "optimizer", "schedule")}
+    classifier = Classifier(table.num_features, table.num_classes, **weigh(nouns, table.class_weights))
     callbacks: list[Callback] = [FitBar()]
     if table.val_fraction:
         callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
@@ -122,6 +124,9 @@ def train(
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
         if not resume:
             logger.draw_graph(classifier.network, classifier.example)
+        if about := table.about():
+            print(about, end="\n\n")
+            logger.experiment.add_text("columns", textwrap.indent(about, "    "))
     start = time.perf_counter()
     try:
         run.fit(classifier, table, ckpt_path=resume, weights_only=True)
@@ -152,6 +157,15 @@ def train(
         report(result)
         print(f"\nrun      {folder}\ncurves   tensorboard --logdir {folder.parent}")
     return result
+
+
+def weigh(nouns: dict[str, Any], class_weights: list[float] | None) -> dict[str, Any]:
+    """The nouns, with the classes' weights in the loss where the table has some.
+
+    >>> weigh({"loss": {"class": "CrossEntropyLoss"}}, [0.5, 2.0])
+    {'loss': {'class': 'CrossEntropyLoss', 'weight': [0.5, 2.0]}}
+    """
+    return nouns if class_weights is None else nouns | {"loss": nouns["loss"] | {"weight": class_weights}}
 
 
 def final_test(run: Trainer, classifier: Classifier, table: TabularData, best: Path) -> dict[str, Any]:

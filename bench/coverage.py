@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.article import processor  # noqa: E402
 from cli import quiet  # noqa: E402
-from data import Table, TabularData  # noqa: E402
+from data import RawTable, TabularData  # noqa: E402
 from data.folds import Split, cross_validation, standardized  # noqa: E402
 from model.evaluation import Evaluation  # noqa: E402
 from model.population import Member, Population  # noqa: E402
@@ -49,12 +49,12 @@ SWEEP = [
 ]
 
 
-def made(generator: np.random.Generator, rows: int, distance: float) -> Table:
+def made(generator: np.random.Generator, rows: int, distance: float) -> RawTable:
     """A table of two classes, equally many rows of each."""
     targets = np.arange(rows) % 2
     features = generator.normal(size=(rows, COLUMNS))
     features[:, 0] += distance * targets
-    return Table(features, targets, [f"x{i}" for i in range(COLUMNS)], ["a", "b"])
+    return RawTable(features, targets, [f"x{i}" for i in range(COLUMNS)], ["a", "b"])
 
 
 def outcomes(settings: list[dict[str, Any]], members: list[Member], parts: list[Any]) -> Population:

@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.article import processor  # noqa: E402
 from cli import quiet  # noqa: E402
-from data import Table, TabularData  # noqa: E402
+from data import RawTable, TabularData  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 
 SMALL = "--small" in sys.argv
@@ -64,10 +64,10 @@ class Bunch(TabularData):
         super().__init__()
         self.name = name
 
-    def load(self) -> Table:
+    def load(self) -> RawTable:
         bunch = TABLES[self.name][0]()
         names = [f"x{i}" for i in range(bunch.data.shape[1])], [str(name) for name in bunch.target_names]
-        return Table(bunch.data, bunch.target, *names)
+        return RawTable(bunch.data, bunch.target, *names)
 
 
 def main() -> None:

@@ -1,6 +1,18 @@
 """Tables, split and standardized: what `--data NAME` finds."""
 
-from data.iris import Iris
-from data.tabular import Table, TabularData
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Iris", "Table", "TabularData"]
+if TYPE_CHECKING:
+    from data.iris import Iris
+    from data.table import Table
+    from data.tabular import RawTable, TabularData
+
+__all__ = ["Iris", "RawTable", "Table", "TabularData"]
+HOMES = {"Iris": "data.iris", "RawTable": "data.tabular", "Table": "data.table", "TabularData": "data.tabular"}
+
+
+def __getattr__(name: str) -> Any:  # when asked for: predict.py needs neither Lightning nor its three seconds
+    if name not in HOMES:
+        raise AttributeError(f"module 'data' has no {name}")
+    return getattr(import_module(HOMES[name]), name)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
-from data.tabular import Parts, Table, TabularData, cut, standardize
+from data.encoder import Encoder
+from data.tabular import Parts, RawTable, TabularData, cut, standardize
 
 
 class Split(NamedTuple):
@@ -77,7 +77,8 @@ def set_aside(table: TabularData, train: np.ndarray, targets: np.ndarray, of: in
     return {"train": train, "val": val}
 
 
-def standardized(table: Table, splits: list[Split]) -> tuple[list[Parts], list[StandardScaler]]:
-    """Each split's parts as tensors, and the scaler that its training rows made."""
-    parts, scalers = zip(*(standardize(table, split.rows) for split in splits), strict=True)
-    return list(parts), list(scalers)
+def standardized(table: RawTable, splits: list[Split]) -> tuple[list[Parts], list[Encoder]]:
+    """Each split's parts as tensors, and the encoder that its training rows made; all of one layout, the table's."""
+    layout = table.layout()
+    parts, encoders = zip(*(standardize(table, split.rows, layout) for split in splits), strict=True)
+    return list(parts), list(encoders)

@@ -2,7 +2,7 @@
 
 from sklearn.datasets import load_iris
 
-from data.tabular import Table, TabularData
+from data.tabular import RawTable, TabularData
 
 
 class Iris(TabularData):
@@ -14,6 +14,8 @@ class Iris(TabularData):
     (4, 3, 'sepal length (cm)', 'setosa')
     """
 
-    def load(self) -> Table:
+    target = "species"
+
+    def load(self) -> RawTable:
         bunch = load_iris()
-        return Table(bunch.data, bunch.target, list(bunch.feature_names), [str(name) for name in bunch.target_names])
+        return RawTable(bunch.data, bunch.target, list(bunch.feature_names), [str(name) for name in bunch.target_names])

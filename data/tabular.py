@@ -1,51 +1,74 @@
 """The DataModule that every table shares: split, standardize, batches on the training device."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from data.encoder import Encoder, Layout
+
 EVALUATION_ROWS = 65_536  # rows per batch where nothing is trained: bounds memory, changes no figure
+FORMAT = 1  # of what a checkpoint says about its table; each has a golden file in tests/
 
 
-class Table(NamedTuple):
+class RawTable(NamedTuple):
     """A table in memory, as it was measured.
 
-    Shapes: features (rows, num_features) in their own units; targets (rows,), integers from 0 to num_classes - 1.
+    Shapes: features (rows, columns) in their own units, NaN where missing, a text column as numbers of its categories;
+    targets (rows,), integers from 0 to num_classes - 1. `categories` has the text columns' categories by column name.
     """
 
     features: np.ndarray
     targets: np.ndarray
-    feature_names: list[str]
+    column_names: list[str]
     class_names: list[str]
+    categories: dict[str, list[str]] = {}  # noqa: RUF012  # never changed
+
+    def layout(self, rows: np.ndarray | None = None) -> Layout:
+        """Which features these rows make; null takes all."""
+        features = self.features if rows is None else self.features[rows]
+        text = {i: self.categories[name] for i, name in enumerate(self.column_names) if name in self.categories}
+        return Layout.of(features.astype(np.float64), text, self.column_names)
 
 
 Parts = dict[str, tuple[Tensor, Tensor]]  # of each part: standardized features (rows, num_features), targets (rows,)
 
 
 def cut(rows: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers in two: those that remain, and `size` of them drawn at random."""
+    """Row numbers in two: those that remain, and `size` of them drawn at random.
+
+    Stratified shares of a class of three or four rows round to none: then one of its rows takes the place of one of the
+    most frequent class.
+    """
     labels = targets[rows] if stratify else None
     remain, drawn = train_test_split(rows, test_size=size, random_state=seed, stratify=labels)
+    for rare in np.setdiff1d(targets[remain], targets[drawn]) if stratify else ():
+        i, j = (
+            np.flatnonzero(targets[remain] == rare),
+            np.flatnonzero(targets[drawn] == np.bincount(targets[drawn]).argmax()),
+        )
+        if len(i) > 1 and len(j) > 1:
+            remain[i[0]], drawn[j[0]] = drawn[j[0]], remain[i[0]]
     return remain, drawn
 
 
-def standardize(table: Table, rows: dict[str, np.ndarray]) -> tuple[Parts, StandardScaler]:
-    """The rows of each part in units of the training rows' deviation from their mean, as tensors; and the scaler.
+def standardize(table: RawTable, rows: dict[str, np.ndarray], layout: Layout | None = None) -> tuple[Parts, Encoder]:
+    """The rows of each part as tensors of features, by the statistics of the training rows alone; and the encoder.
 
-    Source: the article, section 4.3, step 1, with statistics of the training rows alone.
+    Without a layout the training rows make it; the folds of a table share one.
     """
-    scaler = StandardScaler().fit(table.features[rows["train"]].astype(np.float64))
+    encoder = Encoder(layout or table.layout(rows["train"])).fit(table.features[rows["train"]].astype(np.float64))
+    if encoder.scale.isinf().all():
+        raise ValueError("every column is the same in all training rows; give columns that differ")
     parts = {}
     for part, numbers in rows.items():
-        features = torch.from_numpy(scaler.transform(table.features[numbers].astype(np.float64))).float()
+        features = encoder(torch.from_numpy(table.features[numbers].astype(np.float64)))
         parts[part] = features, torch.from_numpy(table.targets[numbers]).long()
-    return parts, scaler
+    return parts, encoder
 
 
 def row_order(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -96,8 +119,8 @@ class TabularData(LightningDataModule):
     """A table in three parts, standardized by what its training rows alone say. Subclasses `load` the table.
 
     After `setup()`: `num_features`, `num_classes`, `feature_names`, `class_names`; `rows[part]`, the row numbers of
-    "train", "val" and "test"; `parts[part]`, their standardized features (rows, num_features) and targets (rows,).
-    Means, scales and names go into the checkpoint, so it can predict from raw measures by itself.
+    "train", "val" and "test"; `parts[part]`, their standardized features (rows, num_features) and targets (rows,);
+    `encoder`, which goes into the checkpoint with the names, so it can predict from raw columns by itself.
 
     Args:
         batch_size: Rows in a step of the optimizer; null takes all training rows at once.
@@ -105,6 +128,7 @@ class TabularData(LightningDataModule):
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each part keeps the classes' shares.
         split_seed: Seed of the split alone, so that runs with other seeds are tested on the same rows.
+        class_weight: balanced makes the rows of each class weigh as much in the loss as those of any other.
 
     Raises:
         ValueError: A batch size below 1, or fractions that leave a part without a class.
@@ -117,6 +141,7 @@ class TabularData(LightningDataModule):
         val_fraction: float = 0.0,
         stratify: bool = True,
         split_seed: int = 0,
+        class_weight: Literal["balanced"] | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -128,26 +153,34 @@ class TabularData(LightningDataModule):
             )
         self.save_hyperparameters(logger=False)
         self.batch_size, self.split_seed, self.stratify = batch_size, split_seed, stratify
-        self.test_fraction, self.val_fraction = test_fraction, val_fraction
+        self.test_fraction, self.val_fraction, self.class_weight = test_fraction, val_fraction, class_weight
         self.parts: Parts = {}
 
-    def load(self) -> Table:
+    def load(self) -> RawTable:
         """Return the whole table; called once."""
-        raise NotImplementedError(f"{type(self).__name__} must define load(self) -> Table")
+        raise NotImplementedError(f"{type(self).__name__} must define load(self) -> RawTable")
 
     def setup(self, stage: str | None = None) -> None:
         if self.parts:  # Lightning calls this again for every stage
             return
         table = self.read()
         self.rows = self.split(table.targets)
-        self.parts, self.scaler = standardize(table, self.rows)
+        self.parts, self.encoder = standardize(table, self.rows)
+        self.feature_names = self.encoder.layout.names
+        self.num_features = len(self.feature_names)
 
-    def read(self) -> Table:
+    def read(self) -> RawTable:
         """Load the table and take down its names."""
         table = self.load()
-        self.feature_names, self.class_names = table.feature_names, table.class_names
-        self.num_features, self.num_classes = len(table.feature_names), len(table.class_names)
+        self.column_names, self.categories, self.class_names = table.column_names, table.categories, table.class_names
+        self.num_classes = len(table.class_names)
+        counts = np.bincount(table.targets, minlength=self.num_classes)
+        self.class_weights = (counts.sum() / (self.num_classes * counts)).tolist() if self.class_weight else None
         return table
+
+    def about(self) -> str:
+        """What the program made of the table's columns, for its user to read; nothing where they are all numbers."""
+        return ""
 
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
         """Row numbers of each part; the test rows are drawn first, so another `val_fraction` keeps them."""
@@ -198,14 +231,17 @@ class TabularData(LightningDataModule):
         return batch  # it is there already
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to read raw features and to name classes."""
+        """What a checkpoint needs to read raw columns and to name classes."""
         return {
-            "mean": torch.from_numpy(self.scaler.mean_),
-            "scale": torch.from_numpy(self.scaler.scale_),
-            "feature_names": self.feature_names,
+            "format": FORMAT,
+            "column_names": self.column_names,
+            "categories": self.categories,
+            "feature_names": self.encoder.layout.names,
             "class_names": self.class_names,
+            "target": getattr(self, "target", "target"),
+            **self.encoder.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.parts and not torch.equal(state_dict["mean"], torch.from_numpy(self.scaler.mean_)):
+        if self.parts and not torch.equal(state_dict["mean"], self.encoder.mean):
             raise ValueError("the checkpoint was trained on other rows; give the data settings of its config.yaml")

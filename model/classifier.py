@@ -62,7 +62,13 @@ class Classifier(LightningModule):
             self.network = self.make_network()
         except TypeError as error:
             raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
-        self.loss = build("loss", loss)()
+        make_loss = partial(build("loss", loss))
+        if "weight" in make_loss.keywords:  # of each class: a list in the checkpoint, a tensor in the loss
+            make_loss = partial(make_loss, weight=torch.tensor(make_loss.keywords["weight"]))
+        try:
+            self.loss = make_loss()
+        except TypeError as error:
+            raise ValueError(f"the loss takes no class weights ({error}); give CrossEntropyLoss") from error
         self.try_loss(num_classes)
         self.make_optimizer = build("optimizer", optimizer)
         self.make_schedule = build("schedule", schedule) if schedule else None

@@ -70,9 +70,6 @@ class Stack(nn.Module):
         seeds: Of each member's initial weights.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, make: Callable[[], nn.Module], seeds: Sequence[int]) -> None:
         super().__init__()
         networks = []
@@ -226,8 +223,8 @@ class Population(LightningModule):
     Trained with `Trainer.fit(population, range(len(population.stacks)))`: a batch is the number of a stack, a step is
     an epoch of it. Then `outcomes` has what each member makes of its held-out rows, of which nothing else was used.
 
-    `forward` is the ensemble's: like a `Classifier` it takes standardized features and returns logits, the logarithms
-    of the members' mean probabilities.
+    `forward` is the ensemble's: it takes standardized features, (rows, num_features) or of each member its own (members,
+    rows, num_features), and returns logits, the logarithms of the members' mean probabilities.
 
     Args:
         num_features: Number of features.
@@ -322,9 +319,6 @@ class Population(LightningModule):
             stack.way = stack.looped
         for part in self.splits[first.split] if self.splits else ():
             stack.take(part, [self.splits[member.split][part] for member in members])
-        # From the standardization of the whole table to the member's own.
-        stack.register_buffer("mean", torch.zeros(len(numbers), num_features))
-        stack.register_buffer("scale", torch.ones(len(numbers), num_features))
         return stack
 
     def forward(self, features: Tensor) -> Tensor:
@@ -335,12 +329,10 @@ class Population(LightningModule):
         return self.probabilities(features).std(0, correction=0)
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Each member's, as the stacks have them: (rows, num_features) standardized -> (members, rows, num_classes)."""
-        found = []
-        for stack in self.stacks:
-            own = (features - stack.mean.unsqueeze(1)) / stack.scale.unsqueeze(1)
-            found.append(stack(own.mT).softmax(1).mT)
-        return torch.cat(found)
+        """Each member's, as the stacks have them: (members, rows, num_classes), of what `forward` takes."""
+        members = sum(map(len, self.numbers))
+        own = features.expand(members, *features.shape[-2:]).split([len(numbers) for numbers in self.numbers])
+        return torch.cat([stack(x.mT).softmax(1).mT for stack, x in zip(self.stacks, own, strict=True)])
 
     def soft_targets(self, number: int, targets: Tensor) -> Tensor | None:
         """For a stack whose members all learn by plain cross-entropy."""
@@ -481,16 +473,12 @@ class Population(LightningModule):
             found |= dict(zip(members, map(Outcome, probabilities, failed_in.tolist()), strict=True))
         self.outcomes = {member: outcome for one in gathered(found) for member, outcome in one.items()}
 
-    def ensemble(
-        self, members: list[Member], states: list[dict[str, Tensor]], mean: np.ndarray, scale: np.ndarray
-    ) -> "Population":
+    def ensemble(self, members: list[Member], states: list[dict[str, Tensor]]) -> "Population":
         """Members of one setting, with these weights, as a population of their own that predicts.
 
         Args:
             members: Which.
             states: Their state_dicts.
-            mean: Of each member's training rows, in units of the features that the ensemble will be given.
-            scale: Their deviations, in the same units; both (members, num_features).
         """
         setting = self.settings[members[0].setting]
         numbered = [Member(0, member.split, member.seed) for member in members]
@@ -501,8 +489,6 @@ class Population(LightningModule):
             for name, stacked in stack.state_by_name().items():
                 if name in states[0]:  # all but buffers that no checkpoint keeps
                     stacked.copy_(torch.stack([state[name] for state in states]))
-            stack.mean.copy_(torch.from_numpy(mean))
-            stack.scale.copy_(torch.from_numpy(scale))
         return ensemble.eval()
 
     def learning_curves(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -59,12 +59,10 @@ def find(noun: str, name: str) -> type:
             return found
         if path and found is not None:
             raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
-    known = [
-        key
-        for home in homes
-        for key, value in vars(import_module(home)).items()
-        if isclass(value) and issubclass(value, base)
-    ]
+    known = []
+    for module in map(import_module, homes):
+        named = {key: getattr(module, key) for key in {*vars(module), *getattr(module, "__all__", ())}}
+        known += [key for key, value in named.items() if isclass(value) and issubclass(value, base)]
     raise ValueError(unknown(noun, short, known))
 
 

@@ -114,7 +114,7 @@ BAD = {
     "--max_epochs many": "--max_epochs is 'many'; expected int",
     "--patience 0": "patience is 0; give 1 or more epochs",
     "--max_epochs 2 --schedule.pct_start 0.5": "the schedule has no place in 2 steps; give more epochs",
-    "--data TabularData": "TabularData must define load(self) -> Table",
+    "--data TabularData": "TabularData must define load(self) -> RawTable",
     "--network ..x": "network '..x' cannot be imported",
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
     "--patience x": "--patience is 'x'; expected int|null",

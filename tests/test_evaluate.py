@@ -26,6 +26,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cli import command, parse
 from data import Iris
+from data.encoder import Encoder
 from data.folds import cross_validation, standardized
 from evaluate import evaluate, train_command
 from model import MLP, Classifier
@@ -206,18 +207,18 @@ def test_a_saved_population_predicts_like_a_classifier():
     content = torch.load(path, weights_only=True)
     raw = load_iris()
     state = content["Iris"]
-    features = (torch.from_numpy(raw.data) - state["mean"]) / state["scale"]
-    logits = ensemble(features.float())
+    features = Encoder.of_state(state)(torch.from_numpy(raw.data))
+    logits = ensemble(features)
     assert logits.shape == (150, 3)
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(150))
-    spread = ensemble.spread(features.float())
+    spread = ensemble.spread(features)
     assert spread.shape == (150, 3)
     assert (spread >= 0).all()
     assert spread.max() > 0.01
     assert list(path.parent.iterdir()) == [path]
     # Each member alone, on the rows that were held out from it: the very estimate.
     splits = cross_validation(Iris(), raw.target, 4, 1)
-    each = ensemble.probabilities(features.float())
+    each = ensemble.probabilities(features)
     accuracies = [
         (each[i, split.rows["test"]].argmax(1).numpy() == raw.target[split.rows["test"]]).mean()
         for i, split in enumerate(splits)

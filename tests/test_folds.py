@@ -53,11 +53,11 @@ def test_a_fold_is_standardized_by_its_own_training_rows():
     changed = table.features.copy()
     held_out = splits[0].rows["test"]
     changed[held_out] *= 1000
-    before, scalers = standardized(table, splits)
+    before, encoders = standardized(table, splits)
     after, _ = standardized(table._replace(features=changed), splits)
     for number, split in enumerate(splits):
         scaler = StandardScaler().fit(table.features[split.rows["train"]])
-        np.testing.assert_allclose(scalers[number].mean_, scaler.mean_)
+        np.testing.assert_allclose(encoders[number].mean, scaler.mean_)
         expected = scaler.transform(table.features[split.rows["test"]])
         np.testing.assert_allclose(before[number]["test"][0], expected, atol=1e-5)
         same = torch.equal(before[number]["train"][0], after[number]["train"][0])

@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from data import Iris, Table, TabularData
+from data import Iris, RawTable, TabularData
 from data.tabular import Batches, row_order
 
 
@@ -29,7 +29,7 @@ class Made(TabularData):
 def made(rows=60, columns=3, classes=3, **arguments):
     features = np.random.default_rng(0).normal(5, 2, (rows, columns))
     names = [f"x{i}" for i in range(columns)], [f"class {i}" for i in range(classes)]
-    table = Made(Table(features, np.arange(rows) % classes, *names), **arguments)
+    table = Made(RawTable(features, np.arange(rows) % classes, *names), **arguments)
     table.setup()
     return table
 

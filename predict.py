@@ -1,0 +1,284 @@
+"""Predict the class of each row of a table with a trained network, or a population of them.
+
+python predict.py lightning_logs/version_0/checkpoints/best.ckpt today.csv
+"""
+
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from polars.selectors import by_name
+from torch import Tensor, nn
+
+from cli import command
+from data.encoder import Encoder
+from data.file import File, matrix, text_of
+from model.spec import build
+
+FORMATS = {1}  # of a checkpoint's table that this version reads; a golden file of each is in tests/
+ROWS = 16_384  # at a time: its hidden units stay in the cache
+KEYS = {"format", "column_names", "categories", "feature_names", "class_names", "target", "source", "mean", "scale"}
+
+
+def predict(
+    checkpoint: str, table: str, output: str | None = None, score: bool = False, delimiter: str | None = None
+) -> None:
+    """Predict the class of each row of a table with a trained network, or a population of them.
+
+    Args:
+        checkpoint: A run's best.ckpt or population.ckpt.
+        table: CSV, TSV or Parquet file of raw columns, found by name; - reads CSV from standard input.
+        output: CSV or Parquet file to write, whole or not at all; null writes CSV to standard output.
+        score: Compare with the table's own column of classes.
+        delimiter: Between a CSV file's fields; null takes what its first line has most of.
+
+    Raises:
+        ValueError: A checkpoint or table that cannot be used; nothing was written.
+    """
+    classifier = load(checkpoint)
+    if output is not None and Path(output).suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"output is {output!r}; give a name that ends in .csv or .parquet")
+    folder = Path(output).absolute().parent if output else None
+    if folder and not folder.is_dir():
+        raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
+    # All predictions wait in a file until every row has been read: not one is written of a table that has a bad row.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
+        spool = Path(name, "predictions.csv")
+        if table == "-":
+            with Path(name, "stdin").open("wb") as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+            file = File(str(Path(name, "stdin")), delimiter, "standard input")
+        else:
+            file = File(table, delimiter)
+        result = classifier.predict_file(file, spool, score)
+        if output is None:
+            with spool.open("rb") as done:
+                shutil.copyfileobj(done, sys.stdout.buffer)
+            sys.stdout.flush()
+        else:
+            if Path(output).suffix.lower() == ".parquet":
+                schema = {name: pl.String if name == "label" else pl.Float64 for name in classifier.output_names}
+                options: dict[str, Any] = {"schema": schema, "glob": False}
+                pl.scan_csv(spool, **options).sink_parquet(spool.with_suffix(".parquet"))
+                spool = spool.with_suffix(".parquet")
+            spool.replace(output)
+    extra = [name for name in file.names if name not in (*classifier.column_names, classifier.target)]
+    if extra:
+        print(f"ignored columns: {', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}", file=sys.stderr)
+    if result:
+        print(result, file=sys.stdout if output else sys.stderr)
+
+
+class Predictor(nn.Module):
+    """A trained network, or a population of them, that takes raw columns and gives class names.
+
+    `forward` takes a raw table (rows, columns; data/encoder.py says how) and gives each class's probability and, of a
+    population, its standard deviation between the members: two tensors (rows, classes), the second empty of a network.
+
+    Args:
+        state: What the checkpoint says of its table.
+        network: From standardized features to logits; of a population to (members, rows, classes) probabilities.
+        many: Whether it is a population.
+    """
+
+    def __init__(self, state: dict[str, Any], network: nn.Module, many: bool) -> None:
+        super().__init__()
+        self.column_names, self.class_names = list(state["column_names"]), list(state["class_names"])
+        self.categories, self.target = dict(state["categories"]), state["target"]
+        self.encoder, self.network, self.many = Encoder.of_state(state), network, many
+        self.output_names = ["label", *(f"probability {name}" for name in self.class_names)]
+        self.output_names += [f"spread {name}" for name in self.class_names] if many else []
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.encoder(raw)
+        if not self.many:
+            probabilities = self.network(features).softmax(1)
+            return probabilities, probabilities[:, :0]
+        each = self.network.probabilities(features)  # type: ignore[operator]  # a Population
+        return each.mean(0), each.std(0, correction=0)
+
+    def predict_raw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities and spread of a raw table, a piece at a time."""
+        with torch.inference_mode():
+            pieces = [self(piece) for piece in torch.from_numpy(raw).split(ROWS)]
+        return tuple(torch.cat(each).numpy() for each in zip(*pieces, strict=True))  # type: ignore[return-value]
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """Each class's probability, in the order of `class_names`: (rows, classes).
+
+        Args:
+            table: A pandas or polars DataFrame with the columns by name, or an array (rows, columns) in their order.
+        """
+        frame = as_frame(table, self.column_names)
+        if not len(frame):
+            return np.empty((0, len(self.class_names)), np.float32)
+        return self.predict_raw(matrix(frame, self.column_names, self.categories))[0]
+
+    def predict(self, table: Any) -> np.ndarray:
+        """The class name of each row."""
+        return np.array(self.class_names, object)[self.predict_proba(table).argmax(1)]
+
+    def predict_file(self, file: File, output: Path, score: bool = False) -> str:
+        """Write a CSV of each row's label and probabilities, batch by batch; what to tell of the score."""
+        file.need([*self.column_names, self.target] if score else self.column_names)
+        seen, right, log_loss = 0, 0, 0.0
+        names = [*self.column_names, *([self.target] if score else [])]
+        with output.open("wb") as sink:
+            for frame in file.frames(names):
+                probabilities, spread = self.predict_raw(matrix(frame, self.column_names, self.categories, file, seen))
+                numbers = probabilities.argmax(1)
+                labels = pl.Series(self.class_names).gather(numbers)
+                figures = np.concatenate([probabilities, spread], 1)
+                columns = dict(zip(self.output_names, [labels, *figures.T], strict=True))
+                pl.DataFrame(columns).write_csv(sink, include_header=not seen)
+                if score:
+                    true = self.numbers(text_of(frame[self.target]), file, seen)
+                    right += int((numbers == true).sum())
+                    log_loss -= float(np.log(probabilities[np.arange(len(true)), true].astype(float) + 1e-300).sum())
+                seen += len(frame)
+        return report(seen, right, log_loss / seen) if score else ""
+
+    def numbers(self, labels: pl.Series, file: File, first: int) -> np.ndarray:
+        """The class numbers of labels."""
+        lookup = dict(zip(self.class_names, range(len(self.class_names)), strict=True))
+        numbers = labels.replace_strict(lookup, default=None, return_dtype=pl.Int64)
+        if numbers.null_count():
+            row = int(numbers.is_null().arg_max() or 0)
+            place = file.place(first + row, self.target)
+            raise ValueError(f"{place} is {labels[row]!r}; the network knows {', '.join(self.class_names[:10])}")
+        return numbers.to_numpy()
+
+
+def report(rows: int, right: int, log_loss: float) -> str:
+    """The score of a table in words."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, rows).proportion_ci(method="wilson")
+    return (
+        f"{rows:,} rows   accuracy {right / rows:.4f}   95 % interval {low:.3f} to {high:.3f}   log-loss {log_loss:.4f}"
+    )
+
+
+def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
+    """A pandas or polars DataFrame, or an array in the columns' order, as polars has it."""
+    if isinstance(table, pl.LazyFrame):
+        table = table.collect()
+    if not hasattr(table, "columns"):
+        table = np.asarray(table)
+        if table.ndim != 2 or table.shape[1] != len(names):
+            raise ValueError(f"the array is of shape {table.shape}; give (rows, {len(names)}): {', '.join(names[:10])}")
+        return pl.DataFrame({name: series(name, column) for name, column in zip(names, table.T, strict=True)})
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise ValueError(f"the table has no column {', '.join(map(repr, missing[:5]))}")
+    if isinstance(table, pl.DataFrame):
+        return table.select(by_name(list(names)))
+    return pl.DataFrame({name: series(name, table[name].to_numpy()) for name in names})
+
+
+def series(name: str, values: np.ndarray) -> pl.Series:
+    """An array as polars has it; of mixed values, as text, with None and NaN missing."""
+    if values.dtype.kind in "biuf":
+        return pl.Series(name, values)
+    texts = [None if value is None or value != value else str(value) for value in values.tolist()]
+    return pl.Series(name, texts, pl.String)
+
+
+class Content(NamedTuple):
+    """What a checkpoint holds: weights, plain settings, and what it says of its table."""
+
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+    table: dict[str, Any]
+
+
+def read(path: str) -> Content:
+    """Read a checkpoint as data: nothing in it runs.
+
+    Raises:
+        ValueError: It is damaged, holds code, or is no checkpoint of this program; the message says which.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; give a checkpoint in it, such as best.ckpt")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch reads without looking at the checksums
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise ValueError(f"{path} is damaged, or no checkpoint: {error}") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(f"{path} holds code, not data alone, and was not loaded: {reason(error)}") from error
+    except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} is damaged, or no checkpoint: {reason(error)}") from error
+    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if isinstance(settings, dict) and "_instantiator" in settings:
+        raise ValueError(f"{path} names code to run (_instantiator), and was not loaded")
+    tables = (
+        [value for value in content.values() if isinstance(value, dict) and value.keys() >= KEYS] if settings else []
+    )
+    if not isinstance(settings, dict) or "state_dict" not in content or len(tables) != 1:
+        raise ValueError(f"{path} is a checkpoint of another program; give one that train.py or evaluate.py wrote")
+    if tables[0]["format"] not in FORMATS:
+        raise ValueError(f"{path} is of format {tables[0]['format']}, which this version does not know; update it")
+    return Content(content["state_dict"], settings, tables[0])
+
+
+def reason(error: Exception) -> str:
+    """Torch's many lines in one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), (lines or [repr(error)])[0])[
+        :200
+    ]
+
+
+def load(path: str) -> Predictor:
+    """A checkpoint of train.py or evaluate.py, ready to predict.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is damaged, holds code, or is no checkpoint of this program; the message says which.
+    """
+    weights, settings, table = read(path)
+    try:
+        many = "members" in settings
+        if many:
+            from model.population import Population  # with Lightning, which one network does not need
+
+            network: nn.Module = Population(**settings)
+        else:
+            sizes = settings["num_features"], settings["num_classes"]
+            network = build("network", trusted(settings["network"]))(*sizes)
+            weights = {
+                name.removeprefix("network."): value for name, value in weights.items() if name[:8] == "network."
+            }
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} does not fit together: {reason(error)}") from error
+    return Predictor(table, network, many).eval().requires_grad_(False)
+
+
+def trusted(spec: dict[str, Any]) -> dict[str, Any]:
+    """A class's description, refused where importing it could do something: Python's own modules are no networks."""
+    module = str(spec["class"]).partition(".")[0]
+    if "." in str(spec["class"]) and module in sys.stdlib_module_names:
+        raise ValueError(f"the checkpoint names {spec['class']}, which is no network, and was not loaded")
+    return spec
+
+
+if __name__ == "__main__":
+    command(predict)
