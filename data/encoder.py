@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 
     def encode(self, raw: Tensor) -> Tensor:
         """Features in their own units."""
-        spread = raw[:, self.source]
+        spread = raw.index_select(1, self.source)
         missing = spread.isnan()
         filled = torch.where(missing, self.fill.unsqueeze(-2), spread)
         value = torch.where(self.code.isnan(), filled, (filled == self.code).to(raw.dtype))

@@ -223,8 +223,8 @@ class Population(LightningModule):
     Trained with `Trainer.fit(population, range(len(population.stacks)))`: a batch is the number of a stack, a step is
     an epoch of it. Then `outcomes` has what each member makes of its held-out rows, of which nothing else was used.
 
-    `forward` is the ensemble's: it takes standardized features, (rows, num_features) or of each member its own (members,
-    rows, num_features), and returns logits, the logarithms of the members' mean probabilities.
+    `forward` is the ensemble's: it takes standardized features, (rows, num_features) or each member's own
+    (members, rows, num_features), and returns logits, the logarithms of the members' mean probabilities.
 
     Args:
         num_features: Number of features.
