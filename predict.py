@@ -124,7 +124,8 @@ class Predictor(nn.Module):
 
     def predict(self, table: Any) -> np.ndarray:
         """The class name of each row."""
-        return np.array(self.class_names, object)[self.predict_proba(table).argmax(1)]
+        names: np.ndarray = np.array(self.class_names, object)[self.predict_proba(table).argmax(1)]
+        return names
 
     def predict_file(self, file: File, output: Path, score: bool = False) -> str:
         """Write a CSV of each row's label and probabilities, batch by batch; what to tell of the score."""

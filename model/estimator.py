@@ -1,0 +1,144 @@
+"""The same training as a scikit-learn estimator, for pipelines, GridSearchCV and cross_val_score.
+
+It is the one module of `model` that builds on `data`: the DataModule and the Classifier of train.py are inside.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from data.tabular import RawTable, TabularData
+from model import recipe
+from model.classifier import Classifier
+
+
+class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A neural network as a scikit-learn classifier; NaN is missing and imputed (data/encoder.py).
+
+    After `fit`: `classes_`; `network_`, from standardized features to logits; `encoder_`, from raw columns to those.
+
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> cross_val_score(NetworkClassifier(max_epochs=50), *load_iris(return_X_y=True), cv=3).mean() > 0.9
+    np.True_
+
+    Args:
+        network: Called with the numbers of features and of classes; try others by `partial(MLP, hidden=[8])`.
+        loss: Called without arguments.
+        optimizer: Called with the parameters.
+        schedule: Called with the optimizer, a step after every batch; None keeps the learning rate.
+        batch_size: Rows in a step of the optimizer; None takes all at once.
+        class_weight: Weight of each class's rows; balanced: those of each class weigh as much as those of any other.
+        max_epochs: Passes over the rows.
+        accelerator: Where to train.
+        random_state: Seed of initial weights, dropout and the order of rows.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[int, int], nn.Module] = recipe.NETWORK,
+        loss: Callable[[], nn.Module] = recipe.LOSS,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = recipe.OPTIMIZER,
+        schedule: Callable[..., LRScheduler] | None = recipe.SCHEDULE,
+        batch_size: int | None = None,
+        class_weight: Literal["balanced"] | dict[Any, float] | None = None,
+        max_epochs: int = recipe.MAX_EPOCHS,
+        accelerator: str = "auto",
+        random_state: Any = 0,
+    ) -> None:
+        self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
+        self.batch_size, self.class_weight, self.max_epochs = batch_size, class_weight, max_epochs
+        self.accelerator, self.random_state = accelerator, random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803  # scikit-learn's names
+        """Train on rows X (rows, columns) of classes y (rows,)."""
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_[0]!r}; give rows of two classes or more")
+        table = Rows(X, targets, list(map(str, self.classes_)), self.batch_size)
+        table.setup()
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+        levels = [logger.level for logger in loggers]
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                loss: Callable[..., nn.Module] = self.loss
+                if self.class_weight is not None:
+                    weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+                    loss = partial(loss, weight=weights.tolist())
+                nouns = self.network, loss, self.optimizer, self.schedule
+                classifier = Classifier(table.num_features, len(self.classes_), *nouns)
+                trainer = Trainer(
+                    accelerator=self.accelerator,
+                    devices=1,
+                    max_epochs=self.max_epochs,
+                    logger=False,
+                    enable_checkpointing=False,
+                    enable_progress_bar=False,
+                    enable_model_summary=False,
+                    limit_val_batches=0,
+                    log_every_n_steps=1,
+                )
+                trainer.fit(classifier, table)
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+        self.network_, self.encoder_ = classifier.network.cpu().eval(), table.encoder
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Each class's probability: (rows, classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)  # noqa: N806
+        with torch.inference_mode():
+            probabilities: np.ndarray = self.network_(self.encoder_(torch.from_numpy(X))).softmax(1).numpy()
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The class of each row."""
+        numbers = self.predict_proba(X).argmax(1)
+        classes: np.ndarray = self.classes_[numbers]
+        return classes
+
+
+class Rows(TabularData):
+    """Arrays as a DataModule that trains on all of them."""
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        class_names: list[str],
+        batch_size: int | None,
+    ) -> None:
+        super().__init__(batch_size)
+        names = [f"column {i}" for i in range(features.shape[1])]
+        self.table = RawTable(features, targets, names, class_names)
+
+    def load(self) -> RawTable:
+        return self.table
+
+    def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
+        return {"train": np.arange(len(targets))}
