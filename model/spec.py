@@ -4,6 +4,7 @@ One thing in three notations: `--network MLP --network.hidden "[32]"` on the com
 YAML file and in a checkpoint, `partial(MLP, hidden=[32])` in Python. Nothing is pickled: a checkpoint stays data.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
@@ -48,6 +49,9 @@ def find(noun: str, name: str) -> type:
     base = getattr(import_module(base_path.rpartition(".")[0]), base_path.rpartition(".")[2])
     path, _, short = name.rpartition(".")
     if path:
+        # A checkpoint names classes too, and some of Python's own modules do things when they are imported.
+        if path.partition(".")[0] in sys.stdlib_module_names:
+            raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
         try:
             homes = (path,)
             import_module(path)
