@@ -28,9 +28,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.measure import processor  # noqa: E402
+
 Weights = list[np.ndarray]  # W1, b1, W2, b2 of the listing, all starts stacked
 
-ROOT = Path(__file__).parents[1]
 STARTS = 20
 EPOCHS = list(range(100, 1001, 100))
 PUBLISHED = [0.477778, 0.242056, 0.167565, 0.138885, 0.120706, 0.108422, 0.0976689, 0.0912021, 0.0860448, 0.0823853]
@@ -335,13 +339,6 @@ def ours() -> dict[str, Any]:
         "device": result["device"],
         "versions": result["versions"],
     }
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

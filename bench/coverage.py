@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.article import processor  # noqa: E402
+from bench.measure import processor  # noqa: E402
 from cli import quiet  # noqa: E402
 from data import RawTable, TabularData  # noqa: E402
 from data.folds import Split, cross_validation, standardized  # noqa: E402

@@ -31,7 +31,7 @@ from sklearn.neural_network import MLPClassifier
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.article import processor  # noqa: E402
+from bench.measure import processor  # noqa: E402
 from cli import quiet  # noqa: E402
 from data import Iris  # noqa: E402
 from data.folds import cross_validation, standardized  # noqa: E402

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,9 +40,8 @@ from torchmetrics.classification import MulticlassAccuracy
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from article import processor  # noqa: E402  bench/article.py
-
-from cli import quiet  # noqa: E402  the project is no package: its folder must be on the path first
+from bench.measure import processor, whole  # noqa: E402  the project is no package: its folder must be on the path
+from cli import quiet  # noqa: E402
 from data import Iris  # noqa: E402
 from model import recipe  # noqa: E402
 from train import train  # noqa: E402
@@ -166,19 +164,6 @@ def scikit_learn() -> float:
     classifier = MLPClassifier((HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, tol=0)
     features, targets = (tensor.numpy() for tensor in iris.parts["train"])
     return timed(lambda: classifier.fit(features, targets))
-
-
-def whole(*line: str, code: int = 0) -> tuple[float, float]:
-    """Seconds and peak MiB of a whole process."""
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *line], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-    assert os.waitstatus_to_exitcode(status) == code, line
-    return seconds, usage.ru_maxrss / 1024
 
 
 def timed(job: Callable[[], Any]) -> float:
