@@ -93,7 +93,9 @@ class File:
         if self.parquet:
             return pl.scan_parquet(self.path, glob=False).select(by_name(names))
         schema: dict[str, Any] = dict.fromkeys(self.names, pl.String)
-        options: dict[str, Any] = {"separator": self.delimiter, "schema": schema, "glob": False}
+        # The names are read already: polars takes a header of two lines, or with quotes in a name, for other names.
+        header: dict[str, Any] = {"has_header": False, "skip_rows": 1, "raise_if_empty": False}
+        options: dict[str, Any] = header | {"separator": self.delimiter, "schema": schema, "glob": False}
         return pl.scan_csv(self.path, **options).select(by_name(list(dict.fromkeys([*names, self.names[-1]]))))
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:

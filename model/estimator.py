@@ -4,6 +4,7 @@ It is the one module of `model` that builds on `data`: the DataModule and the Cl
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal, Self
@@ -82,7 +83,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.14
                 torch.manual_seed(seed)
                 loss: Callable[..., nn.Module] = self.loss
                 if self.class_weight is not None:

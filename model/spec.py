@@ -85,6 +85,8 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
         return factory
     bound = partial(factory)  # one level, whether factory is a class or a partial
     cls, arguments = bound.func, bound.keywords
+    if bound.args:
+        arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | arguments
     if not cls.__init__.__module__.startswith("torch."):
         parameters = signature(cls).parameters.values()
         arguments = {

@@ -1,0 +1,84 @@
+"""NetworkClassifier as scikit-learn's own checks want it, and equal to the DataModule and Classifier inside."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.utils.estimator_checks import check_estimator
+from torch.optim import SGD
+
+from model import MLP, Classifier
+from model.estimator import NetworkClassifier, Rows
+
+IRIS = load_iris(return_X_y=True)
+
+
+def test_scikit_learns_checks_all_pass(monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # without it one of them is skipped
+    found = check_estimator(NetworkClassifier(), on_fail=None)
+    assert len(found) > 50
+    assert {(check["check_name"], check["status"]) for check in found if check["status"] != "passed"} == set()
+
+
+def test_it_is_the_same_training():
+    features, targets = IRIS
+    settings = partial(MLP, hidden=[8]), partial(SGD, lr=0.5)
+    estimator = NetworkClassifier(settings[0], optimizer=settings[1], batch_size=16, max_epochs=5, random_state=3)
+    seed = np.random.RandomState(3).randint(2**31 - 1)
+    torch.manual_seed(seed)
+    rows = Rows(features, targets, ["0", "1", "2"], 16)
+    rows.setup()
+    alone = Classifier(4, 3, settings[0], optimizer=settings[1])
+    options = {
+        "limit_val_batches": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    Trainer(max_epochs=5, accelerator="cpu", logger=False, log_every_n_steps=1, **options).fit(alone, rows)
+    expected = alone(rows.parts["train"][0]).softmax(1).detach().numpy()
+    np.testing.assert_array_equal(estimator.fit(features, targets).predict_proba(features), expected)
+
+
+def test_it_leaves_torchs_generator_and_the_global_warnings_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    NetworkClassifier(max_epochs=1).fit(*IRIS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_it_works_in_pipelines_searches_and_cross_validation():
+    pipeline = make_pipeline(PolynomialFeatures(2), NetworkClassifier(max_epochs=30))
+    assert cross_val_score(pipeline, *IRIS, cv=3).mean() > 0.93
+    grid = {"network": [partial(MLP, hidden=[1]), partial(MLP, hidden=[32])], "max_epochs": [30]}
+    search = GridSearchCV(NetworkClassifier(), grid, cv=3).fit(*IRIS)
+    assert search.best_params_["network"].keywords == {"hidden": [32]}
+    assert clone(search.best_estimator_).get_params()["max_epochs"] == 30
+
+
+def test_labels_of_any_type_and_missing_numbers():
+    features, targets = IRIS[0].copy(), np.array(["Ä", "b", "c d"], object)[IRIS[1]]
+    features[::7, 2] = np.nan
+    estimator = NetworkClassifier(max_epochs=50).fit(features, targets)
+    assert estimator.encoder_.layout.names[2:4] == ["column 2", "column 2 missing"]
+    assert set(estimator.predict(features)) == {"Ä", "b", "c d"}
+    assert estimator.score(features, targets) > 0.9
+
+
+@pytest.mark.parametrize("weight", ["balanced", {0: 1.0, 1: 50.0}])
+def test_class_weights_move_rows_to_the_rare_class(weight):
+    random = np.random.default_rng(0)
+    targets = (random.random(300) < 0.05).astype(int)
+    features = random.normal(targets[:, None], 1.0, (300, 2))
+    plain, weighted = (
+        NetworkClassifier(class_weight=one, max_epochs=30).fit(features, targets) for one in (None, weight)
+    )
+    assert weighted.predict(features).sum() > 2 * plain.predict(features).sum()

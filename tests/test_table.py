@@ -1,0 +1,354 @@
+"""Any table: what is made of its columns, against scikit-learn; what is refused, and how."""
+
+import csv
+import io
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from cli import command
+from data import RawTable, Table, TabularData
+from data.file import MISSING, File
+from evaluate import evaluate
+from model import MLP, Classifier
+from predict import load, predict
+from tests.conftest import run, weights
+from train import train
+
+
+def mixed(rows=60, seed=0):
+    """Numbers, text and booleans, some missing; three classes that follow from them."""
+    random = np.random.default_rng(seed)
+    size, colour, wet = random.normal(5, 3, rows).round(2), random.integers(0, 3, rows), random.integers(0, 2, rows)
+    kinds = np.array(["Ä", "b c", "7"])[(size > 5).astype(int) + wet]
+    columns = {
+        "size (cm)": [None if i % 7 == 3 else value for i, value in enumerate(size.tolist())],
+        "colour": [None if i % 9 == 5 else ["red", "blue", "grün"][value] for i, value in enumerate(colour)],
+        "wet": wet.astype(bool).tolist(),
+        "kind": kinds.tolist(),
+    }
+    return pl.DataFrame(columns)
+
+
+def write(frame, path):
+    """A table as the file that its name says."""
+    if path.endswith(".parquet"):
+        frame.write_parquet(path)
+    else:
+        frame.write_csv(path, separator="\t" if path.endswith(".tsv") else ",")
+    return path
+
+
+def test_the_features_are_those_of_scikit_learns_transformers():
+    write(mixed(), "t.csv")
+    table = Table("t.csv", "kind")
+    table.setup()
+    raw = pd.DataFrame(mixed().to_dict(as_series=False))
+    text = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(sparse_output=False))
+    number = SimpleImputer(strategy="median", add_indicator=True)
+    missing = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value="?"),
+        OneHotEncoder(categories=[["?"]], handle_unknown="ignore", sparse_output=False),
+    )
+    encode = make_column_transformer(
+        (number, ["size (cm)"]),
+        (text, ["colour"]),
+        (missing, ["colour"]),
+        (OneHotEncoder(sparse_output=False), ["wet"]),
+    )
+    raw["colour"] = raw["colour"].astype(object).where(raw["colour"].notna(), np.nan)
+    pipeline = make_pipeline(encode, StandardScaler()).fit(raw.iloc[table.rows["train"]])
+    for part, rows in table.rows.items():
+        expected = pipeline.transform(raw.iloc[rows])
+        np.testing.assert_allclose(table.parts[part][0], expected, rtol=1e-5, atol=1e-6)
+    assert table.feature_names == [
+        "size (cm)", "size (cm) missing", "colour=blue", "colour=grün", "colour=red", "colour missing", "wet=false",
+        "wet=true",
+    ]  # fmt: skip
+
+
+def test_a_file_is_the_same_table_in_every_format():
+    tables = [Table(write(mixed(), f"t.{kind}"), "kind") for kind in ("csv", "tsv", "parquet")]
+    mixed().write_csv("t.txt", separator="|")
+    tables.append(Table("t.txt", "kind", delimiter="|"))
+    for table in tables:
+        table.setup()
+        assert table.feature_names == tables[0].feature_names
+        assert torch.equal(table.parts["test"][0], tables[0].parts["test"][0])
+        assert torch.equal(table.parts["test"][1], tables[0].parts["test"][1])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("bunch", [load_wine, load_breast_cancer, load_digits])
+def test_scikit_learns_tables_score_as_in_memory_bit_for_bit(bunch, kind):
+    bunch = bunch(as_frame=True)
+    frame = pl.from_pandas(bunch.data).with_columns(target=pl.Series(bunch.target.to_numpy()))
+    path = write(frame, f"t.{kind}")
+    names = list(bunch.data.columns)
+    raw = RawTable(
+        bunch.data.to_numpy(), bunch.target.to_numpy(), names, [str(i) for i in range(bunch.target.nunique())]
+    )
+    made = type("Made", (TabularData,), {"load": lambda self: raw})
+    results = [
+        train(data, max_epochs=20, accelerator="cpu", log_dir="logs") for data in (made, partial(Table, path, "target"))
+    ]
+    for name in ("train/loss", "test/loss", "test/accuracy"):
+        assert results[0][name] == results[1][name]
+    in_memory, from_file = (weights(f"logs/version_{i}/checkpoints/best.ckpt") for i in (0, 1))
+    assert all(torch.equal(value, from_file[name]) for name, value in in_memory.items())
+
+
+TARGETS = {
+    "text": (["b", "a", "Ä"], ["a", "b", "Ä"]),
+    "integers": ([10, -2, 3], ["-2", "3", "10"]),
+    "booleans": ([True, False, True], ["false", "true"]),
+    "Unicode": (["花", "🌷", "ß"], ["ß", "花", "🌷"]),
+    "halves": ([0.5, 1.5, 2.5], ["0.5", "1.5", "2.5"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_of_any_type(name, kind):
+    values, expected = TARGETS[name]
+    frame = pl.DataFrame({"x": np.arange(30.0), "y": values * 10})
+    table = Table(write(frame, f"t.{kind}"), "y")
+    table.setup()
+    assert table.class_names == expected
+    for part, rows in table.rows.items():
+        said = [table.class_names[i] for i in table.parts[part][1]]
+        assert said == [str(values[row % 3]).lower() if name == "booleans" else str(values[row % 3]) for row in rows]
+
+
+def test_the_statistics_are_the_training_rows_alone():
+    frame = mixed()
+    write(frame, "a.csv")
+    table = Table("a.csv", "kind")
+    table.setup()
+    test = table.rows["test"]
+    size = frame["size (cm)"].to_numpy().copy()
+    size[test] *= 1000
+    write(frame.with_columns(pl.Series("size (cm)", size).fill_nan(None)), "b.csv")
+    other = Table("b.csv", "kind")
+    other.setup()
+    assert torch.equal(table.parts["train"][0], other.parts["train"][0])
+    assert table.encoder.mean.equal(other.encoder.mean)
+
+
+def test_an_unseen_category_lights_no_feature_and_the_rest_stands():
+    write(mixed(), "t.csv")
+    table = Table("t.csv", "kind")
+    table.setup()
+    seen, unseen = table.encoder(torch.tensor([[5.0, 0, 1], [5.0, 3, 1]], dtype=torch.float64))
+    names = table.feature_names
+    dark = [i for i, name in enumerate(names) if name.startswith("colour=")]
+    off = -table.encoder.mean[dark] / table.encoder.scale[dark]
+    torch.testing.assert_close(unseen[dark], off.float())
+    others = [i for i in range(len(names)) if i not in dark]
+    assert torch.equal(seen[others], unseen[others])
+
+
+def test_it_prints_its_columns_before_training_and_logs_them(capsys):
+    write(mixed(), "t.csv")
+    run("--data", "data.Table", "--data.path=t.csv", "--data.target=kind", "--max_epochs=5")
+    about = capsys.readouterr().out.split("\n\n")[0]
+    assert about.splitlines() == [
+        "size (cm)  number from -1.98 to 10.88; 9 missing",
+        "colour     text, 3 categories: blue, grün, red; 7 missing",
+        "wet        text, 2 categories: false, true",
+        "3 columns, 3 classes of kind",
+    ]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    (text,) = events.Tensors("columns/text_summary")
+    assert about in re.sub("^    ", "", text.tensor_proto.string_val[0].decode(), flags=re.MULTILINE)
+
+
+def test_ignore_weights_and_delimiter_are_flags_of_both_commands():
+    random = np.random.default_rng(0)
+    rare = (random.random(200) < 0.1).astype(int)
+    pl.DataFrame({"id": np.arange(200), "x": random.normal(rare), "y": rare}).write_csv("t.csv", separator=";")
+    flags = ["--data=Table", "--data.path=t.csv", "--data.target=y", "--data.ignore=[id]", "--data.delimiter=;"]
+    run(*flags, "--max_epochs=40")
+    run(*flags, "--max_epochs=40", "--data.class_weight=balanced")
+    found = [load(f"lightning_logs/version_{i}/checkpoints/best.ckpt") for i in (0, 1)]
+    assert all(one.column_names == ["x"] for one in found)
+    means = [one.predict_proba(np.linspace(-2, 3, 50)[:, None])[:, 1].mean() for one in found]
+    assert means[1] > means[0] + 0.2
+    command(evaluate, [*flags, "--folds=3", "--repeats=1", "--accelerator=cpu", "--data.class_weight=balanced"])
+
+
+X = "x,y\n" + "1,a\n2,a\n3,a\n" + "4,b\n5,b\n6,b\n7,b\n"
+BAD = {  # what the file holds, more flags, the message
+    "no such file": (None, "", "there is no file t.csv"),
+    "a folder": ("", "--data.path=folder", "folder is a folder; give a CSV, TSV or Parquet file"),
+    "empty": ("", "", "t.csv is empty"),
+    "header only": ("x,y\n", "", "t.csv has names of columns and no row"),
+    "not UTF-8": ("x,y\n1,a\n2,ä\n".encode("latin-1"), "", "t.csv: line 3 is not UTF-8"),
+    "not UTF-8 in the header": ("ä,y\n1,a\n".encode("latin-1"), "", "t.csv: line 1 is not UTF-8"),
+    "too many fields": (X + "8,9,b\n", "", "t.csv: line 9 has 3 fields, and line 1 names 2 columns"),
+    "too few fields": (X + "8\n", "", "t.csv: line 9 has 1 fields, and line 1 names 2 columns"),
+    "ragged behind a line break in quotes": ('x,y\n"1\n",a\n2\n', "", "t.csv: line 4 has 1 fields"),
+    "an open quote": (X + '"8,b\n9,b\n', "", "t.csv: line 9 cannot be read"),
+    "a column twice": ("x,x,y\n1,2,a\n", "", "t.csv has two columns called 'x'; rename one"),
+    "target missing": (X, "--data.target=yy", "t.csv has no column 'yy'; nearest: 'y'"),
+    "ignored column missing": (X, "--data.ignore=[z]", "t.csv has no column 'z'; nearest: "),
+    "target constant": ("x,y\n1,a\n2,a\n3,a\n", "", "the target 'y' is 'a' in every row"),
+    "target with a hole": (X + "8,\n", "", "the target 'y' is missing in 1 rows, first in row 8"),
+    "few of a class": (X + "8,c\n9,c\n", "", "has 2 rows of class 'c'; each class needs 3"),
+    "one of a class": (X + "8,c\n", "", "has 1 row of class 'c'; each class needs 3"),
+    "regression": (
+        "x,y\n" + "".join(f"{i},{i}\n" for i in range(101)) * 3, "", "101 values, which looks like regression",
+    ),
+    "infinite": (X + "inf,b\n", "", "t.csv: line 9, column 'x' is 'inf'; give a finite number"),
+    "too large": (X + "1e999,b\n", "", "t.csv: line 9, column 'x' is '1e999'; give a finite number"),
+    "dates": ("x,d,y\n" + "1,2024-01-02,a\n2,2024-01-03,b\n" * 5, "", "column 'd' holds dates; make numbers of them"),
+    "10,000 columns": (
+        "x,id,y\n" + "".join(f"{i},name {i},{'ab'[i % 2]}\n" for i in range(13_000)),
+        "", "00 of them of column 'id'; the most is 10,000: leave it out with --data.ignore",
+    ),
+    "all constant": ("x,z,y\n" + "1,k,a\n1,k,b\n" * 10, "", "every column is the same in all training rows"),
+    "all ignored": (X, "--data.ignore=[x]", "t.csv has no column left but the target 'y'; ignore fewer"),
+    "a delimiter of two": (X, "--data.delimiter=;;", "the delimiter is ';;'; give one character"),
+    "Parquet cut short": (b"PAR1 and no more", "", "t.csv is no whole Parquet file"),
+    "a blank line within": ("x,y\n1,a\n\n2,b\n", "", "t.csv: line 3 is blank; leave it out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", [train, evaluate], ids=["train", "evaluate"])
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables_are_one_line_and_exit_code_2_and_leave_nothing(name, function, capsys):
+    content, flags, message = BAD[name]
+    Path("folder").mkdir()
+    if content is not None:
+        Path("t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        command(function, ["--data=Table", "--data.path=t.csv", "--data.target=y", *flags.split()])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_dates_and_lists_of_a_parquet_file_are_refused():
+    frame = pl.DataFrame({"d": pl.Series([0, 1] * 5).cast(pl.Date), "l": [[1]] * 10, "y": ["a", "b"] * 5})
+    frame.write_parquet("t.parquet")
+    for ignore, message in (([], "column 'd' holds dates"), (["d"], "column 'l' holds List")):
+        with pytest.raises(ValueError, match=message):
+            Table("t.parquet", "y", ignore=ignore).setup()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_files_as_spreadsheets_save_them(ending):
+    lines = ["size,colour,y", *(f"{i},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}" for i in range(10)), "", ""]
+    Path("t.csv").write_bytes(b"\xef\xbb\xbf" + ending.join(lines).encode())
+    table = Table("t.csv", "y")
+    raw = table.load()
+    assert raw.column_names == ["size", "colour"]
+    np.testing.assert_array_equal(raw.features[:, 0], np.arange(10))
+
+
+def test_every_word_for_missing_is_missing_in_a_column_of_numbers():
+    Path("t.csv").write_text("x,y\n" + "".join(f"{word},a\n1,b\n" for word in MISSING))
+    features = Table("t.csv", "y").load().features
+    np.testing.assert_array_equal(np.isnan(features[:, 0]), [True, False] * len(MISSING))
+
+
+# Anything that a CSV file can hold: text with separators, quotes, line breaks, and words that look like something else.
+words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=6)
+words |= st.sampled_from(
+    ["", " ", "a,b", 'say "x"', "two\nlines", "-", "NA", "true", "1e5", "0x1", "2024-01-02", "nan"]
+)
+numbers = st.integers(-(10**6), 10**6).map(str) | st.floats(-1e9, 1e9).map(str) | st.sampled_from(["", "NA", "?"])
+names = st.lists(words, min_size=2, max_size=5, unique=True)
+REFUSED = (
+    "has two columns|is missing in|in every row|each class needs 3|looks like regression|holds dates|same in all"
+    "|finite number|leave a part without|is blank|line 1 |has no column left"
+)
+
+
+@st.composite
+def tables(draw):
+    """Names, rows of text, delimiter."""
+    header = draw(names)
+    size = draw(st.integers(3, 24))
+    kinds = [
+        draw(st.sampled_from([words, numbers, st.sampled_from(["true", "false", "True"]), st.just("k")]))
+        for _ in header
+    ]
+    columns = [draw(st.lists(kind, min_size=size, max_size=size)) for kind in kinds[:-1]]
+    classes = draw(st.lists(words | numbers, min_size=2, max_size=3, unique=True))
+    columns.append(
+        [classes[i % len(classes)] for i in range(size)]
+        if size > 5
+        else draw(st.lists(words, min_size=size, max_size=size))
+    )
+    return header, list(zip(*columns, strict=True)), draw(st.sampled_from(",;\t"))
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tables(), st.randoms(use_true_random=False))
+def test_any_table_trains_and_predicts_or_is_refused(table, random):
+    header, rows, delimiter = table
+    for path, order in (("t.csv", rows), ("turned.csv", rows[::-1])):
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=delimiter).writerows([header, *order])
+    try:
+        data = Table("t.csv", header[-1], delimiter=delimiter)
+        data.setup()
+        classifier = Classifier(data.num_features, data.num_classes, partial(MLP, hidden=[2]), schedule=None)
+        trainer = Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, limit_val_batches=0, log_every_n_steps=1,
+        )  # fmt: skip
+        trainer.fit(classifier, data)
+    except ValueError as error:
+        if not re.search(REFUSED, str(error)):
+            raise
+        return
+    trainer.save_checkpoint("t.ckpt")
+    predict("t.ckpt", "t.csv", output="out.csv", delimiter=delimiter)
+    predict("t.ckpt", "turned.csv", output="back.csv", delimiter=delimiter)
+    out, back = (
+        list(csv.reader(io.StringIO(Path(path).read_text("utf-8"), newline=""))) for path in ("out.csv", "back.csv")
+    )
+    assert len(out) == len(rows) + 1
+    labels, figures = [row[0] for row in out[1:]], np.array([row[1:] for row in out[1:]], float)
+    assert set(labels) <= set(data.class_names)
+    assert labels == [data.class_names[i] for i in figures.argmax(1)]
+    np.testing.assert_allclose(figures.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.array([row[1:] for row in back[:0:-1]], float), figures, rtol=1e-4, atol=1e-6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tables())
+def test_a_file_has_the_rows_that_pythons_reader_finds(table):
+    header, rows, delimiter = table
+    with Path("t.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows])
+    try:
+        frame = pl.concat(File("t.csv", delimiter).frames(header))
+    except ValueError as error:
+        if not re.search(REFUSED, str(error)):
+            raise
+        return
+    assert [tuple(value or "" for value in row) for row in frame.rows()] == rows
