@@ -9,6 +9,8 @@ import re
 import tempfile
 import tomllib
 import warnings
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,10 @@ def trace(classifier: Predictor, raw: np.ndarray) -> torch.export.ExportedProgra
     """The network as torch.export writes it down, for any number of rows."""
     example = (torch.from_numpy(raw[:3]),)
     try:
-        return torch.export.export(Program(classifier), example, dynamic_shapes=({0: torch.export.Dim("rows", min=1)},))
+        with redirect_stderr(StringIO()):  # where it cannot, torch prints the whole graph
+            return torch.export.export(
+                Program(classifier), example, dynamic_shapes=({0: torch.export.Dim("rows", min=1)},)
+            )
     except Exception as error:  # whatever torch cannot write down, it says in exceptions of many kinds
         raise ValueError(f"torch.export cannot write this network down: {str(error).splitlines()[0]}") from error
 

@@ -4,6 +4,7 @@ python predict.py lightning_logs/version_0/checkpoints/best.ckpt today.csv
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import zipfile
@@ -53,6 +54,7 @@ def predict(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
         spool = Path(name, "predictions.csv")
         if table == "-":
+            signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
             with Path(name, "stdin").open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
             file = File(str(Path(name, "stdin")), delimiter, "standard input")
@@ -182,7 +184,13 @@ def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
         raise ValueError(f"the table has no column {', '.join(map(repr, missing[:5]))}")
     if isinstance(table, pl.DataFrame):
         return table.select(by_name(list(names)))
-    return pl.DataFrame({name: series(name, table[name].to_numpy()) for name in names})
+    # pandas has several kinds of numbers, texts and missing values: one of each here.
+    columns = {name: table[name] for name in names}
+    plain = {
+        name: column if isinstance(column.dtype, np.dtype) else column.astype(object).where(column.notna(), None)
+        for name, column in columns.items()
+    }
+    return pl.DataFrame({name: series(name, column.to_numpy()) for name, column in plain.items()})
 
 
 def series(name: str, values: np.ndarray) -> pl.Series:
