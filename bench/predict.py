@@ -1,9 +1,9 @@
 """Rows per second of predict.py on a file of a million rows, beside pandas and scikit-learn's MLPClassifier.
 
 Both are whole processes from start to end, interleaved, on the same file and with the same network (4-128-3): read a
-CSV, predict, write a CSV of labels and probabilities. "predict_proba alone" leaves out scikit-learn's writing, and so
-measures against less than predict.py does. Peak memory also at four times as many rows. One row at a time: the ONNX
-file in onnxruntime, and the others in this process. Medians of n.
+CSV, predict, write a CSV of labels and probabilities. "The same, not writing" ends with predict_proba, and so does
+less than predict.py. Peak memory also at four times as many rows. One row at a time: the ONNX file in onnxruntime, and
+the others in this process. Medians of n.
 
 python bench/predict.py           # 3 minutes on 2 cores
 python bench/predict.py --small   # seconds, writes nothing: does it run?
@@ -113,7 +113,7 @@ def main() -> None:
         commands = {
             "predict.py": partial(whole, script, checkpoint, table, "--output", output),
             "pandas and scikit-learn": partial(whole, "-c", SCIKIT_LEARN, pickled, table, output),
-            "predict_proba alone": partial(whole, "-c", SCIKIT_LEARN, pickled, table, "null"),
+            "the same, not writing": partial(whole, "-c", SCIKIT_LEARN, pickled, table, "null"),
             "predict.py, four times the rows": partial(whole, script, checkpoint, long, "--output", output),
         }
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}

@@ -50,7 +50,7 @@ class File:
         try:
             with Path(path).open(encoding="utf-8-sig", newline="") as text:
                 line = text.readline()
-                self.delimiter = delimiter or max(",;\t", key=line.count)
+                self.delimiter = delimiter or max(",;\t|", key=line.count)
                 text.seek(0)
                 self.names = next(csv.reader(text, delimiter=self.delimiter), [])
         except UnicodeDecodeError:

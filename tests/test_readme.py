@@ -9,12 +9,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
+import polars as pl
 import pytest
+from sklearn.datasets import load_iris
 
 from cli import command, parse
 from evaluate import evaluate
+from export import export
 from model.report import report
-from tests.conftest import ROOT, run
+from predict import predict
+from tests.conftest import ROOT
 from train import train
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +89,19 @@ def figures():
             + " |"
         )
     yield "(100 networks) takes {ratio:.2f} times as long as `python train.py`".format_map(population["whole command"])
+    predicting = results("predict")
+    yield f"a CSV of {predicting['rows']:,} flowers in"
+    yield f"medians of {predicting['n']} interleaved runs, [bench/results/predict.json]"
+    for name, row in predicting["whole process"].items():
+        yield (
+            f"| {name} | {row['seconds']:.2f} | {row['of predict.py']:.2f} | {row['rows per second']:,} "
+            f"| {row['peak MiB']:,} |"
+        )
+    latency = predicting["microseconds for one row"]
+    yield "onnxruntime {onnxruntime:.0f}, `classifier.predict_proba` of an array".format_map(latency)
+    yield "array {:,.0f}, scikit-learn {:,.0f}".format(
+        latency["classifier.predict_proba, an array"], latency["scikit-learn"]
+    )
     for candidate in recipe["candidates"]:
         name = ", ".join(f"{key} {value}" for key, value in candidate["change"].items()) or "**the recipe**"
         yield f"| {name} | " + " | ".join(f"{score:.4f}" for score in candidate["accuracy"].values()) + " |"
@@ -111,26 +129,44 @@ def test_every_flag_in_the_tables_is_understood():
         parse(evaluate if re.match("--(folds|sweep|save|devices)", flag) else train, shlex.split(flag))
 
 
+def python_block(word):
+    return next(text for language, text in BLOCKS if language == "python" and word in text)
+
+
 def test_every_command_runs(monkeypatch):
     monkeypatch.syspath_prepend(Path.cwd())
-    example = next(text for language, text in BLOCKS if language == "python")
-    Path("mine.py").write_text(example)
+    Path("mine.py").write_text(python_block("class Residual"))
+    flowers = load_iris(as_frame=True)
+    names = pd.Series(flowers.target_names[flowers.target], name="species")
+    flowers.data.join(names).to_csv("flowers.csv", index=False)
+    flowers.data.to_csv("today.csv", index=False)
+    scripts = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "export.py": export}
     ran = 0
     for line in COMMANDS:
         program, *arguments = shlex.split(line)
         if program == "python":
             script, *arguments = arguments
-            if script == "evaluate.py":
-                command(evaluate, [*arguments, "--accelerator", "cpu"])
-            else:
-                assert script == "train.py"
-                run(*(str(ROOT / word) if word.startswith("configs/") else word for word in arguments))
+            arguments = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments]
+            command(
+                scripts[script],
+                [*arguments, *(["--accelerator", "cpu"] if script[:-3] in ("train", "evaluate") else [])],
+            )
             ran += 1
         elif program == "tensorboard":
             ran += serves(arguments)
         else:
-            assert line in ("pip install -e .", 'pip install -e ".[test]"', "pytest")  # .ci/run's
-    assert ran == 7
+            assert line in (
+                "pip install -e .",
+                'pip install -e ".[test]"',
+                'pip install -e ".[onnx]"',
+                "pytest",
+            )  # .ci/run's
+    assert ran == 13
+    assert len(pl.read_parquet("out.parquet")) == 150
+    names = {"frame": flowers.data, "features": flowers.data.to_numpy(), "labels": flowers.target}
+    for word in ("from predict import load", "NetworkClassifier"):
+        exec(python_block(word), names)
+    assert names["classifier"].predict(flowers.data).tolist()[:2] == ["setosa", "setosa"]
 
 
 def serves(arguments):
@@ -150,5 +186,4 @@ def serves(arguments):
 
 
 def test_the_example_is_ten_lines():
-    example = next(text for language, text in BLOCKS if language == "python")
-    assert len([line for line in example.splitlines() if line]) == 9
+    assert len([line for line in python_block("class Residual").splitlines() if line]) == 9
