@@ -62,6 +62,7 @@ class Classifier(LightningModule):
             self.network = self.make_network()
         except TypeError as error:
             raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
+        self.try_network(num_features, num_classes)
         make_loss = partial(build("loss", loss))
         if "weight" in make_loss.keywords:  # of each class: a list in the checkpoint, a tensor in the loss
             make_loss = partial(make_loss, weight=torch.tensor(make_loss.keywords["weight"]))
@@ -87,6 +88,22 @@ class Classifier(LightningModule):
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network(features)
         return logits
+
+    def try_network(self, num_features: int, num_classes: int) -> None:
+        """Refuse a network that the table's rows do not fit, before anything is trained."""
+        name, rows = type(self.network).__name__, torch.zeros(2, num_features)
+        try:
+            with torch.no_grad():
+                logits = self.network.eval()(rows)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"network {name} does not take rows of shape {tuple(rows.shape)}: {reason}") from error
+        self.network.train()
+        expected, made = (2, num_classes), tuple(getattr(logits, "shape", ()))
+        if made != expected:
+            raise ValueError(
+                f"network {name} makes {made} of rows of shape {tuple(rows.shape)}; expected logits {expected}"
+            )
 
     def try_loss(self, num_classes: int) -> None:
         """Refuse a loss that is no scalar, or wants other targets than class numbers, before anything is trained."""
