@@ -247,13 +247,13 @@ class Augmentation:
         self.transform = v2.Compose(steps)
 
     def __call__(self, features: Tensor) -> Tensor:
-        black = self.black.to(features.device)
-        images = (features - black).reshape(-1, *self.shape)
+        self.black = self.black.to(features.device)
+        images = (features - self.black).reshape(-1, *self.shape)
         changed = torch.empty_like(images)
         count = min(-(-len(images) // GROUP_ROWS), MOST_GROUPS)
         for rows in torch.randperm(len(images)).to(features.device).tensor_split(count):
             changed[rows] = self.transform(images[rows])
-        return (changed.flatten(1) + black).to(features.dtype)
+        return (changed.flatten(1) + self.black).to(features.dtype)
 
 
 def files(kind: Any, root: str) -> str:

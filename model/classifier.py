@@ -62,7 +62,6 @@ class Classifier(LightningModule):
             self.network = self.make_network()
         except TypeError as error:
             raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
-        self.try_network(num_features, num_classes)
         make_loss = partial(build("loss", loss))
         if "weight" in make_loss.keywords:  # of each class: a list in the checkpoint, a tensor in the loss
             make_loss = partial(make_loss, weight=torch.tensor(make_loss.keywords["weight"]))
@@ -76,6 +75,7 @@ class Classifier(LightningModule):
         self.optimize(
             self.network.parameters(), 1000
         )  # for its errors: better now than after the run's folder was made
+        self.try_network(num_features, num_classes)
         self.metrics = MetricCollection(
             {
                 "loss": MeanMetric(nan_strategy="disable"),
