@@ -3,7 +3,7 @@
 10-fold cross-validation, the ten networks trained as one population; the folds are those of bench/tables.py, where
 scikit-learn's classifiers stand. The settings were chosen on other folds of the same rows (split_seed 1).
 
-python bench/digits.py           # 4 minutes on 2 cores
+python bench/digits.py           # 7 minutes on one core
 python bench/digits.py --small   # seconds, writes nothing: does it run?
 """
 
@@ -36,6 +36,7 @@ PLAIN = [f"--data.{name}=0" for name in ("rotation", "scale", "shift")]
 def main() -> None:
     """Measure, write bench/results/digits.json, print."""
     quiet()
+    torch.set_num_threads(1)  # beside other programs two threads, which wait for each other, are slower
     runs: dict[str, dict[str, Any]] = {}
     for name, flags in {"with augmentation": FLAGS, "without": [*FLAGS, *PLAIN]}.items():
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):

@@ -42,7 +42,7 @@ class Images(TabularData):
     ((1, 8, 8), 64, 10, ['pixel 0 0', 'pixel 0 1'])
 
     Args:
-        name: digits, or a set of torchvision.datasets: MNIST, CIFAR10, ImageFolder, ...
+        name: digits, or a set of torchvision.datasets such as MNIST, CIFAR10 or ImageFolder.
         root: Folder of torchvision's sets, or of ImageFolder's own images.
         size: Height and width to bring every image to; null leaves them as they are, and all must be alike.
         rotation: Training images turn by up to so many degrees.
