@@ -1,7 +1,6 @@
 """Images: scikit-learn's digits, a set of torchvision by its name, or a folder of one's own."""
 
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from difflib import get_close_matches
 from inspect import signature
 from io import StringIO
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 from torchvision import datasets
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.utils import make_grid
@@ -92,17 +92,19 @@ class Images(TabularData):
 
     def load(self) -> RawTable:
         sets = self.sets()
-        pixels, targets = zip(*map(self.unpack, sets), strict=True)
+        pixels, targets = self.unpack(ConcatDataset(sets))
         if len(sets) == 2:
-            self.test_rows = np.arange(len(targets[0]), len(targets[0]) + len(targets[1]))
-        numbers = [str(number) for number in range(np.concatenate(targets).max() + 1)]
+            self.test_rows = np.arange(len(sets[0]), len(targets))
+        class_names = getattr(sets[0], "classes", None) or [str(number) for number in range(targets.max() + 1)]
+        if len(class_names) < 2:
+            raise ValueError(f"{self.root} has images of class {class_names[0]!r} alone; give two classes or more")
         names = CHANNELS[self.mode]
         depth, height, width = self.shape
         return RawTable(
-            np.concatenate(pixels),
-            np.concatenate(targets),
+            pixels,
+            targets,
             [f"{name} {row} {column}" for name in names for row in range(height) for column in range(width)],
-            list(getattr(sets[0], "classes", numbers)),
+            list(class_names),
             channels=np.repeat(np.arange(depth), height * width),
         )
 
@@ -142,24 +144,23 @@ class Images(TabularData):
 
     def open(self, kind: Any, **part: Any) -> Any:
         """A set of torchvision, downloaded where it is not in `root` yet."""
-        try:
+        with suppress(Exception):  # torchvision has many kinds for files that are not there or cut short
             return kind(self.root, download=False, **part)
-        except (RuntimeError, OSError):  # what torchvision says of files that are not there
-            pass
         before = {Path(self.root), *Path(self.root).rglob("*")} if Path(self.root).exists() else set()
         try:
             with redirect_stdout(StringIO()):  # a line for each mirror that does not answer
                 return kind(self.root, download=True, **part)
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
             for path in sorted({Path(self.root), *Path(self.root).rglob("*")} - before, reverse=True):
                 if path.is_dir() and not any(path.iterdir()):  # torchvision makes folders before it downloads
                     path.rmdir()
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
             raise ValueError(
-                f"{self.name} is not in the folder {self.root} and could not be downloaded "
-                f"({str(error).splitlines()[0].rstrip(':')}); put {files(kind, self.root)}"
+                f"{self.name} is not in the folder {self.root}, or not whole, and could not be downloaded "
+                f"({reason}); put {files(kind, self.root)}"
             ) from error
 
-    def unpack(self, images: Sequence[tuple[Image.Image, int]]) -> tuple[np.ndarray, np.ndarray]:
+    def unpack(self, images: ConcatDataset[tuple[Image.Image, int]]) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (rows, channels * height * width) in uint8 and class numbers (rows,)."""
         first = images[0][0]
         self.mode = "L" if first.mode in ("1", "L") else "RGB"

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import partial
 from inspect import signature
 from math import isfinite
@@ -94,11 +95,10 @@ class Classifier(LightningModule):
         name, rows = type(self.network).__name__, torch.zeros(2, num_features)
         try:
             with torch.no_grad():
-                logits = self.network.eval()(rows)
+                logits = deepcopy(self.network).eval()(rows)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"network {name} does not take rows of shape {tuple(rows.shape)}: {reason}") from error
-        self.network.train()
         expected, made = (2, num_classes), tuple(getattr(logits, "shape", ()))
         if made != expected:
             raise ValueError(

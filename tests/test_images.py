@@ -23,6 +23,7 @@ from evaluate import evaluate
 from export import export
 from model import Classifier, ConvNet
 from model.population import Stack, can_vmap
+from model.run import Bands
 from predict import load
 from tests.conftest import run
 from train import train
@@ -229,7 +230,8 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
     assert Path("digits.pt2").exists()
 
 
-def test_a_population_learns_and_is_reproducible():
+def test_a_population_learns_and_is_reproducible(monkeypatch):
+    monkeypatch.setattr(Bands, "seconds", -1.0)  # its curves written after every epoch, as where epochs are long
     folder("mine", count=20)
     options = {"repeats": 1, "folds": 2, "max_epochs": 15, "accelerator": "cpu"}
     options |= {"network": partial(ConvNet, channels=[4], hidden=[]), "optimizer": partial(torch.optim.AdamW, lr=0.03)}
@@ -306,6 +308,17 @@ def test_a_network_of_another_shape_is_refused_with_both():
         Classifier(4, 3, network=Wide)
 
 
+class Frozen(nn.Sequential):
+    def __init__(self, num_features, num_classes):
+        super().__init__(nn.Dropout(0.5).eval(), nn.BatchNorm1d(num_features), nn.Linear(num_features, num_classes))
+
+
+def test_trying_a_network_leaves_it_as_it_was():
+    network = Classifier(4, 3, network=Frozen).network
+    assert [layer.training for layer in network] == [False, True, True]
+    assert network[1].num_batches_tracked == 0
+
+
 def test_every_named_set_is_there():
     for name in SETS:
         Images(name)
@@ -314,10 +327,13 @@ def test_every_named_set_is_there():
 BAD = {
     "--data.name cifar-10": "data set 'cifar-10' is not known; nearest: CIFAR10",
     "--data.name VOCDetection": "torchvision's VOCDetection is no set of one class for each image",
-    "--data.name SVHN": "SVHN is not in the folder datasets and could not be downloaded",
+    "--data.name SVHN": "SVHN is not in the folder datasets, or not whole, and could not be downloaded",
     "--data.name KMNIST": "t10k-labels-idx1-ubyte.gz into datasets/KMNIST/raw",
+    "--data.name MNIST --data.root cut": "MNIST is not in the folder cut, or not whole, and could not be downloaded",
     "--data.name ImageFolder": "datasets is no folder of images",
     "--data.name ImageFolder --data.root mixed": "images of 6 x 6 and of 4 x 7 pixels; give --data.size 6",
+    "--data.name ImageFolder --data.root sizes": "images of 6 x 6 and of 4 x 4 pixels; give --data.size 6",
+    "--data.name ImageFolder --data.root single": "single has images of class 'cat' alone; give two classes or more",
     "--data.name ImageFolder --data.root odd": "class 'owl' in one of train and test alone",
     "--data.name FakeData": "224 x 224 pixels, which make 150,528 features; the most is 10,000",
     "--data.size 0": "size is 0; give 1 or more pixels",
@@ -342,6 +358,11 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, 
     folder("mixed", classes=("dog",), size=(4, 7))
     folder("odd/train")
     folder("odd/test", classes=("cat", "dog"))
+    folder("sizes/train")
+    folder("sizes/test", size=(4, 4))
+    folder("single", classes=("cat",))
+    mnist("cut")
+    Path("cut/MNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 60, 28, 28))
     Path("t.csv").write_text("a,b,y\n" + "1,2,x\n3,4,z\n" * 9)
     before = sorted(Path().rglob("*"))
     with pytest.raises(SystemExit) as stop:
