@@ -3,7 +3,7 @@
 10-fold cross-validation, the ten networks trained as one population; the folds are those of bench/tables.py, where
 scikit-learn's classifiers stand. The settings were chosen on other folds of the same rows (split_seed 1).
 
-python bench/digits.py           # 7 minutes on one core
+python bench/digits.py           # 9 minutes on one core
 python bench/digits.py --small   # seconds, writes nothing: does it run?
 """
 
