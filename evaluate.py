@@ -163,6 +163,7 @@ def evaluate(
         splits=parts,
         batch_size=table.batch_size,
         row_order=row_order,
+        augments=[augment for encoder in encoders if (augment := table.augmentation(encoder))],
         patience=patience,
         stack_bytes=memory(run) // 4 if run.strategy.root_device.type == "cuda" else STACK_BYTES,
     )

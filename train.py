@@ -124,6 +124,8 @@ def train(
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
         if not resume:
             logger.draw_graph(classifier.network, classifier.example)
+            for name, image in table.example_images().items():
+                logger.experiment.add_image(f"samples/{name}", image)
         if about := table.about():
             print(about, end="\n\n")
             logger.experiment.add_text("columns", textwrap.indent(about, "    "))

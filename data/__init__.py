@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from data.images import Images
     from data.iris import Iris
     from data.table import Table
     from data.tabular import RawTable, TabularData
 
-__all__ = ["Iris", "RawTable", "Table", "TabularData"]
-HOMES = {"Iris": "data.iris", "RawTable": "data.tabular", "Table": "data.table", "TabularData": "data.tabular"}
+__all__ = ["Images", "Iris", "RawTable", "Table", "TabularData"]
+HOMES = {"Images": "data.images", "Iris": "data.iris", "Table": "data.table"}
+HOMES |= dict.fromkeys(("RawTable", "TabularData"), "data.tabular")
 
 
 def __getattr__(name: str) -> Any:  # when asked for: predict.py needs neither Lightning nor its three seconds

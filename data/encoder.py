@@ -1,6 +1,6 @@
 """Raw columns to features: fill what is missing, one-hot the categories, standardize."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 MOST_FEATURES = 10_000
+AT_ONCE = 2**22  # numbers in float64 at a time: 60,000 small colour images would take 1.5 GB for each copy
 
 
 class Encoder(nn.Module):
@@ -59,8 +60,11 @@ class Encoder(nn.Module):
         encoder.fill, encoder.mean, encoder.scale = state["fill"], state["mean"], state["scale"]
         return encoder
 
-    def fit(self, raw: np.ndarray) -> "Encoder":
-        """Take medians, most frequent categories, means and deviations from training rows (rows, columns)."""
+    def fit(self, raw: np.ndarray, channels: np.ndarray | None = None) -> "Encoder":
+        """Take medians, most frequent categories, means and deviations from training rows (rows, columns).
+
+        `channels` (columns,) has each column's channel: the columns of one share a mean and a deviation, as pixels do.
+        """
         from sklearn.preprocessing import StandardScaler  # half a second that predicting does not need
 
         fill = np.zeros(raw.shape[1])
@@ -70,12 +74,28 @@ class Encoder(nn.Module):
             if len(known):
                 fill[column] = np.bincount(known.astype(int)).argmax() if column in text else np.median(known)
         self.fill = torch.from_numpy(fill[self.layout.source])
-        features = self.encode(torch.from_numpy(raw)).numpy()
-        scaler = StandardScaler().fit(features)
-        constant = (features == features[0]).all(0)
-        self.mean = torch.from_numpy(scaler.mean_)
-        self.scale = torch.from_numpy(np.where(constant, np.inf, scaler.scale_))
+        scaler, first, constant = StandardScaler(), self.encode(torch.from_numpy(raw[:1].astype(float))).numpy(), True
+        for piece in pieces(raw):
+            features = self.encode(piece).numpy()
+            scaler.partial_fit(features)
+            constant &= (features == first).all(0)
+        mean, scale = scaler.mean_, np.where(constant, np.inf, scaler.scale_)
+        of = None if channels is None else channels[self.layout.source]
+        for channel in () if of is None else np.unique(of):
+            own = of == channel
+            total = scaler.var_[own].mean() + scaler.mean_[own].var()  # within pixels and between them
+            mean[own], scale[own] = scaler.mean_[own].mean(), np.sqrt(total) if total else np.inf
+        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
         return self
+
+    def transform(self, raw: np.ndarray) -> Tensor:
+        """`forward` of rows of any number type, a piece at a time."""
+        features = torch.empty(len(raw), len(self.layout.names))
+        start = 0
+        for piece in pieces(raw):
+            features[start : start + len(piece)] = self(piece)
+            start += len(piece)
+        return features
 
     def encode(self, raw: Tensor) -> Tensor:
         """Features in their own units."""
@@ -94,6 +114,13 @@ class Encoder(nn.Module):
         for name in ("fill", "mean", "scale"):
             setattr(stacked, name, torch.stack([getattr(other, name) for other in others]))
         return stacked
+
+
+def pieces(raw: np.ndarray) -> Iterator[Tensor]:
+    """Rows (rows, columns) of any number type in float64, some at a time."""
+    size = max(1, AT_ONCE // raw.shape[1])
+    for start in range(0, len(raw), size):
+        yield torch.from_numpy(raw[start : start + size].astype(np.float64))
 
 
 class Layout:

@@ -19,7 +19,8 @@ class RawTable(NamedTuple):
     """A table in memory, as it was measured.
 
     Shapes: features (rows, columns) in their own units, NaN where missing, a text column as numbers of its categories;
-    targets (rows,), integers from 0 to num_classes - 1. `categories` has the text columns' categories by column name.
+    targets (rows,), integers from 0 to num_classes - 1. `categories` has the text columns' categories by column name,
+    `channels` (columns,) the channel of each column, where columns share one mean and deviation.
     """
 
     features: np.ndarray
@@ -27,12 +28,13 @@ class RawTable(NamedTuple):
     column_names: list[str]
     class_names: list[str]
     categories: dict[str, list[str]] = {}  # noqa: RUF012  # never changed
+    channels: np.ndarray | None = None
 
     def layout(self, rows: np.ndarray | None = None) -> Layout:
         """Which features these rows make; null takes all."""
         features = self.features if rows is None else self.features[rows]
         text = {i: self.categories[name] for i, name in enumerate(self.column_names) if name in self.categories}
-        return Layout.of(features.astype(np.float64), text, self.column_names)
+        return Layout.of(features, text, self.column_names)
 
 
 Parts = dict[str, tuple[Tensor, Tensor]]  # of each part: standardized features (rows, num_features), targets (rows,)
@@ -61,13 +63,12 @@ def standardize(table: RawTable, rows: dict[str, np.ndarray], layout: Layout | N
 
     Without a layout the training rows make it; the folds of a table share one.
     """
-    encoder = Encoder(layout or table.layout(rows["train"])).fit(table.features[rows["train"]].astype(np.float64))
+    encoder = Encoder(layout or table.layout(rows["train"])).fit(table.features[rows["train"]], table.channels)
     if encoder.scale.isinf().all():
         raise ValueError("every column is the same in all training rows; give columns that differ")
     parts = {}
     for part, numbers in rows.items():
-        features = encoder(torch.from_numpy(table.features[numbers].astype(np.float64)))
-        parts[part] = features, torch.from_numpy(table.targets[numbers]).long()
+        parts[part] = encoder.transform(table.features[numbers]), torch.from_numpy(table.targets[numbers]).long()
     return parts, encoder
 
 
@@ -122,6 +123,9 @@ class TabularData(LightningDataModule):
     "train", "val" and "test"; `parts[part]`, their standardized features (rows, num_features) and targets (rows,);
     `encoder`, which goes into the checkpoint with the names, so it can predict from raw columns by itself.
 
+    A table that has a test part of its own sets `test_rows` in `load`; one that changes its training rows at random,
+    batch by batch, defines `augmentation`.
+
     Args:
         batch_size: Rows in a step of the optimizer; null takes all training rows at once.
         test_fraction: Share of the rows kept for the one test at the end.
@@ -155,6 +159,7 @@ class TabularData(LightningDataModule):
         self.batch_size, self.split_seed, self.stratify = batch_size, split_seed, stratify
         self.test_fraction, self.val_fraction, self.class_weight = test_fraction, val_fraction, class_weight
         self.parts: Parts = {}
+        self.test_rows: np.ndarray | None = None
 
     def load(self) -> RawTable:
         """Return the whole table; called once."""
@@ -168,6 +173,7 @@ class TabularData(LightningDataModule):
         self.parts, self.encoder = standardize(table, self.rows)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
+        self.augment = self.augmentation(self.encoder)
 
     def read(self) -> RawTable:
         """Load the table and take down its names."""
@@ -182,13 +188,23 @@ class TabularData(LightningDataModule):
         """What the program made of the table's columns, for its user to read; nothing where they are all numbers."""
         return ""
 
+    def augmentation(self, encoder: Encoder) -> Callable[[Tensor], Tensor] | None:
+        """What changes a batch of training features (rows, num_features) that this encoder made; null for nothing."""
+        return None
+
+    def example_images(self) -> dict[str, Tensor]:
+        """Pictures (channels, height, width) of what the network sees, for TensorBoard; none of what is no image."""
+        return {}
+
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
         """Row numbers of each part; the test rows are drawn first, so another `val_fraction` keeps them."""
         fractions = {"test": self.test_fraction, "val": self.val_fraction}
         rows = {"train": np.arange(len(targets))}
         try:
             for part, fraction in fractions.items():
-                if fraction:
+                if part == "test" and self.test_rows is not None:
+                    rows["train"], rows["test"] = np.setdiff1d(rows["train"], self.test_rows), self.test_rows
+                elif fraction:
                     size = round(fraction * len(targets))
                     rows["train"], rows[part] = cut(rows["train"], size, targets, self.stratify, self.split_seed)
             for part, numbers in rows.items():
@@ -229,6 +245,12 @@ class TabularData(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # it is there already
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.augment is None or not (self.trainer and self.trainer.training):
+            return batch
+        features, targets = batch
+        return self.augment(features), targets  # train/loss and train/accuracy are those of augmented rows
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to read raw columns and to name classes."""

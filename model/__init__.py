@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from model.classifier import Classifier
     from model.losses import BCEWithLogitsLoss, MSELoss
-    from model.networks import MLP
+    from model.networks import MLP, ConvNet
     from model.population import Population
 
-__all__ = ["MLP", "BCEWithLogitsLoss", "Classifier", "MSELoss", "Population"]
+__all__ = ["MLP", "BCEWithLogitsLoss", "Classifier", "ConvNet", "MSELoss", "Population"]
 HOMES = {"MLP": "model.networks", "Classifier": "model.classifier", "Population": "model.population"}
+HOMES["ConvNet"] = HOMES["MLP"]
 HOMES |= dict.fromkeys(("BCEWithLogitsLoss", "MSELoss"), "model.losses")
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import partial
 from inspect import signature
 from math import isfinite
@@ -75,6 +76,7 @@ class Classifier(LightningModule):
         self.optimize(
             self.network.parameters(), 1000
         )  # for its errors: better now than after the run's folder was made
+        self.try_network(num_features, num_classes)
         self.metrics = MetricCollection(
             {
                 "loss": MeanMetric(nan_strategy="disable"),
@@ -87,6 +89,21 @@ class Classifier(LightningModule):
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network(features)
         return logits
+
+    def try_network(self, num_features: int, num_classes: int) -> None:
+        """Refuse a network that the table's rows do not fit, before anything is trained."""
+        name, rows = type(self.network).__name__, torch.zeros(2, num_features)
+        try:
+            with torch.no_grad():
+                logits = deepcopy(self.network).eval()(rows)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"network {name} does not take rows of shape {tuple(rows.shape)}: {reason}") from error
+        expected, made = (2, num_classes), tuple(getattr(logits, "shape", ()))
+        if made != expected:
+            raise ValueError(
+                f"network {name} makes {made} of rows of shape {tuple(rows.shape)}; expected logits {expected}"
+            )
 
     def try_loss(self, num_classes: int) -> None:
         """Refuse a loss that is no scalar, or wants other targets than class numbers, before anything is trained."""

@@ -99,6 +99,8 @@ class Stack(nn.Module):
                 x = torch.baddbmm(parameters[f"{name}.bias"].unsqueeze(-1), parameters[f"{name}.weight"], x)
         return x
 
+    # On a CPU a ConvNet's grouped convolutions take as long as its members one by one; unfolded into one baddbmm each,
+    # twice to four times as long.
     def mapped(self, parameters: dict[str, Tensor], features: Tensor) -> Tensor:
         logits: Tensor = vmap(self.call, randomness="different")(parameters, self.buffers_by_name(), features.mT)
         return logits.mT
@@ -236,6 +238,8 @@ class Population(LightningModule):
             and targets. Only needed for training.
         batch_size: Rows of a member in a step of its optimizer; null takes all its training rows.
         row_order: Called with rows, seed and epoch; the order in which batches take the rows.
+        augments: For each split what changes a batch of a member's training features (rows, num_features) at random;
+            none where rows stay as they are.
         patience: A member stops after so many epochs without a better loss (validation's, else training's).
         stack_bytes: How much a stack may keep for its backward pass. No answer depends on it (dropout's noise does).
 
@@ -253,6 +257,7 @@ class Population(LightningModule):
         splits: Sequence[Rows] = (),
         batch_size: int | None = None,
         row_order: Callable[[int, int, int], np.ndarray] | None = None,
+        augments: Sequence[Callable[[Tensor], Tensor]] = (),
         patience: int | None = None,
         stack_bytes: int = STACK_BYTES,
     ) -> None:
@@ -260,6 +265,7 @@ class Population(LightningModule):
         self.automatic_optimization = False
         self.settings, self.members = settings, [Member(*member) for member in members]
         self.splits, self.batch_size, self.row_order, self.patience = splits, batch_size, row_order, patience
+        self.augments = augments
         classifiers = [Classifier(num_features, num_classes, **setting) for setting in settings]
         for classifier in classifiers:
             refuse_state_across_rows(classifier)
@@ -395,7 +401,7 @@ class Population(LightningModule):
         soft, size = self.soft[number], self.batch_size or rows
         loss_sum, right = torch.zeros(()), torch.zeros(())
         for i, (x, y) in enumerate(zip(features.split(size, 2), targets.split(size, 1), strict=True)):
-            logits = stack(x)
+            logits = stack(self.augmented(number, x))
             losses = self.losses(number, logits, y, None if soft is None else soft[..., i * size : (i + 1) * size])
             losses.sum().backward()
             for share in shares:
@@ -419,6 +425,13 @@ class Population(LightningModule):
                 share.schedule.step(score[share.where])
         known = torch.stack(list(values.values())).double().cpu().numpy()  # one trip, from wherever it was
         self.choose(number, dict(zip(values, known, strict=True)))
+
+    def augmented(self, number: int, features: Tensor) -> Tensor:
+        """A batch of a stack, (members, num_features, rows), each member's rows changed by its split's augmentation."""
+        if not self.augments:
+            return features
+        splits = [self.members[member].split for member in self.numbers[number]]
+        return torch.stack([self.augments[i](rows).T for i, rows in zip(splits, features.mT, strict=True)])
 
     def choose(self, number: int, values: dict[str, np.ndarray]) -> None:
         """What ModelCheckpoint and EarlyStopping do for one network, for each member by itself."""

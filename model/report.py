@@ -40,9 +40,10 @@ def report(result: dict[str, Any]) -> Iterator[str]:
     if "train" in result:
         yield f"chosen   {result['train']}"
         yield ""
+    rate = result["members"] / result["fit_seconds"]
     yield (
         f"{result['members']:,} networks, {result['folds']} folds x {result['repeats']} repeats, "
-        f"in {result['fit_seconds']:.1f} s: {result['members'] / result['fit_seconds']:,.0f} per second"
+        f"in {result['fit_seconds']:.1f} s: " + (f"{rate:,.0f} per second" if rate >= 1 else f"{1 / rate:,.1f} s each")
     )
 
 

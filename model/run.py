@@ -149,7 +149,8 @@ class Bands(Callback):
         self.loggers, self.epochs, self.written = loggers, 0, time.monotonic()  # a logger for each setting
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.world_size == 1 and time.monotonic() - self.written > self.seconds:
+        # Lightning calls this before the population's own: at the end of the first epoch there are no curves.
+        if trainer.world_size == 1 and pl_module.curves and time.monotonic() - self.written > self.seconds:
             self.write([pl_module.learning_curves()])
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -1,0 +1,376 @@
+"""Images: read, standardized, augmented, and learned from by a convolutional network."""
+
+import struct
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from scipy.signal import correlate2d
+from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.optim import SGD
+
+import data.encoder
+from cli import command
+from data import Images
+from data.images import SETS, Augmentation
+from evaluate import evaluate
+from export import export
+from model import Classifier, ConvNet
+from model.population import Stack, can_vmap
+from model.run import Bands
+from predict import load
+from tests.conftest import run
+from train import train
+
+AUGMENTED = {"rotation": 10, "scale": 0.1, "shift": 0.2, "flip": True}
+
+
+def folder(root, classes=("cat", "dog", "owl"), count=12, size=(6, 6), seed=0):
+    """A folder of colour images for each class, which tells by its brightest channel; pixels (classes, count, ...)."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (len(classes), count, *size, 3), dtype=np.uint8)
+    for i, name in enumerate(classes):
+        Path(root, name).mkdir(parents=True)
+        pixels[i, ..., i] += 100
+        for j in range(count):
+            Image.fromarray(pixels[i, j]).save(Path(root, name, f"{j:02}.png"))
+    return pixels
+
+
+def mnist(root, train=60, test=20, kind="MNIST"):
+    """Files of MNIST's own format (idx); their pixels and class numbers."""
+    Path(root, kind, "raw").mkdir(parents=True)
+    random, found = np.random.default_rng(0), []
+    for part, rows in {"train": train, "t10k": test}.items():
+        pixels, targets = random.integers(0, 256, (rows, 28, 28), dtype=np.uint8), np.arange(rows, dtype=np.uint8) % 10
+        head = Path(root, kind, "raw", part)
+        Path(f"{head}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, rows, 28, 28) + pixels.tobytes())
+        Path(f"{head}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, rows) + targets.tobytes())
+        found.append((pixels, targets))
+    return found
+
+
+def ready(*arguments, **options):
+    table = Images(*arguments, **options)
+    table.setup()
+    return table
+
+
+def test_digits_are_scikit_learns():
+    table = Images("digits").load()
+    bunch = load_digits()
+    assert table.features.dtype == np.uint8
+    assert np.array_equal(table.features, bunch.data)
+    assert np.array_equal(table.targets, bunch.target)
+    assert table.column_names[:2] == ["pixel 0 0", "pixel 0 1"]
+    assert table.column_names[-1] == "pixel 7 7"
+    assert table.class_names == [str(name) for name in bunch.target_names]
+
+
+@pytest.mark.parametrize("kind", ["MNIST", "FashionMNIST"])
+def test_a_set_of_torchvision_keeps_its_own_test_part(kind):
+    (train_pixels, train_targets), (test_pixels, test_targets) = mnist("sets", kind=kind)
+    table = ready(kind, "sets", val_fraction=0.25)
+    raw = table.load()
+    assert np.array_equal(raw.features.reshape(-1, 28, 28), np.concatenate([train_pixels, test_pixels]))
+    assert np.array_equal(raw.targets, np.concatenate([train_targets, test_targets]))
+    assert table.rows["test"].tolist() == list(range(60, 80))
+    assert sorted([*table.rows["train"], *table.rows["val"]]) == list(range(60))
+    assert len(table.rows["val"]) == 20
+    assert len(table.class_names) == 10
+
+
+def test_a_folder_of_ones_own_in_one_part_or_two():
+    pixels = folder("mine")
+    raw = Images("ImageFolder", "mine").load()
+    assert np.array_equal(raw.features.reshape(3, 12, 3, 6, 6), np.moveaxis(pixels, -1, 2))
+    assert raw.class_names == ["cat", "dog", "owl"]
+    assert [raw.column_names[i] for i in (0, 36, 107)] == ["red 0 0", "green 0 0", "blue 5 5"]
+    folder("two/train", count=6)
+    folder("two/test", count=4, seed=1)
+    assert ready("ImageFolder", "two").rows["test"].tolist() == list(range(18, 30))
+
+
+def test_fake_data_and_another_size():
+    raw = Images("FakeData", size=4).load()
+    assert raw.features.shape == (1000, 48)
+    assert raw.targets.max() == 9
+
+
+@pytest.mark.parametrize("at_once", [1, 500, 2**22])
+def test_a_channel_has_one_mean_and_deviation_those_of_the_training_rows(at_once, monkeypatch):
+    monkeypatch.setattr(data.encoder, "AT_ONCE", at_once)
+    pixels = np.moveaxis(folder("mine"), -1, 2).reshape(36, 3, 36).astype(float)
+    table = ready("ImageFolder", "mine", val_fraction=0.2)
+    own = pixels[table.rows["train"]]
+    mean, scale = own.mean((0, 2)), own.std((0, 2))
+    np.testing.assert_allclose(table.state_dict()["mean"], mean.repeat(36), rtol=1e-12)
+    np.testing.assert_allclose(table.state_dict()["scale"], scale.repeat(36), rtol=1e-12)
+    for part, rows in table.rows.items():
+        expected = (pixels[rows] - mean[:, None]) / scale[:, None]
+        np.testing.assert_allclose(table.parts[part][0], expected.reshape(len(rows), -1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_channel_of_one_value_says_nothing():
+    for name in ("a", "b"):
+        Path("mine", name).mkdir(parents=True)
+        for j in range(6):
+            Image.fromarray(np.array([[[j, 7, 0]] * 2] * 2, np.uint8)).save(Path("mine", name, f"{j}.png"))
+    features = ready("ImageFolder", "mine", test_fraction=0.34).parts["train"][0]
+    assert features[:, :4].std() > 0.5
+    assert not features[:, 4:].any()
+
+
+def shifted(image, down, right, black):
+    """The image moved by whole pixels, black where it was not."""
+    moved = np.broadcast_to(black, image.shape).copy()
+    height, width = image.shape[1:]
+    moved[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
+        :, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
+    ]
+    return moved
+
+
+def test_a_shifted_image_is_itself_moved_into_black():
+    black = np.array([-1.0, -2.0, -3.0])[:, None, None]
+    images = np.random.default_rng(0).normal(size=(200, 3, 8, 8)).astype(np.float32)
+    augment = Augmentation(
+        (3, 8, 8), torch.from_numpy(np.broadcast_to(black, (3, 8, 8)).reshape(1, -1).copy()).float(), shift=0.25
+    )
+    found = set()
+    for image, changed in zip(images, augment(torch.from_numpy(images).flatten(1)), strict=True):
+        moves = {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+        (move,) = (
+            move for move in moves if np.allclose(shifted(image, *move, black), changed.reshape(3, 8, 8), atol=1e-5)
+        )
+        found.add(move)
+    assert len(found) > 10  # of 25 groups
+
+
+def test_a_flipped_image_is_itself_or_its_mirror_image():
+    images = torch.randn(200, 1, 8, 8)
+    changed = Augmentation((1, 8, 8), torch.zeros(1, 64), flip=True)(images.flatten(1)).reshape(images.shape)
+    mirrored = (changed == images.flip(-1)).flatten(1).all(1)
+    assert torch.equal(mirrored, ~(changed == images).flatten(1).all(1))
+    assert 20 < mirrored.sum() < 180
+
+
+def test_a_turned_or_scaled_image_keeps_its_middle():
+    images = torch.zeros(64, 1, 9, 9)
+    images[:, :, 4, 4:] = 1
+    for options in ({"rotation": 180}, {"scale": 0.5}):
+        changed = Augmentation((1, 9, 9), torch.zeros(1, 81), **options)(images.flatten(1)).reshape(images.shape)
+        assert (changed[:, 0, 4, 4] > 0.6).all()
+        assert len({round(image.sum().item(), 3) for image in changed}) > 3
+
+
+class Batches(Callback):
+    """What the network is given."""
+
+    def __init__(self):
+        self.seen = {"train": [], "val": [], "test": []}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen["train"].append(batch)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.seen["val"].append(batch)
+
+    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.seen["test"].append(batch)
+
+
+def batches(table, seed=0):
+    """Each part's batches of one epoch and a test of all parts."""
+    torch.manual_seed(seed)
+    record = Batches()
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    options |= {"enable_checkpointing": False, "num_sanity_val_steps": 0}
+    trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[record], **options)
+    classifier = Classifier(table.num_features, table.num_classes, optimizer=partial(SGD, lr=0.1), schedule=None)
+    trainer.fit(classifier, table)
+    trainer.test(classifier, table, verbose=False)
+    return record.seen
+
+
+def test_only_training_batches_are_augmented_reproducibly_with_their_own_labels():
+    folder("mine")
+    plain = batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2))
+    first, again = (
+        batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2, **AUGMENTED)) for _ in range(2)
+    )
+    for before, after, same in zip(plain["train"], first["train"], again["train"], strict=True):
+        assert not torch.equal(before[0], after[0])
+        assert torch.equal(before[1], after[1])
+        assert torch.equal(after[0], same[0])
+    for part in ("val", "test"):  # the test reads the training rows too: as they are
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(plain[part], first[part], strict=True))
+    assert [len(features) for features, _ in first["test"]] == [8, 8, 6, 7, 7]
+
+
+def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
+    flags = ["--data", "Images", "--data.batch_size", "64", "--data.shift", "0.1", "--network", "ConvNet"]
+    flags += ["--network.channels", "[8,16]", "--optimizer", "AdamW", "--optimizer.lr", "0.01", "--max_epochs", "4"]
+    result = run(*flags)
+    assert result["test/accuracy"] > 0.9
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    assert events.Tags()["images"] == [f"samples/{digit}" for digit in range(10)]
+    checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
+    bunch = load_digits()
+    probabilities, _ = load(checkpoint).predict_raw(bunch.data)
+    rows = ready("digits").rows["test"]
+    right = (probabilities.argmax(1) == bunch.target)[rows].mean()
+    assert right == pytest.approx(result["test/accuracy"])
+    export(checkpoint, "digits.pt2")
+    assert Path("digits.pt2").exists()
+
+
+def test_a_population_learns_and_is_reproducible(monkeypatch):
+    monkeypatch.setattr(Bands, "seconds", -1.0)  # its curves written after every epoch, as where epochs are long
+    folder("mine", count=20)
+    options = {"repeats": 1, "folds": 2, "max_epochs": 15, "accelerator": "cpu"}
+    options |= {"network": partial(ConvNet, channels=[4], hidden=[]), "optimizer": partial(torch.optim.AdamW, lr=0.03)}
+    plain, first, again = (
+        evaluate(partial(Images, "ImageFolder", "mine", batch_size=10, **augmented), **options)
+        for augmented in ({}, AUGMENTED, AUGMENTED)
+    )
+    assert plain["accuracy/mean"] > 0.9
+    assert first["accuracy/mean"] > 0.9
+    assert first["log_loss/mean"] == again["log_loss/mean"] != plain["log_loss/mean"]
+
+
+def test_examples_are_the_training_images_and_looking_changes_nothing():
+    pixels = folder("mine").reshape(36, 6, 6, 3)
+    table = ready("ImageFolder", "mine")
+    grids = table.example_images()
+    assert list(grids) == ["cat", "dog", "owl"]
+    first = table.rows["train"][table.parts["train"][1] == 1][0]
+    np.testing.assert_allclose(grids["dog"][:, 2:8, 2:8], np.moveaxis(pixels[first], -1, 0) / 255, atol=1e-6)
+    state = torch.get_rng_state()
+    augmented = ready("ImageFolder", "mine", **AUGMENTED).example_images()
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(augmented["dog"], grids["dog"])
+
+
+def test_convnet_computes_what_scipy_computes():
+    torch.manual_seed(0)
+    network = ConvNet(2 * 5 * 7, 3, channels=[3], hidden=[], shape=[2, 5, 7]).double()
+    features = torch.randn(4, 70, dtype=torch.float64)
+    first, second, last = (layer for layer in network if hasattr(layer, "weight"))
+
+    def convolved(images, layer):
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        maps = [[sum(map(partial(correlate2d, mode="same"), image, kernel)) for kernel in weight] for image in images]
+        raw = np.array(maps) + bias[:, None, None]
+        return raw / (1 + np.exp(-raw))
+
+    x = convolved(convolved(features.numpy().reshape(4, 2, 5, 7), first), second)
+    x = x[:, :, :4, :6].reshape(4, 3, 2, 2, 3, 2).max((3, 5)).reshape(4, -1)
+    expected = x @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    np.testing.assert_allclose(network(features).detach(), expected, rtol=1e-10)
+
+
+def test_convnets_train_as_one_through_vmap():
+    def make():
+        return ConvNet(64, 10, channels=[4, 8], hidden=[16])
+
+    stack = Stack(make, seeds=[0, 1, 2])
+    assert can_vmap(stack, 64)
+    features = torch.randn(3, 64, 5)
+    for i, logits in enumerate(stack(features)):
+        torch.manual_seed(i)
+        torch.testing.assert_close(make()(features[i].T).T, logits, atol=1e-6, rtol=0)
+
+
+class Flat(nn.Module):
+    def __init__(self, num_features, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(784, num_classes)
+
+    def forward(self, features):
+        return self.layer(features)
+
+
+class Wide(nn.Linear):
+    def __init__(self, num_features, num_classes):
+        super().__init__(num_features, num_classes + 2)
+
+
+def test_a_network_of_another_shape_is_refused_with_both():
+    with pytest.raises(ValueError, match=r"network Flat does not take rows of shape \(2, 64\): .*2x64 and 784x10"):
+        Classifier(64, 10, network=Flat)
+    with pytest.raises(ValueError, match=r"makes \(2, 5\) of rows of shape \(2, 4\); expected logits \(2, 3\)"):
+        Classifier(4, 3, network=Wide)
+
+
+class Frozen(nn.Sequential):
+    def __init__(self, num_features, num_classes):
+        super().__init__(nn.Dropout(0.5).eval(), nn.BatchNorm1d(num_features), nn.Linear(num_features, num_classes))
+
+
+def test_trying_a_network_leaves_it_as_it_was():
+    network = Classifier(4, 3, network=Frozen).network
+    assert [layer.training for layer in network] == [False, True, True]
+    assert network[1].num_batches_tracked == 0
+
+
+def test_every_named_set_is_there():
+    for name in SETS:
+        Images(name)
+
+
+BAD = {
+    "--data.name cifar-10": "data set 'cifar-10' is not known; nearest: CIFAR10",
+    "--data.name VOCDetection": "torchvision's VOCDetection is no set of one class for each image",
+    "--data.name SVHN": "SVHN is not in the folder datasets, or not whole, and could not be downloaded",
+    "--data.name KMNIST": "t10k-labels-idx1-ubyte.gz into datasets/KMNIST/raw",
+    "--data.name MNIST --data.root cut": "MNIST is not in the folder cut, or not whole, and could not be downloaded",
+    "--data.name ImageFolder": "datasets is no folder of images",
+    "--data.name ImageFolder --data.root mixed": "images of 6 x 6 and of 4 x 7 pixels; give --data.size 6",
+    "--data.name ImageFolder --data.root sizes": "images of 6 x 6 and of 4 x 4 pixels; give --data.size 6",
+    "--data.name ImageFolder --data.root single": "single has images of class 'cat' alone; give two classes or more",
+    "--data.name ImageFolder --data.root odd": "class 'owl' in one of train and test alone",
+    "--data.name FakeData": "224 x 224 pixels, which make 150,528 features; the most is 10,000",
+    "--data.size 0": "size is 0; give 1 or more pixels",
+    "--data.rotation 200": "rotation is 200.0; give degrees from 0 to 180",
+    "--data.scale 1": "scale is 1.0; give a share from 0 to below 1",
+    "--data.shift .nan": "shift is nan; give a share from 0 to below 1",
+    "--data.flip maybe": "--data.flip is 'maybe'; expected true|false",
+    "--network ConvNet --network.shape [1,28,28]": "shape is [1, 28, 28], 784 numbers, and the rows have 64 features",
+    "--network ConvNet --network.channels [8,8,8,8]": "4 stages that each halve the image, and it has 8 x 8 pixels",
+    "--network ConvNet --network.channels [0]": "channels is [0]; every stage must have 1 or more",
+    "--network ConvNet --network.activation Relu": "activation 'Relu' is not known; nearest: ReLU",
+    "--data Iris --network ConvNet --network.channels [8] --network.shape [4]": "give [channels, height, width]",
+    "--data Table --data.path t.csv --data.target y --network ConvNet": "rows of 2 features are no square images",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://localhost:9")  # no network, wherever the test runs
+    monkeypatch.setenv("http_proxy", "http://localhost:9")
+    folder("mixed", classes=("cat",))
+    folder("mixed", classes=("dog",), size=(4, 7))
+    folder("odd/train")
+    folder("odd/test", classes=("cat", "dog"))
+    folder("sizes/train")
+    folder("sizes/test", size=(4, 4))
+    folder("single", classes=("cat",))
+    mnist("cut")
+    Path("cut/MNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 60, 28, 28))
+    Path("t.csv").write_text("a,b,y\n" + "1,2,x\n3,4,z\n" * 9)
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        command(train, ["--data", "Images", *line.split()])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert BAD[line] in captured.err
+    assert sorted(Path().rglob("*")) == before
