@@ -115,7 +115,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)  # noqa: N806
         with torch.inference_mode():
-            probabilities: np.ndarray = self.network_(self.encoder_(torch.from_numpy(X))).softmax(1).numpy()
+            probabilities: np.ndarray = self.network_(self.encoder_(torch.tensor(X))).softmax(1).numpy()
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -65,6 +65,9 @@ def test_it_works_in_pipelines_searches_and_cross_validation():
 
 
 def test_labels_of_any_type_and_missing_numbers():
+    frozen = IRIS[0].copy()
+    frozen.flags.writeable = False  # as pandas gives them
+    assert NetworkClassifier(max_epochs=1).fit(frozen, IRIS[1]).predict(frozen).shape == (150,)
     features, targets = IRIS[0].copy(), np.array(["Ä", "b", "c d"], object)[IRIS[1]]
     features[::7, 2] = np.nan
     estimator = NetworkClassifier(max_epochs=50).fit(features, targets)
