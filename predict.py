@@ -47,6 +47,8 @@ def predict(
     classifier = load(checkpoint)
     if output is not None and Path(output).suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"output is {output!r}; give a name that ends in .csv or .parquet")
+    if output and Path(output).is_dir():
+        raise ValueError(f"output is {output!r}, which is a folder; give a file")
     folder = Path(output).absolute().parent if output else None
     if folder and not folder.is_dir():
         raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
@@ -143,7 +145,7 @@ class Predictor(nn.Module):
                 columns = dict(zip(self.output_names, [labels, *figures.T], strict=True))
                 pl.DataFrame(columns).write_csv(sink, include_header=not seen)
                 if score:
-                    true = self.numbers(text_of(frame[self.target]), file, seen)
+                    true = self.numbers(text_of(frame.get_column(self.target)), file, seen)
                     right += int((numbers == true).sum())
                     log_loss -= float(np.log(probabilities[np.arange(len(true)), true].astype(float) + 1e-300).sum())
                 seen += len(frame)

@@ -28,7 +28,7 @@ from cli import parse, quiet  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 
 SMALL = "--small" in sys.argv
-FLAGS = ["--config", str(ROOT / "configs" / "digits.yaml"), "--accelerator", "cpu"]
+FLAGS = ["--config", str(ROOT / "configs" / "digits.yaml"), "--repeats", "1", "--accelerator", "cpu"]
 FLAGS += ["--folds", "2", "--max_epochs", "1"] if SMALL else []
 PLAIN = [f"--data.{name}=0" for name in ("rotation", "scale", "shift")]
 

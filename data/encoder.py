@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 MOST_FEATURES = 10_000
+MOST_DEVIATIONS = 1e6  # no training row is as far, and further ones would leave float32 in the network
 AT_ONCE = 2**22  # numbers in float64 at a time: 60,000 small colour images would take 1.5 GB for each copy
 
 
@@ -106,7 +107,8 @@ class Encoder(nn.Module):
         return torch.where(self.indicator, missing.to(raw.dtype), value)
 
     def forward(self, raw: Tensor) -> Tensor:
-        return ((self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)).float()
+        deviations = (self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)
+        return deviations.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS).float()
 
     def stack(self, others: Sequence["Encoder"]) -> "Encoder":
         """One encoder with the statistics of several, for the members of a population."""

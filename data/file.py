@@ -12,6 +12,7 @@ from polars.exceptions import PolarsError
 from polars.selectors import by_name  # a name, where a string could be a pattern
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?", "-"]  # in a number column
+LARGEST = 1e100  # squares of larger numbers leave float64
 BATCH_ROWS = 50_000
 
 
@@ -75,19 +76,33 @@ class File:
     def frames(self, names: Sequence[str]) -> Iterator[pl.DataFrame]:
         """These columns of all rows, in batches: a CSV file's as text, as it stands there."""
         rows = 0
-        most: int | None = None  # known once the lines had to be counted
+        most = self.explain() if self.is_quoted() else None  # known once the lines had to be counted
         try:
             for frame in self.scan(names).collect_batches(chunk_size=BATCH_ROWS):
-                if not self.parquet and most is None and frame[self.names[-1]].null_count():
+                if not self.parquet and most is None and frame.get_column(self.names[-1]).null_count():
                     most = self.explain()  # a line with too few fields ends in nulls
                 if most is not None:
                     frame = frame[: max(0, most - rows)]
                 rows += len(frame)
-                yield frame[list(names)]
+                yield frame.select(by_name(list(names)))
         except PolarsError as error:
             self.explain(first_line(error))
         if not rows:
             raise ValueError(f"{self.name} has names of columns and no row")
+        if most is not None and rows < most:
+            raise ValueError(f"{self.name} cannot be read: {rows} rows were found of {most}; check its quotes")
+
+    def is_quoted(self) -> bool:
+        """Whether polars, lenient with stray quotes and a last line that has no end, may find other rows than stand."""
+        if self.parquet:
+            return False
+        last = b"\n"
+        with Path(self.path).open("rb") as file:
+            while piece := file.read(2**20):
+                if b'"' in piece:
+                    return True
+                last = piece[-1:]
+        return last != b"\n"
 
     def scan(self, names: Sequence[str]) -> pl.LazyFrame:
         if self.parquet:
@@ -100,22 +115,30 @@ class File:
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """The fields of each row of a CSV file, with the number of the line that it begins in."""
+        csv.field_size_limit(2**24)
         with Path(self.path).open("rb") as file:
             number = 0
+            text: list[str] = []  # of the row
 
             def decoded() -> Iterator[str]:
                 nonlocal number
                 for number, line in enumerate(file, 1):
                     try:
-                        yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                        text.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                     except UnicodeDecodeError as error:
                         raise ValueError(f"{self.name}: line {number} is not UTF-8; save the file as UTF-8") from error
+                    yield text[-1]
 
             begin = 1
             try:
                 for fields in csv.reader(decoded(), delimiter=self.delimiter, strict=True):
+                    if any('"' in field for field in fields) and not any('""' in line for line in text):
+                        raise ValueError(
+                            f"{self.name}: line {begin} has a quote in a field; quote the field and double the quote"
+                        )
                     yield begin, fields
                     begin = number + 1
+                    text.clear()
             except csv.Error as error:
                 raise ValueError(f"{self.name}: line {begin} cannot be read: {error}") from error
 
@@ -153,14 +176,17 @@ def first_line(error: Exception) -> str:
 
 def text_of(column: pl.Series) -> pl.Series:
     """A column's values as text without spaces around it; null where there is none."""
-    text = column.cast(pl.String).str.strip_chars()
+    text = column.alias("").cast(pl.String).str.strip_chars()  # polars takes a name such as ^a$ for a pattern
     return text.set(text == "", None)
 
 
 def numbers_of(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """A column's values as numbers, and where there is something that is none."""
+    column = column.alias("")
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).fill_null(float("nan")), pl.repeat(False, len(column), eager=True)
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
     numbers = column.cast(pl.Float64, strict=False)  # the fast way: nothing but numbers and missing ones
     if numbers.null_count() > column.null_count() or column.dtype == pl.Boolean:
         text = text_of(column)
@@ -191,7 +217,7 @@ def matrix(
     """
     raw = np.empty((len(frame), len(names)))
     for i, name in enumerate(names):
-        column = frame[name]
+        column = frame.get_column(name)
         if name in categories:
             known = categories[name]
             text = text_of(column)
@@ -202,10 +228,12 @@ def matrix(
         if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Categorical, pl.Enum)):
             raise ValueError(f"column {name!r} holds {column.dtype}; the network learned it as numbers")
         numbers, wrong = numbers_of(column)
-        wrong |= numbers.is_infinite()
+        wrong |= (numbers.abs() > LARGEST) & numbers.is_not_nan()
         if wrong.any():
             row = int(wrong.arg_max() or 0)
             place = file.place(first + row, name) if file else f"row {first + row + 1}, column {name!r}"
-            raise ValueError(f"{place} is {column[row]!r}; give a finite number, or nothing where it is missing")
+            raise ValueError(
+                f"{place} is {column[row]!r}; give a number up to {LARGEST:g}, or nothing where it is missing"
+            )
         raw[:, i] = numbers.to_numpy()
     return raw

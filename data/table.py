@@ -52,15 +52,19 @@ class Table(TabularData):
         if not names:
             raise ValueError(f"{self.path} has no column left but the target {self.target!r}; ignore fewer")
         frame = pl.concat(file.frames([*names, self.target]))
-        classes, targets = self.classes(frame[self.target])
-        categories = {name: found for name in names if (found := categories_of(frame[name], self.path)) is not None}
-        self.kinds = [kind(frame[name], categories.get(name)) for name in names]
+        classes, targets = self.classes(frame.get_column(self.target))
+        columns = {name: frame.get_column(name) for name in names}
+        found = {name: categories_of(column, self.path) for name, column in columns.items()}
+        categories = {name: values for name, values in found.items() if values is not None}
+        self.kinds = [kind(column, found[name]) for name, column in columns.items()]
         return RawTable(matrix(frame, names, categories, file), targets, names, classes, categories)
 
     def classes(self, column: pl.Series) -> tuple[list[str], np.ndarray]:
         """The class names, numbers in their order and text in its own, and each row's class number."""
         where = f"{self.path}: the target {self.target!r}"
         number = column.dtype.is_numeric()
+        if column.dtype.is_nested() or column.dtype == pl.Binary:
+            raise ValueError(f"{where} holds {column.dtype}; give text, numbers or true and false")
         text = text_of(column)
         if missing := text.null_count():
             row = text.is_null().arg_max()

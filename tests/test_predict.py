@@ -172,6 +172,7 @@ HEADER, LABELLED = "size (cm),colour,wet\n", "size (cm),colour,wet,kind\n"
 BAD = {
     "text in a number column": (HEADER + "1,red,true\nlong,red,true\n", "line 3, column 'size (cm)' is 'long'"),
     "infinite": (HEADER + "1,red,true\n-inf,red,true\n", "t.csv: line 3, column 'size (cm)' is '-inf'"),
+    "a stray quote": (HEADER + '1,r"ed,true\n', "t.csv: line 2 has a quote in a field"),
     "ragged": (HEADER + "1,red,true\n2,red\n", "t.csv: line 3 has 2 fields, and line 1 names 3 columns"),
     "missing columns": ("colour\nred\n", "t.csv has no columns 'size (cm)', 'wet'; nearest: "),
     "empty": ("", "t.csv is empty"),

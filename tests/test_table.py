@@ -220,8 +220,11 @@ BAD = {  # what the file holds, more flags, the message
     "regression": (
         "x,y\n" + "".join(f"{i},{i}\n" for i in range(101)) * 3, "", "101 values, which looks like regression",
     ),
-    "infinite": (X + "inf,b\n", "", "t.csv: line 9, column 'x' is 'inf'; give a finite number"),
-    "too large": (X + "1e999,b\n", "", "t.csv: line 9, column 'x' is '1e999'; give a finite number"),
+    "infinite": (X + "inf,b\n", "", "t.csv: line 9, column 'x' is 'inf'; give a number up to 1e+100"),
+    "too large": (X + "1e999,b\n", "", "t.csv: line 9, column 'x' is '1e999'; give a number up to 1e+100"),
+    "a stray quote": (X + '8"9,b\n', "", "t.csv: line 9 has a quote in a field; quote the field and double the quote"),
+    "a quote that ends early": (X + '"8"9,b\n', "", "t.csv: line 9 cannot be read"),
+    "a field too many at the end": (X + "8,b,", "", "t.csv: line 9 has 3 fields, and line 1 names 2 columns"),
     "dates": ("x,d,y\n" + "1,2024-01-02,a\n2,2024-01-03,b\n" * 5, "", "column 'd' holds dates; make numbers of them"),
     "10,000 columns": (
         "x,id,y\n" + "".join(f"{i},name {i},{'ab'[i % 2]}\n" for i in range(13_000)),
@@ -262,6 +265,28 @@ def test_dates_and_lists_of_a_parquet_file_are_refused():
             Table("t.parquet", "y", ignore=ignore).setup()
 
 
+def test_a_parquet_file_of_other_types():
+    frame = pl.DataFrame(
+        {"c": pl.Series(["u", "v"] * 5, dtype=pl.Categorical), "^a$": list(range(10)), "y": [0, 1] * 5}
+    )
+    frame.write_parquet("t.parquet")
+    raw = Table("t.parquet", "y").load()
+    assert raw.categories == {"c": ["u", "v"]}
+    np.testing.assert_array_equal(raw.features, [[i % 2, i] for i in range(10)])
+    for target in ([[0], [1]] * 5, [b"\xff", b"a"] * 5):
+        frame.with_columns(y=pl.Series(target)).write_parquet("t.parquet")
+        with pytest.raises(ValueError, match="the target 'y' holds"):
+            Table("t.parquet", "y").setup()
+
+
+def test_a_number_far_from_all_training_rows_is_still_predicted():
+    write(mixed(), "t.csv")
+    train(partial(Table, "t.csv", "kind"), max_epochs=5, accelerator="cpu")
+    classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
+    far = pl.DataFrame({"size (cm)": [1e99, -1e99, 1e39], "colour": ["red"] * 3, "wet": [True] * 3})
+    assert np.isfinite(classifier.predict_proba(far)).all()
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_files_as_spreadsheets_save_them(ending):
     lines = ["size,colour,y", *(f"{i},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}" for i in range(10)), "", ""]
@@ -287,7 +312,7 @@ numbers = st.integers(-(10**6), 10**6).map(str) | st.floats(-1e9, 1e9).map(str) 
 names = st.lists(words, min_size=2, max_size=5, unique=True)
 REFUSED = (
     "has two columns|is missing in|in every row|each class needs 3|looks like regression|holds dates|same in all"
-    "|finite number|leave a part without|is blank|line 1 |has no column left"
+    "|give a number|leave a part without|is blank|line 1 |has no column left"
 )
 
 
