@@ -215,6 +215,8 @@ def evaluate(
         raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; nothing was kept") from stop
     finally:
         if run.is_global_zero and not finished:
+            for one in {logger, *loggers}:
+                one.experiment.close()  # its thread writes on into a folder that is gone
             shutil.rmtree(folder)
 
     text = "\n".join(report(result))

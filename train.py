@@ -138,6 +138,7 @@ def train(
         raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; {what}") from stop
     finally:
         if run.is_global_zero and not (last.exists() or resume):
+            logger.experiment.close()  # its thread writes on into a folder that is gone
             shutil.rmtree(folder)  # not one epoch: nothing to keep
     fit_seconds, epochs = time.perf_counter() - start, run.current_epoch
 
