@@ -133,7 +133,7 @@ def test_a_population_of_ones_own_networks(monkeypatch, capsys):
     """Through vmap, which a chain of linear layers does without."""
     monkeypatch.syspath_prepend(Path.cwd())
     own()
-    command(evaluate, [*FLAGS, "--network=own.Residual", "--folds=3", "--repeats=1", "--save", "--max_epochs=5"])
+    command(evaluate, [*FLAGS, "--network=shipped.Residual", "--folds=3", "--repeats=1", "--save", "--max_epochs=5"])
     export("lightning_logs/version_0/checkpoints/population.ckpt", "model.onnx")
     assert "labels identical" in capsys.readouterr().out
 
@@ -164,9 +164,9 @@ class Branching(nn.Linear):
 
 def own():
     """A module of these networks, and a table."""
-    Path("own.py").write_text(OWN)
+    Path("shipped.py").write_text(OWN)
     write(mixed(), "t.csv")
-    sys.modules.pop("own", None)
+    sys.modules.pop("shipped", None)
 
 
 @pytest.mark.filterwarnings("ignore:no graph in TensorBoard")
@@ -178,7 +178,7 @@ def own():
 def test_what_would_not_predict_alike_is_not_written(network, message, kind, monkeypatch, capsys):
     monkeypatch.syspath_prepend(Path.cwd())
     own()
-    command(train, [*FLAGS, f"--network=own.{network}", "--max_epochs=3", "--schedule=null"])
+    command(train, [*FLAGS, f"--network=shipped.{network}", "--max_epochs=3", "--schedule=null"])
     before = sorted(Path().glob("*"))
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:

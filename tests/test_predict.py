@@ -402,10 +402,10 @@ def test_it_needs_no_lightning(best):
 
 def test_a_network_of_ones_own_is_found_again(monkeypatch):
     monkeypatch.syspath_prepend(Path.cwd())
-    Path("own.py").write_text("from torch import nn\n\nclass Net(nn.Linear):\n    pass\n")
+    Path("again.py").write_text("from torch import nn\n\nclass Net(nn.Linear):\n    pass\n")
     from importlib import import_module
 
-    Net = import_module("own").Net  # noqa: N806
+    Net = import_module("again").Net  # noqa: N806
     write(mixed(), "t.csv")
     train(partial(Table, "t.csv", "kind"), Net, max_epochs=2, accelerator="cpu")
     assert type(load("lightning_logs/version_0/checkpoints/best.ckpt").network) is Net
