@@ -232,10 +232,11 @@ def draw(ranking: list[Importance]) -> np.ndarray:
         axes[0].set_xlabel("mean |attribution|, in logits")
         axes[0].set_ylabel("column")
         axes[0].set_yticks(places, names, parse_math=False)
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(shown) - 0.4, -0.6)
         if shuffled:
             deviations = {"xerr": [column.deviation for column in shown], "ecolor": "#555555", "capsize": 2}
             axes[1].barh(places, [column.loss for column in shown], color="#E69F00", **deviations)
+            axes[1].axvline(0, color="black", linewidth=0.8)
             axes[1].set_xlabel("loss of accuracy when shuffled, ± deviation")
         if len(ranking) > SHOWN:
             figure.suptitle(f"{SHOWN} of {len(ranking):,} columns", fontsize="medium")
@@ -249,15 +250,18 @@ def lettering(columns: list[Importance]) -> tuple[list[str], list[str]]:
     """The fonts to draw columns' names with, and the names: the column's number where no font here has the letters."""
     from matplotlib.font_manager import findfont, fontManager, get_font
 
-    def letters(family: str) -> set[str]:
-        return set(map(chr, get_font(findfont(family)).get_charmap()))
+    def letters(path: str) -> set[str]:
+        return set(map(chr, get_font(path).get_charmap()))
 
-    names, families = [short(column.name) for column in columns], ["DejaVu Sans"]
-    known = letters("DejaVu Sans")
+    names, families = [short(column.name) for column in columns], ["DejaVu Sans"]  # the one that matplotlib brings
+    known = letters(findfont(families[0]))
     if missing := set("".join(names)) - known:
-        others = {font.name for font in fontManager.ttflist if not font.name.startswith("Last Resort")}
-        families.append(max(sorted(others), key=lambda family: len(missing & letters(family))))
-        known |= letters(families[1])
+        upright = [font for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")]
+        paths = {font.name: font.fname for font in upright if not font.name.startswith("Last Resort")}  # all boxes
+        best = max(sorted(paths), key=lambda family: len(missing & letters(paths[family])))
+        if found := missing & letters(paths[best]):
+            families.append(best)
+            known |= found
     texts = [
         name if set(name) <= known else f"column {column.number}" for name, column in zip(names, columns, strict=True)
     ]
