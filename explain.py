@@ -176,6 +176,10 @@ class Importance(NamedTuple):
     loss: float | None = None
     deviation: float | None = None
 
+    @property
+    def label(self) -> str:
+        return short(self.name) or f"column {self.number}"
+
 
 class Trained:
     """What scikit-learn's permutation_importance asks of an estimator, of a network that learns no more."""
@@ -206,7 +210,7 @@ def rank(
 
 def report(ranking: list[Importance]) -> list[str]:
     """The ranking as aligned lines."""
-    names = ["column", *(short(column.name) for column in ranking[:SHOWN])]
+    names = ["column", *(column.label for column in ranking[:SHOWN])]
     figures = ["mean |attribution|" + ("" if ranking[0].loss is None else "   loss of accuracy when shuffled")]
     for column in ranking[:SHOWN]:
         loss = "" if column.loss is None else f"{column.loss:13.4f} ± {column.deviation:.4f}"
@@ -225,19 +229,19 @@ def draw(ranking: list[Importance]) -> np.ndarray:
     shown, shuffled = ranking[:SHOWN], ranking[0].loss is not None
     families, names = lettering(shown)
     with rc_context({"font.family": families}):
-        figure = Figure(figsize=(10, 1.2 + 0.28 * len(shown)), dpi=120, layout="constrained")
+        figure = Figure(figsize=(10, 1.4 + 0.28 * len(shown)), dpi=120, layout="constrained")
         canvas, places = FigureCanvasAgg(figure), range(len(shown))
         axes = figure.subplots(1, 1 + shuffled, sharey=True, squeeze=False)[0]
         axes[0].barh(places, [column.attribution for column in shown], color="#0072B2")  # colours: Okabe and Ito
-        axes[0].set_xlabel("mean |attribution|, in logits")
+        axes[0].set_xlabel("mean |attribution|,\nin logits")
         axes[0].set_ylabel("column")
-        axes[0].set_yticks(places, names, parse_math=False)
+        axes[0].set_yticks(places, names, size="small", parse_math=False)
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         if shuffled:
             deviations = {"xerr": [column.deviation for column in shown], "ecolor": "#555555", "capsize": 2}
             axes[1].barh(places, [column.loss for column in shown], color="#E69F00", **deviations)
             axes[1].axvline(0, color="black", linewidth=0.8)
-            axes[1].set_xlabel("loss of accuracy when shuffled, ± deviation")
+            axes[1].set_xlabel("loss of accuracy\nwhen shuffled, ± deviation")
         if len(ranking) > SHOWN:
             figure.suptitle(f"{SHOWN} of {len(ranking):,} columns", fontsize="medium")
         for axis in axes:
@@ -253,7 +257,7 @@ def lettering(columns: list[Importance]) -> tuple[list[str], list[str]]:
     def letters(path: str) -> set[str]:
         return set(map(chr, get_font(path).get_charmap()))
 
-    names, families = [short(column.name) for column in columns], ["DejaVu Sans"]  # the one that matplotlib brings
+    names, families = [column.label for column in columns], ["DejaVu Sans"]  # the one that matplotlib brings
     known = letters(findfont(families[0]))
     if missing := set("".join(names)) - known:
         upright = [font for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")]
@@ -269,10 +273,10 @@ def lettering(columns: list[Importance]) -> tuple[list[str], list[str]]:
 
 
 def short(name: str) -> str:
-    """A name without its middle where it is too long, and without what is no letter.
+    """A name without its middle where it is too long, and without what cannot be printed.
 
     >>> short("the mean of the temperature of the last week in °C")
-    'the mean of the tempera…st week in °C'
+    'the mean of the tempera…t week in °C'
     """
     name = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
     keep = LONGEST * len(name) // max(1, width(name))

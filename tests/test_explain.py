@@ -1,4 +1,4 @@
-"""explain.py: attributions add up, equal captum's and a closed form; importances are scikit-learn's; a picture of both."""
+"""explain.py: attributions add up, equal captum's and a closed form; importances are scikit-learn's; a picture."""
 
 import io
 import shutil
@@ -58,14 +58,10 @@ def flowers(path="f.csv"):
 
 def by_column(classifier, of_features):
     """Attributions of features, added up by the names of the features."""
-    names = classifier.encoder.layout.names
-    parts = {name: [i for i, part in enumerate(names) if part in (name, f"{name} missing")] for name in names}
-    found = []
+    names, found = classifier.encoder.layout.names, []
     for column in classifier.column_names:
-        own = [i for i, part in enumerate(names) if part.startswith(f"{column}=")]
-        found.append(of_features[:, own + parts.get(column, [])].sum(1))
-        if f"{column} missing" in names and column not in names:
-            found[-1] = found[-1] + of_features[:, names.index(f"{column} missing")]
+        own = [name in (column, f"{column} missing") or name.startswith(f"{column}=") for name in names]
+        found.append(of_features[:, own].sum(1))
     return np.stack(found, 1)
 
 
