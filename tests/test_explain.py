@@ -156,14 +156,14 @@ def test_what_never_adds_up_is_told(monkeypatch, capsys):
     assert captured.err.split("up to ")[1].split()[0] in captured.out
 
 
-def test_a_pass_is_no_larger_than_its_bound(monkeypatch):
+@pytest.mark.parametrize("bound", ["PASS_ROWS", "PASS_FEATURES"])
+def test_a_pass_is_no_larger_than_its_bound(bound, monkeypatch):
     classifier, sizes = load(str(REFERENCE / "checkpoints" / "best.ckpt")), []
     whole = integrated(classifier, IRIS, 50)
-    monkeypatch.setattr(module, "NUMBERS", 1000)
-    monkeypatch.setattr(module, "ROWS", 100)
+    monkeypatch.setattr(module, bound, 400 if bound == "PASS_FEATURES" else 100)
     classifier.network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
     np.testing.assert_allclose(integrated(classifier, IRIS, 50), whole, atol=1e-5)
-    assert max(sizes) <= 400  # 100 rows of 4
+    assert max(sizes) == 400  # 100 rows of 4
 
 
 class ByName(ClassifierMixin, BaseEstimator):
