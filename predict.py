@@ -8,7 +8,8 @@ import signal
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -45,40 +46,62 @@ def predict(
         ValueError: A checkpoint or table that cannot be used; nothing was written.
     """
     classifier = load(checkpoint)
-    if output is not None and Path(output).suffix.lower() not in (".csv", ".parquet"):
-        raise ValueError(f"output is {output!r}; give a name that ends in .csv or .parquet")
-    if output and Path(output).is_dir():
-        raise ValueError(f"output is {output!r}, which is a folder; give a file")
-    folder = Path(output).absolute().parent if output else None
-    if folder and not folder.is_dir():
-        raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
-    # All predictions wait in a file until every row has been read: not one is written of a table that has a bad row.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
-        spool = Path(name, "predictions.csv")
-        if table == "-":
-            signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
-            with Path(name, "stdin").open("wb") as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
-            file = File(str(Path(name, "stdin")), delimiter, "standard input")
-        else:
-            file = File(table, delimiter)
+    with opened(table, output, delimiter) as (file, spool):
         result = classifier.predict_file(file, spool, score)
         if output is None:
             with spool.open("rb") as done:
                 shutil.copyfileobj(done, sys.stdout.buffer)
             sys.stdout.flush()
         else:
-            if Path(output).suffix.lower() == ".parquet":
-                schema = {name: pl.String if name == "label" else pl.Float64 for name in classifier.output_names}
-                options: dict[str, Any] = {"schema": schema, "glob": False}
-                pl.scan_csv(spool, **options).sink_parquet(spool.with_suffix(".parquet"))
-                spool = spool.with_suffix(".parquet")
-            spool.replace(output)
+            place(spool, output, classifier.output_names)
+    tell_ignored(file, classifier)
+    if result:
+        print(result, file=sys.stdout if output else sys.stderr)
+
+
+@contextmanager
+def opened(table: str, output: str | None, delimiter: str | None) -> Iterator[tuple[File, Path]]:
+    """A table's file, - being standard input, and the path of a CSV file that waits beside the output.
+
+    All rows wait there until every row has been read: not one is written of a table that has a bad row.
+    """
+    if output is not None and Path(output).suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"output is {output!r}; give a name that ends in .csv or .parquet")
+    folder = Path(output).absolute().parent if output else None
+    if folder and not folder.is_dir():
+        raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
+    if output and Path(output).is_dir():
+        raise ValueError(f"output is {output!r}, which is a folder; give a file")
+    if output and Path(output).exists() and Path(table).exists() and Path(output).samefile(table):
+        raise ValueError(f"output is {output!r}, the table itself; give another file")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
+        copy, waiting = Path(name, "table"), Path(name, "rows.csv")
+        if table == "-" and sys.stdin is None:
+            raise ValueError("standard input is closed; give a file")
+        if table == "-" or Path(table).is_fifo():  # a pipe is read once, and a table may be read again for its lines
+            signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
+            with copy.open("wb") as sink, sys.stdin.buffer if table == "-" else Path(table).open("rb") as source:
+                shutil.copyfileobj(source, sink)
+            yield File(str(copy), delimiter, "standard input" if table == "-" else table), waiting
+        else:
+            yield File(table, delimiter), waiting
+
+
+def place(spool: Path, output: str, names: Sequence[str]) -> None:
+    """Make the CSV file that waits, of a label and numbers, the output, as the output's name says."""
+    if Path(output).suffix.lower() == ".parquet":
+        schema = {name: pl.String if name == "label" else pl.Float64 for name in names}
+        options: dict[str, Any] = {"schema": schema, "glob": False}
+        pl.scan_csv(spool, **options).sink_parquet(spool.with_suffix(".parquet"))
+        spool = spool.with_suffix(".parquet")
+    spool.replace(output)
+
+
+def tell_ignored(file: File, classifier: "Predictor") -> None:
+    """Name a table's columns that the network does not know."""
     extra = [name for name in file.names if name not in (*classifier.column_names, classifier.target)]
     if extra:
         print(f"ignored columns: {', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}", file=sys.stderr)
-    if result:
-        print(result, file=sys.stdout if output else sys.stderr)
 
 
 class Predictor(nn.Module):
