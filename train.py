@@ -76,7 +76,7 @@ def train(
         patience: Stop after this many epochs without a better validation loss; null goes to the end.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
-        pictures: Beyond curves in TensorBoard: final, all (also ten times during the fit), none, or a list of names.
+        pictures: What TensorBoard gets beyond curves: final, all (in the fit too), none, or a list.
         resume: Checkpoint of a run that was cut short, its last.ckpt: go on from there, in its folder.
         trainer: Anything else that Lightning's Trainer takes.
 

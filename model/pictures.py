@@ -40,9 +40,10 @@ NAME = 130  # a class name that is longer, in pixels, loses its middle
 FEW = 10  # up to so many classes have a legend, and numbers in the confusion matrix
 MOST_ROWS, MOST_DOTS, MOST_NUMBERS, MOST_TAGS, MOST_KERNELS, MOST_MATRICES = 1000, 300, 100_000, 50, 16, 6
 GRID, FINER = (48, 60), 4  # logits are computed at the points of a grid, and interpolated between them
+PARTS = {"train": "training", "val": "validation", "test": "test"}  # in words
 OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]  # told apart by all eyes
 MARKERS = "osD^vP*X"
-# A letter is drawn by the first of these that is installed and has it. Devanagari before Arabic Unicode, which has all.
+# A letter is drawn by the first of these that is installed and has it.
 FAMILIES = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Micro Hei"]
 FAMILIES += ["WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Microsoft YaHei"]
 FAMILIES += ["Malgun Gothic", "Noto Sans Devanagari", "Lohit Devanagari", "Nirmala UI", "Mangal"]
@@ -75,8 +76,7 @@ class View:
         parts: dict[str, tuple[Tensor, Tensor]] = self.table.parts
         self.parts = {part: rows for part, rows in parts.items() if final or part != "test"}
         self.part = next(part for part in ("test", "val", "train") if part in self.parts)
-        word = {"val": "validation", "train": "training"}.get(self.part, self.part)
-        self.title = f"{len(self.parts[self.part][1]):,} {word} rows"
+        self.title = f"{len(self.parts[self.part][1]):,} {PARTS[self.part]} rows"
 
     def on_device(self, features: Tensor) -> Tensor:
         """Rows as the network takes them."""
@@ -144,22 +144,28 @@ class Picture(Callback):
         self.attempt(trainer, pl_module, final=True)
 
     def attempt(self, trainer: Trainer, pl_module: LightningModule, final: bool) -> None:
-        """Draw, on the first process alone; after a failure no more."""
+        """Draw, on the first process alone."""
         if self.failed or not trainer.is_global_zero:
             return
         modes = [(module, module.training) for module in pl_module.modules()]
         gpus = [pl_module.device] if pl_module.device.type == "cuda" else []
-        pl_module.eval()
-        try:
-            with torch.random.fork_rng(gpus), look():
+        with self.careful(), torch.random.fork_rng(gpus), look():
+            try:
+                pl_module.eval()
                 self.draw(View(trainer, pl_module, final))
-        except Exception as error:  # a run is worth more than its pictures
+            finally:
+                for module, mode in modes:
+                    module.training = mode
+
+    @contextmanager
+    def careful(self) -> Iterator[None]:
+        """Make a warning of what goes wrong, and give the picture up: a run is worth more than its pictures."""
+        try:
+            yield
+        except Exception as error:
             self.failed = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"no {type(self).__name__} in TensorBoard: {reason}", stacklevel=2)
-        finally:
-            for module, mode in modes:
-                module.training = mode
+            warnings.warn(f"no {type(self).__name__} in TensorBoard: {reason}", stacklevel=1)
 
 
 class ConfusionMatrix(Picture):
@@ -171,7 +177,7 @@ class ConfusionMatrix(Picture):
 
     def __init__(self, epochs: int = 0) -> None:
         super().__init__(epochs)
-        self.seen: list[tuple[int, int, Tensor]] = []  # epoch, step, counts
+        self.seen: list[tuple[str, int, int, Tensor]] = []  # part, epoch, step, counts
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -184,22 +190,22 @@ class ConfusionMatrix(Picture):
 
     def record(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
         """Count what the module keeps of the epoch, where it keeps it."""
-        outputs: list[tuple[Tensor, Tensor, Tensor]] = getattr(pl_module, "outputs", {}).get(part, [])
-        if not outputs or not trainer.is_global_zero:
+        outputs = getattr(pl_module, "outputs", {})
+        if self.failed or part not in outputs or not trainer.is_global_zero:
             return
-        logits, targets = (torch.cat([batch[i] for batch in outputs]) for i in (1, 2))
-        counts = confusion(logits, targets)
-        if not self.seen or not torch.equal(counts, self.seen[-1][2]):
-            self.seen.append((trainer.current_epoch + 1, trainer.global_step, counts))
-        if len(self.seen) > 100:  # bounded memory: of 1,000 classes a matrix takes 8 MB
-            del self.seen[1:-1:2]
+        with self.careful():
+            logits, targets = (torch.cat([batch[i] for batch in outputs[part]]) for i in (1, 2))
+            counts = confusion(logits, targets)
+            if not self.seen or not torch.equal(counts, self.seen[-1][3]):
+                self.seen.append((part, trainer.current_epoch + 1, trainer.global_step, counts))
+            if len(self.seen) > 100:  # bounded memory: of 1,000 classes a matrix takes 8 MB
+                del self.seen[1:-1:2]
 
     def draw(self, view: View) -> None:
-        part = "validation" if "val" in view.parts else "training"
         for i in evenly(len(self.seen), MOST_MATRICES if view.final else 1):
-            epoch, step, counts = self.seen[i]
-            title = f"{int(counts.sum()):,} {part} rows, epoch {epoch}"
-            view.show(f"ConfusionMatrix/{part}", matrix(counts.cpu().numpy(), view.class_names, title), step)
+            part, epoch, step, counts = self.seen[i]
+            title = f"{int(counts.sum()):,} {PARTS[part]} rows, epoch {epoch}"
+            view.show(f"ConfusionMatrix/{PARTS[part]}", matrix(counts.cpu().numpy(), view.class_names, title), step)
         self.seen.clear()
         if view.final:
             features, targets = view.parts["test"]
@@ -252,7 +258,7 @@ class Regions(Picture):
         best = separation(features, targets).topk(2).indices
         mean, scale = (getattr(view.table.encoder, name).cpu()[best] for name in ("mean", "scale"))
         units = torch.stack([mean + scale * center[best], scale], 1).float()
-        names = [fit(plain(view.table.feature_names[i]), 300) for i in best.tolist()]
+        names = [plain(view.table.feature_names[i]) for i in best.tolist()]
         self.plane(view, "features", center, torch.eye(len(center))[best], names, units)
 
     def plane(self, view: View, tag: str, center: Tensor, axes: Tensor, labels: list[str], units: Tensor) -> None:
@@ -291,7 +297,8 @@ class Regions(Picture):
             handles.append(plot.scatter(*shown[own].T, color=colors[targets[own]], marker=marker, **style))
         ring: dict[str, Any] = {"s": 80, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
         handles.append(plot.scatter(*shown[wrong].T, **ring))
-        plot.set(xlabel=labels[0], ylabel=labels[1], xlim=(left, right), ylim=(bottom, top))
+        names = fit(labels[0], WIDTH - 90), fit(labels[1], HEIGHT - 84 - legend)
+        plot.set(xlabel=names[0], ylabel=names[1], xlim=(left, right), ylim=(bottom, top))
         if few:
             place: dict[str, Any] = {"loc": "lower center", "ncols": columns, "frameon": False}
             figure.legend(
@@ -370,7 +377,7 @@ class Reliability(Picture):
         below = figure.add_axes((55 / WIDTH, 45 / HEIGHT, 1 - 69 / WIDTH, 65 / HEIGHT))
         below.bar(edges, rows, **bars)
         below.set(xlim=(0, 1), xlabel="confidence of the prediction", ylabel="rows")
-        view.show(f"Reliability/{view.part}", figure)
+        view.show(f"Reliability/{PARTS[view.part]}", figure)
 
 
 class Histograms(Picture):
@@ -429,7 +436,7 @@ class Card(Picture):
         lines = flatten(dict(view.module.hparams)) | {"data": type(table).__name__}
         lines |= {f"data.{name}": value for name, value in table.hparams.items()}
         lines |= {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "seed": torch.initial_seed()}
-        lines |= {f"{part} rows": f"{len(targets):,}" for part, (_, targets) in view.parts.items()}
+        lines |= {f"{PARTS[part]} rows": f"{len(targets):,}" for part, (_, targets) in view.parts.items()}
         lines |= {f"{len(columns):,} columns": first(columns)}
         lines |= {f"{len(view.class_names):,} classes": first(view.class_names)}
         lines |= {name: f"{value:.4f}" for name, value in trainer.callback_metrics.items()}
@@ -523,7 +530,7 @@ def heat_map(
 
     White to blue from 0 to 1; with `size` from -size, blue, over 0, white, to size, red.
     """
-    columns, right = thin(across, WIDTH - 170), 14 if size is None else 70
+    columns, right = thin(across, WIDTH - 170), 14 if size is None else 78
     widest = max(map(pixels, columns.values()), default=0)
     upright = widest > (WIDTH - 170 - right) / max(1, len(columns)) - 6
     bottom = 42 + (widest if upright else 12)
@@ -539,7 +546,7 @@ def heat_map(
         axes.set_xticks([*columns], [*columns.values()], rotation=90 if upright else 0)
     if size is not None:
         box = axes.get_position()
-        bar = figure.add_axes((1 - 62 / WIDTH, box.y0, 14 / WIDTH, box.height))
+        bar = figure.add_axes((1 - 70 / WIDTH, box.y0, 14 / WIDTH, box.height))
         figure.colorbar(image, cax=bar, ticks=[-size, 0, size], format="%.2g")
     return figure, axes
 
