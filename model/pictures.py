@@ -297,7 +297,7 @@ class Regions(Picture):
             handles.append(plot.scatter(*shown[own].T, color=colors[targets[own]], marker=marker, **style))
         ring: dict[str, Any] = {"s": 80, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
         handles.append(plot.scatter(*shown[wrong].T, **ring))
-        names = fit(labels[0], WIDTH - 90), fit(labels[1], HEIGHT - 84 - legend)
+        names = fit(labels[0], WIDTH - 60), fit(labels[1], HEIGHT - 40 - legend)
         plot.set(xlabel=names[0], ylabel=names[1], xlim=(left, right), ylim=(bottom, top))
         if few:
             place: dict[str, Any] = {"loc": "lower center", "ncols": columns, "frameon": False}
