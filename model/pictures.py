@@ -93,6 +93,16 @@ class View:
         features, targets = self.parts[self.part]
         return self.logits(features).double().softmax(1).numpy(), targets.cpu().numpy()
 
+    def sample(self, most: int) -> tuple[Tensor, Tensor, list[str]]:
+        """About so many rows of all parts that may be looked at: features, targets, and the part of each."""
+        total = sum(len(targets) for _, targets in self.parts.values())
+        found = []
+        for part, (features, targets) in self.parts.items():
+            some = evenly(len(targets), math.ceil(most * len(targets) / total))
+            found.append((features[some].cpu(), targets[some].cpu(), [PARTS[part]] * len(some)))
+        rows, numbers, words = zip(*found, strict=True)
+        return torch.cat(rows), torch.cat(numbers), [word for own in words for word in own]
+
     def modules(self, kind: type[nn.Module], features: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """What goes into and comes out of each innermost module of a kind, in the order in which they run."""
         kept: dict[str, tuple[Tensor, Tensor]] = {}
@@ -106,7 +116,8 @@ class View:
         leaves = [(name, module) for name, module in named if isinstance(module, kind) and not [*module.children()]]
         hooks = [module.register_forward_hook(partial(keep, name)) for name, module in leaves]
         try:
-            self.logits(features[:MOST_ROWS])
+            with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
+                self.module(self.on_device(features))  # all rows at once: a hook sees one call
         finally:
             for hook in hooks:
                 hook.remove()
@@ -255,7 +266,8 @@ class Regions(Picture):
         share = spread.square() / spread.square().sum()
         labels = [f"principal component {i + 1} ({share[i]:.0%} of variance)" for i in (0, 1)]
         self.plane(view, "components", center, axes, labels, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
-        best = separation(features, targets).topk(2).indices
+        some = evenly(len(features), 10 * MOST_ROWS)
+        best = separation(features[some], targets[some]).topk(2).indices
         mean, scale = (getattr(view.table.encoder, name).cpu()[best] for name in ("mean", "scale"))
         units = torch.stack([mean + scale * center[best], scale], 1).float()
         names = [plain(view.table.feature_names[i]) for i in best.tolist()]
@@ -266,9 +278,8 @@ class Regions(Picture):
 
         `units` (2, 2) has what each axis shows at the center, and for a step of 1.
         """
-        features, targets = (torch.cat([rows[i].cpu() for rows in view.parts.values()]) for i in (0, 1))
-        some = evenly(len(features), MOST_DOTS)
-        total, features, targets = len(features), features[some], targets[some]
+        features, targets, _ = view.sample(MOST_DOTS)
+        total = sum(len(own) for _, own in view.parts.values())
         wrong = view.logits(features).argmax(1) != targets
         places = (features - center) @ axes.T
         low, high = places.amin(0), places.amax(0)
@@ -284,7 +295,7 @@ class Regions(Picture):
         entries = [*map(fit, view.class_names), "wrong"] if few else []
         columns = max(1, int((WIDTH - 20) // (max(map(pixels, entries), default=0) + 40)))
         legend = 19 * math.ceil(len(entries) / columns)
-        title = f"{len(some):,} of {total:,} rows, {int(wrong.sum())} wrong (ringed)"
+        title = f"{len(targets):,} of {total:,} rows, {int(wrong.sum())} wrong (ringed)"
         figure, plot = sheet(title, left=62, bottom=48 + legend)
         (left, bottom), (right, top) = ((units[:, 0] + units[:, 1] * end).tolist() for end in (low, high))
         plot.imshow(image, origin="lower", extent=(left, right, bottom, top), aspect="auto", interpolation="bilinear")
@@ -412,15 +423,12 @@ class Embedding(Picture):
     """What goes into the last linear layer, for the tab Projector: rows of all parts that may be looked at."""
 
     def draw(self, view: View) -> None:
-        features, targets = (torch.cat([rows[i].cpu() for rows in view.parts.values()]) for i in (0, 1))
-        parts = np.repeat([*view.parts], [len(rows[1]) for rows in view.parts.values()])
-        some = evenly(len(features), MOST_ROWS)
-        layers = view.modules(nn.Linear, features[some])
+        features, targets, parts = view.sample(MOST_ROWS)
+        layers = view.modules(nn.Linear, features)
         if not layers:
             return
         hidden = [*layers.values()][-1][0].flatten(1)
-        answers = view.logits(features[some]).argmax(1)
-        numbers = zip(targets[some].tolist(), answers.tolist(), parts[some], strict=True)
+        numbers = zip(targets.tolist(), view.logits(features).argmax(1).tolist(), parts, strict=True)
         labels = [[view.class_names[true], view.class_names[answer], part] for true, answer, part in numbers]
         header = ["class", "predicted", "part"]
         with redirect_stdout(StringIO()):  # where a run ends a second time torch prints that the folder is there

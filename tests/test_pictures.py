@@ -174,7 +174,7 @@ def test_the_embedding_is_the_last_hidden_layer(default_run):
     assert lines[0].split("\t") == ["class", "predicted", "part"]
     targets = torch.cat([iris.parts[part][1] for part in ("train", "test")])
     assert [line.split("\t")[0] for line in lines[1:]] == [iris.class_names[i] for i in targets]
-    assert [line.split("\t")[2] for line in lines[1:]] == ["train"] * 120 + ["test"] * 30
+    assert [line.split("\t")[2] for line in lines[1:]] == ["training"] * 120 + ["test"] * 30
 
 
 def test_the_features_of_the_plane_are_those_of_scikit_learn(figures):
@@ -260,7 +260,8 @@ def test_nothing_is_cut_off_or_lies_over_another(features, classes, figures):
         for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
             low, high = sorted(axis.get_view_interval())
             ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            labels = [tick.label1.get_window_extent() for tick in ticks if tick.label1.get_text()]
+            texts = [text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible()]
+            labels = [text.get_window_extent() for text in texts if text.get_text()]
             assert not any(one.overlaps(other) for one, other in pairwise(labels)), tag
             legends = [legend.get_window_extent() for legend in figure.legends]
             if axis.label.get_text():
