@@ -269,6 +269,7 @@ class Regions(Picture):
         some = evenly(len(features), 10 * MOST_ROWS)
         best = separation(features[some], targets[some]).topk(2).indices
         mean, scale = (getattr(view.table.encoder, name).cpu()[best] for name in ("mean", "scale"))
+        scale = scale.nan_to_num(posinf=1.0)  # of a feature that is the same in all training rows
         units = torch.stack([mean + scale * center[best], scale], 1).float()
         names = [plain(view.table.feature_names[i]) for i in best.tolist()]
         self.plane(view, "features", center, torch.eye(len(center))[best], names, units)
@@ -283,11 +284,12 @@ class Regions(Picture):
         wrong = view.logits(features).argmax(1) != targets
         places = (features - center) @ axes.T
         low, high = places.amin(0), places.amax(0)
-        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+        margin = 0.05 * (high - low).clamp(min=1e-3)
+        low, high = low - margin, high + margin
         y, x = (torch.linspace(float(low[i]), float(high[i]), n) for i, n in ((1, GRID[0]), (0, GRID[1])))
         points = torch.cartesian_prod(y, x).flip(1) @ axes + center
         logits = view.logits(points).reshape(1, *GRID, -1).permute(0, 3, 1, 2)
-        sure, answer = interpolate(logits, scale_factor=FINER, mode="bilinear").softmax(1)[0].max(0)
+        sure, answer = interpolate(logits, scale_factor=FINER, mode="bilinear", align_corners=True).softmax(1)[0].max(0)
         colors = palette(len(view.class_names))
         image = 1 - (1 - colors[answer]) * (0.15 + 0.45 * sure.numpy()[..., None])
 
@@ -605,7 +607,7 @@ def evenly(count: int, most: int) -> list[int]:
     """The numbers from 0 to count - 1, or so many of them: the last, and others evenly spaced.
 
     >>> evenly(3, 5), evenly(10, 3), evenly(10, 1)
-    ([0, 1, 2], [0, 4, 9], [9])
+    ([0, 1, 2], [0, 5, 9], [9])
     """
     return sorted(
         {count - 1 - i * (count - 1) // max(1, most - 1) for i in range(most)} if count > most else range(count)
