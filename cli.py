@@ -174,6 +174,8 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
     compare = {key[8:]: given.pop(key) for key in list(given) if key.startswith("compare.")}
     for name in {"trainer", "sweep", "compare"} & set(given):
         del given[name]  # null in a file that a run wrote
+    if "pictures" not in parameters:
+        given.pop("pictures", None)  # of a file that train.py wrote for a command that draws none
 
     # Second look, with a parser made for these classes.
     doc = docstring_parser.parse(function.__doc__ or "")

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli import command
 from data import Iris, TabularData
 from model import Classifier, recipe
+from model.pictures import chosen
 from model.run import (
     VERSIONS,
     Accelerator,
@@ -54,6 +55,7 @@ def train(
     patience: int | None = None,
     seed: int = 0,
     log_dir: str = "lightning_logs",
+    pictures: list[str] | str = "final",
     resume: str | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def train(
         patience: Stop after this many epochs without a better validation loss; null goes to the end.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
+        pictures: What TensorBoard gets beyond curves: final, all (in the fit too), none, or a list.
         resume: Checkpoint of a run that was cut short, its last.ckpt: go on from there, in its folder.
         trainer: Anything else that Lightning's Trainer takes.
 
@@ -88,6 +91,7 @@ def train(
     config = settings(locals())
     config.pop("resume")  # config.yaml replays the whole run
     check_run(accelerator, max_epochs, patience)
+    drawn = chosen(pictures)
     if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
         raise ValueError(f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt")
 
@@ -96,7 +100,7 @@ def train(
     seed_everything(seed, verbose=False)
     nouns = {noun: config[noun] for noun in ("network", "loss", "optimizer", "schedule")}
     classifier = Classifier(table.num_features, table.num_classes, **weigh(nouns, table.class_weights))
-    callbacks: list[Callback] = [FitBar()]
+    callbacks: list[Callback] = [FitBar(), *drawn]
     if table.val_fraction:
         callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
     if patience is not None:

@@ -24,7 +24,7 @@ from model.spec import flatten
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
 VERSIONS = {"python": python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
-MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir"}  # no setting of what is learned
+MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir", "pictures"}  # no setting of what is learned
 
 
 class RunLogger(TensorBoardLogger):

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import ROOT, python
 
 
-@pytest.mark.parametrize("script", ["population", "coverage", "tables", "predict", "digits"])
+@pytest.mark.parametrize("script", ["population", "coverage", "tables", "predict", "digits", "pictures"])
 def test_it_runs_small_and_writes_nothing(script, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (ROOT / "bench" / "results").iterdir()}
     done = python(f"bench/{script}.py", "--small", cwd=tmp_path)

@@ -72,10 +72,11 @@ def test_a_terminal_gets_a_bar(tmp_path):
 def test_the_folder_holds_what_it_should(default_run):
     folder, _ = default_run
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert names[:2] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
-    assert names[2] == "config.yaml"
-    assert names[3].startswith("events.out.tfevents")
-    assert names[4:] == ["result.json"]
+    assert names[:2] == ["00100/Embedding/metadata.tsv", "00100/Embedding/tensors.tsv"]  # the Projector's
+    assert names[2:4] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+    assert names[4] == "config.yaml"
+    assert names[5].startswith("events.out.tfevents")
+    assert names[6:] == ["projector_config.pbtxt", "result.json"]
     result = json.loads((folder / "result.json").read_text())
     assert set(METRICS) < set(result)
     assert result["epochs"] == 100
