@@ -45,6 +45,9 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     quiet()
     try:
         function(**parse(function, sys.argv[1:] if argv is None else list(argv)))
+    except BrokenPipeError:  # `| head`: who read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's flush at the end
+        sys.exit(141)
     except (ValueError, OSError, NotImplementedError) as error:
         fail(str(error), 2)
     except FloatingPointError as error:

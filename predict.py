@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cli import command
 from data.encoder import Encoder
 from data.file import File, matrix, text_of
-from model.spec import build
+from model.spec import build, defines
 
 FORMATS = {1}  # of a checkpoint's table that this version reads; a golden file of each is in tests/
 ROWS = 16_384  # at a time: its hidden units stay in the cache
@@ -177,6 +177,7 @@ class Predictor(nn.Module):
     def numbers(self, labels: pl.Series, file: File, first: int) -> np.ndarray:
         """The class numbers of labels."""
         lookup = dict(zip(self.class_names, range(len(self.class_names)), strict=True))
+        labels = labels.str.to_lowercase() if self.class_names == ["false", "true"] else labels
         numbers = labels.replace_strict(lookup, default=None, return_dtype=pl.Int64)
         if numbers.null_count():
             row = int(numbers.is_null().arg_max() or 0)
@@ -209,21 +210,29 @@ def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
         raise ValueError(f"the table has no column {', '.join(map(repr, missing[:5]))}")
     if isinstance(table, pl.DataFrame):
         return table.select(by_name(list(names)))
+    if len(set(table.columns)) < len(table.columns):
+        raise ValueError("the table has two columns of one name; rename one")
     # pandas has several kinds of numbers, texts and missing values: one of each here.
     columns = {name: table[name] for name in names}
     plain = {
-        name: column if isinstance(column.dtype, np.dtype) else column.astype(object).where(column.notna(), None)
+        name: (column if is_number(column.dtype) else column.astype(object).where(column.notna(), None)).to_numpy()
         for name, column in columns.items()
     }
-    return pl.DataFrame({name: series(name, column.to_numpy()) for name, column in plain.items()})
+    return pl.DataFrame({name: series(name, values) for name, values in plain.items()})
+
+
+def is_number(dtype: Any) -> bool:
+    """Whether NumPy knows the type as one of booleans or numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
 
 
 def series(name: str, values: np.ndarray) -> pl.Series:
     """An array as polars has it; of mixed values, as text, with None and NaN missing."""
-    if values.dtype.kind in "biuf":
+    if is_number(values.dtype):
         return pl.Series(name, values)
-    texts = [None if value is None or value != value else str(value) for value in values.tolist()]
-    return pl.Series(name, texts, pl.String)
+    known = [None if value is None or value != value else value for value in values.tolist()]
+    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in known]
+    return pl.Series(name, [None if value is None else str(value) for value in whole], pl.String)
 
 
 class Content(NamedTuple):
@@ -246,7 +255,9 @@ def read(path: str) -> Content:
         raise ValueError(f"there is no checkpoint {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch reads without looking at the checksums
+            # As torch writes it: nothing packed, no folders; torch itself would take those for empty weights.
+            plain = not any(info.compress_type or info.external_attr for info in archive.infolist())
+            damaged = archive.testzip() if plain else "its list of files"  # torch does not look at the checksums
     except Exception as error:  # a damaged archive breaks zipfile in many ways
         raise ValueError(f"{path} is damaged, or no checkpoint: {reason(error)}") from error
     if damaged:
@@ -265,9 +276,23 @@ def read(path: str) -> Content:
     )
     if not isinstance(settings, dict) or "state_dict" not in content or len(tables) != 1:
         raise ValueError(f"{path} is a checkpoint of another program; give one that train.py or evaluate.py wrote")
-    if tables[0]["format"] not in FORMATS:
+    if str(tables[0]["format"]) not in map(str, FORMATS):
         raise ValueError(f"{path} is of format {tables[0]['format']}, which this version does not know; update it")
+    classes, columns, categories = (tables[0][name] for name in ("class_names", "column_names", "categories"))
+    if not (
+        isinstance(categories, dict)
+        and all(map(is_names, (classes, columns, *categories.values())))
+        and settings.get("num_classes") == len(classes)
+        and categories.keys() <= set(columns)
+        and isinstance(tables[0]["target"], str)
+    ):
+        raise ValueError(f"{path} does not fit together: its names of columns, categories or classes")
     return Content(content["state_dict"], settings, tables[0])
+
+
+def is_names(names: Any) -> bool:
+    """Whether they are texts, all different."""
+    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 def reason(error: Exception) -> str:
@@ -293,20 +318,33 @@ def load(path: str) -> Predictor:
         if many:
             from model.population import Population  # with Lightning, which one network does not need
 
+            for setting in settings["settings"]:
+                for spec in setting.values():
+                    trust(spec, path)
             network: nn.Module = Population(**settings)
         else:
             sizes = settings["num_features"], settings["num_classes"]
+            trust(settings["network"], path)
             network = build("network", settings["network"])(*sizes)
             weights = {
                 name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")
             }
         network.load_state_dict(weights)
         classifier = Predictor(table, network, many).eval().requires_grad_(False)
-        classifier.predict_raw(np.zeros((1, len(classifier.column_names))))
+        if not np.isfinite(classifier.predict_raw(np.zeros((1, len(classifier.column_names))))[0]).all():
+            raise ValueError(f"{path} has weights that are not finite; train again")
     except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(f"{path} does not fit together: {reason(error)}") from error
     return classifier
 
 
+def trust(spec: Any, path: str) -> None:
+    """Refuse a description of a class that only an import could tell from any other code."""
+    name = spec["class"] if spec else "MLP"
+    if "." in str(name) and not defines(name):
+        raise ValueError(f"{path} names {name}, and no module defines such a class; it was not imported")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what waits to be written is removed
     command(predict)

@@ -12,6 +12,7 @@ from polars.exceptions import PolarsError
 from polars.selectors import by_name  # a name, where a string could be a pattern
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?", "-"]  # in a number column
+PACKED = (b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, zip, xz, zstd
 LARGEST = 1e100  # squares of larger numbers leave float64
 BATCH_ROWS = 50_000
 
@@ -35,12 +36,16 @@ class File:
             raise ValueError(f"{self.name} is a folder; give a CSV, TSV or Parquet file")
         if not Path(path).is_file():
             raise ValueError(f"there is no file {self.name}")
-        if not Path(path).stat().st_size:
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+        if not start:
             raise ValueError(f"{self.name} is empty")
+        if start.startswith(PACKED):
+            raise ValueError(f"{self.name} is compressed; unpack it first")
+        delimiter = "\t" if delimiter == "\\t" else delimiter
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or ord(delimiter) > 127):
             raise ValueError(f"the delimiter is {delimiter!r}; give one character, such as ';'")
-        with Path(path).open("rb") as file:
-            self.parquet = file.read(4) == b"PAR1"
+        self.parquet = start == b"PAR1"
         if self.parquet:
             try:
                 self.schema = pl.read_parquet_schema(path)
@@ -175,8 +180,15 @@ def first_line(error: Exception) -> str:
 
 
 def text_of(column: pl.Series) -> pl.Series:
-    """A column's values as text without spaces around it; null where there is none."""
-    text = column.alias("").cast(pl.String).str.strip_chars()  # polars takes a name such as ^a$ for a pattern
+    """A column's values as text without spaces around it, a whole number without a point; null where there is none."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        raise ValueError(f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false")
+    column = column.alias("")  # polars takes a name such as ^a$ for a pattern
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        whole = column.cast(pl.Int64, strict=False)
+        column = whole if (whole == column).all() else column
+    text = column.cast(pl.String).str.strip_chars()
     return text.set(text == "", None)
 
 
@@ -221,7 +233,8 @@ def matrix(
         if name in categories:
             known = categories[name]
             text = text_of(column)
-            text = text.str.to_lowercase() if known == ["false", "true"] else text
+            if known == ["false", "true"]:
+                text = text.str.to_lowercase().replace({"0": "false", "1": "true"})
             codes = text.replace_strict(known, range(len(known)), default=len(known), return_dtype=pl.Float64)
             raw[:, i] = codes.set(text.is_null(), None).fill_null(float("nan")).to_numpy()
             continue

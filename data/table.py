@@ -1,11 +1,12 @@
 """Any table: CSV, TSV or Parquet, read by polars."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from data.file import File, matrix, numbers_of, text_of
+from data.file import MISSING, File, matrix, numbers_of, text_of
 from data.tabular import RawTable, TabularData
 
 MOST_NUMBERS = 100  # so many values of a target that is a number are classes
@@ -62,16 +63,17 @@ class Table(TabularData):
     def classes(self, column: pl.Series) -> tuple[list[str], np.ndarray]:
         """The class names, numbers in their order and text in its own, and each row's class number."""
         where = f"{self.path}: the target {self.target!r}"
-        number = column.dtype.is_numeric()
-        if column.dtype.is_nested() or column.dtype == pl.Binary:
-            raise ValueError(f"{where} holds {column.dtype}; give text, numbers or true and false")
         text = text_of(column)
+        words = text.is_in(MISSING)
+        number = text.set(words, None).cast(pl.Float64, strict=False).null_count() == text.set(words, None).null_count()
+        if number:
+            text = text.set(words, None)
+        elif set(text.drop_nulls().str.to_lowercase()) <= {"false", "true"}:
+            text = text.str.to_lowercase()
         if missing := text.null_count():
             row = text.is_null().arg_max()
             raise ValueError(f"{where} is missing in {missing} rows, first in row {(row or 0) + 1}; leave them out")
         counts = dict(text.value_counts().iter_rows())
-        values = pl.Series(list(counts), dtype=pl.String).cast(pl.Float64, strict=False)
-        number = number or values.null_count() == 0
         if number and len(counts) > MOST_NUMBERS:
             raise ValueError(
                 f"{where} is a number with {len(counts):,} values, which looks like regression; give classes"
@@ -82,7 +84,10 @@ class Table(TabularData):
         if fewest < 3:
             few = "1 row" if fewest == 1 else f"{fewest} rows"
             raise ValueError(f"{where} has {few} of class {name!r}; each class needs 3: add rows or leave it out")
-        names = sorted(counts, key=float) if number else sorted(counts)
+        names = sorted(counts, key=lambda name: (float(name), name) if number else name)
+        for one, other in pairwise(names):
+            if number and float(one) == float(other):
+                raise ValueError(f"{where} has {one!r} and {other!r}, which are one number; write them alike")
         return names, text.replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
 
     def about(self) -> str:
@@ -107,7 +112,7 @@ def categories_of(column: pl.Series, path: str) -> list[str] | None:
     if dtype != pl.Boolean and not numbers_of(column)[1].any():
         return None
     text = text_of(column)
-    if text.str.contains(DATE).all():
+    if text.set(text.is_in(MISSING), None).drop_nulls().str.contains(DATE).all():
         raise ValueError(f"{path}: column {column.name!r} holds dates; make numbers of them, or leave it out (ignore)")
     found = text.drop_nulls().unique().sort().to_list()
     return ["false", "true"] if {value.lower() for value in found} <= {"false", "true"} else found

@@ -4,12 +4,14 @@ One thing in three notations: `--network MLP --network.hidden "[32]"` on the com
 YAML file and in a checkpoint, `partial(MLP, hidden=[32])` in Python. Nothing is pickled: a checkpoint stays data.
 """
 
+import ast
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from inspect import isclass, signature
+from pathlib import Path
 from typing import Any
 
 Spec = dict[str, Any]
@@ -49,9 +51,6 @@ def find(noun: str, name: str) -> type:
     base = getattr(import_module(base_path.rpartition(".")[0]), base_path.rpartition(".")[2])
     path, _, short = name.rpartition(".")
     if path:
-        # A checkpoint names classes too, and some of Python's own modules do things when they are imported.
-        if path.partition(".")[0] in sys.stdlib_module_names:
-            raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
         try:
             homes = (path,)
             import_module(path)
@@ -68,6 +67,29 @@ def find(noun: str, name: str) -> type:
         named = {key: getattr(module, key) for key in {*vars(module), *getattr(module, "__all__", ())}}
         known += [key for key, value in named.items() if isclass(value) and issubclass(value, base)]
     raise ValueError(unknown(noun, short, known))
+
+
+def defines(name: str) -> bool:
+    """Whether the module of an import path defines such a class, by its source: the module is not imported.
+
+    A checkpoint names classes, and a module can do anything while it is imported.
+
+    >>> defines("model.networks.MLP"), defines("antigravity.MLP"), defines("nowhere.MLP")
+    (True, False, False)
+    """
+    path, _, short = name.rpartition(".")
+    search: Any = None
+    spec = None
+    for i, part in enumerate(path.split("."), 1):
+        whole = ".".join(path.split(".")[:i])
+        spec = next((found for finder in sys.meta_path if (found := finder.find_spec(whole, search))), None)
+        if not part or spec is None:
+            return False
+        search = spec.submodule_search_locations
+    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
+        return False
+    body = ast.parse(Path(str(spec.origin)).read_bytes()).body
+    return any(isinstance(node, ast.ClassDef) and node.name == short for node in body)
 
 
 def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
