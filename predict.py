@@ -70,9 +70,10 @@ def opened(table: str, output: str | None, delimiter: str | None) -> Iterator[tu
     folder = Path(output).absolute().parent if output else None
     if folder and not folder.is_dir():
         raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
+    if table == "-":
+        signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
     with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
         if table == "-":
-            signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
             with Path(name, "stdin").open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
             yield File(str(Path(name, "stdin")), delimiter, "standard input"), Path(name, "rows.csv")
