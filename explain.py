@@ -132,8 +132,10 @@ def integrated(classifier: Predictor, raw: np.ndarray, steps: int) -> np.ndarray
     method = "gausslegendre" if steps <= 400 else "riemann_middle"  # computing Gauss's nodes would take longest
     at_once = max(1, min(PASS_ROWS, PASS_FEATURES // classifier.encoder.mean.numel()))
     options = {"n_steps": steps, "method": method, "internal_batch_size": at_once}
-    found = []
-    for piece in torch.from_numpy(raw).split(max(1, at_once // STEPS)):
+    rows, found = torch.from_numpy(raw), torch.zeros(raw.shape, dtype=torch.float64)
+    size = max(1, at_once // STEPS)
+    # Each piece adds to its part of one tensor: small ones that stay would keep the memory of the passes between them.
+    for piece, columns in zip(rows.split(size), found.split(size), strict=True):
         features = standardized(classifier, piece)
         target = logits(classifier, features).argmax(1, keepdim=True)
         try:  # standardized features are 0 at the training rows' mean
@@ -141,9 +143,8 @@ def integrated(classifier: Predictor, raw: np.ndarray, steps: int) -> np.ndarray
         except RuntimeError as error:
             raise ValueError(f"the network has no gradient to integrate: {reason(error)}") from error
         of_features = each.double().reshape(len(piece), -1, each.shape[-1]).sum(1)  # over a population's members
-        of_columns = torch.zeros(piece.shape, dtype=torch.float64)
-        found.append(of_columns.index_add(1, classifier.encoder.source, of_features))
-    return torch.cat(found).numpy()
+        columns.index_add_(1, classifier.encoder.source, of_features)
+    return found.numpy()
 
 
 def gaps(classifier: Predictor, raw: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -74,12 +74,14 @@ def opened(table: str, output: str | None, delimiter: str | None) -> Iterator[tu
         raise ValueError(f"output is {output!r}, which is a folder; give a file")
     if output and Path(output).exists() and Path(table).exists() and Path(output).samefile(table):
         raise ValueError(f"output is {output!r}, the table itself; give another file")
+    if table == "-" and sys.stdin is None:
+        raise ValueError("standard input is closed; give a file")
+    piped = table == "-" or Path(table).is_fifo()  # read once, and a table may be read again for its lines
+    if piped:
+        signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
     with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
         copy, waiting = Path(name, "table"), Path(name, "rows.csv")
-        if table == "-" and sys.stdin is None:
-            raise ValueError("standard input is closed; give a file")
-        if table == "-" or Path(table).is_fifo():  # a pipe is read once, and a table may be read again for its lines
-            signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
+        if piped:
             with copy.open("wb") as sink, sys.stdin.buffer if table == "-" else Path(table).open("rb") as source:
                 shutil.copyfileobj(source, sink)
             yield File(str(copy), delimiter, "standard input" if table == "-" else table), waiting
