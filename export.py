@@ -9,6 +9,7 @@ import re
 import tempfile
 import tomllib
 import warnings
+from collections.abc import Container
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from cli import command
 from model.spec import build
-from predict import Predictor, load
+from predict import Predictor, load, reason
 
 MOST_DIFFERENCE = 1e-5  # of a probability, between the file and torch
 OPSETS = {"": 20, "ai.onnx.ml": 3}
@@ -30,10 +31,11 @@ OPSETS = {"": 20, "ai.onnx.ml": 3}
 def export(checkpoint: str, output: str) -> None:
     """Write a trained network as one file that runs without this program: ONNX, or torch.export's .pt2.
 
-    An ONNX file takes each raw column by name, (rows, 1): numbers as float32, NaN where missing; text as strings, empty
-    where missing. It gives `label` (rows,) and `probabilities` (rows, classes), of a population `spread` too. Torch has
-    no strings: a .pt2 file takes the columns as one table (rows, columns) in float64, a text as the number of its
-    category (its metadata.json has them), and gives the number of the class.
+    An ONNX file takes each raw column by name, (rows, 1): numbers as float32, as float64 where float32 would predict
+    otherwise, NaN where missing; text as strings without spaces around, empty where missing. It gives `label` (rows,)
+    and `probabilities` (rows, classes), of a population `spread` too. Torch has no strings: a .pt2 file takes the
+    columns as one table (rows, columns) in float64, a text as the number of its category (its metadata.json has them),
+    and gives the number of the class.
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
@@ -52,6 +54,8 @@ def export(checkpoint: str, output: str) -> None:
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise ValueError(f'ONNX needs a further package ({error}): pip install -e ".[onnx]"') from error
+    if Path(output).is_dir():
+        raise ValueError(f"output is {output!r}, which is a folder; give a file")
     folder = Path(output).absolute().parent
     if not folder.is_dir():
         raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
@@ -62,8 +66,9 @@ def export(checkpoint: str, output: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
         part = Path(name, "model" + kind)
         if kind == ".onnx":
-            write_onnx(program, classifier, metadata, part)
-            found = run_onnx(part, classifier, raw)
+            doubles = wide(classifier, raw)
+            write_onnx(program, classifier, metadata, doubles, part)
+            found = run_onnx(part, classifier, raw, doubles)
         else:
             torch.export.save(program, part, extra_files={"metadata.json": json.dumps(metadata, ensure_ascii=False)})
             numbers, *figures = torch.export.load(part).module()(torch.from_numpy(raw))
@@ -105,7 +110,7 @@ def trace(classifier: Predictor, raw: np.ndarray) -> torch.export.ExportedProgra
                 Program(classifier), example, dynamic_shapes=({0: torch.export.Dim("rows", min=1)},)
             )
     except Exception as error:  # whatever torch cannot write down, it says in exceptions of many kinds
-        raise ValueError(f"torch.export cannot write this network down: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"torch.export cannot write this network down: {reason(error)}") from error
 
 
 def describe(classifier: Predictor, checkpoint: Path) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def describe(classifier: Predictor, checkpoint: Path) -> dict[str, Any]:
 
 
 def rows(classifier: Predictor, checkpoint: Path) -> tuple[np.ndarray, str]:
-    """Rows to compare on, as an ONNX file gets them (float32): the run's table, and rows with all missing or unseen.
+    """Rows to compare on: the run's table, and rows with all missing or unseen.
 
     Where the table is no longer there, rows drawn from what the checkpoint says of it.
     """
@@ -142,7 +147,21 @@ def rows(classifier: Predictor, checkpoint: Path) -> tuple[np.ndarray, str]:
         raw, which = table.features.astype(np.float64), "the run's table"
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raw, which = draw(classifier, 1000, np.random.default_rng(0)), "drawn: the run's table is not there"
-    return np.concatenate([raw, odd]).astype(np.float32).astype(np.float64), which
+    return np.concatenate([raw, odd]), which
+
+
+def wide(classifier: Predictor, raw: np.ndarray) -> set[str]:
+    """The columns of numbers that the file must take as float64, since rounded to float32 they predict otherwise."""
+    rounded = raw.astype(np.float32).astype(np.float64)
+    exact, found = classifier.predict_raw(raw)[0], classifier.predict_raw(rounded)[0]
+    if np.abs(exact - found).max() < MOST_DIFFERENCE / 2 and (exact.argmax(1) == found.argmax(1)).all():
+        return set()
+    encoder, lost = classifier.encoder, np.nan_to_num(np.abs(raw - rounded)).max(0)
+    scales = encoder.scale.reshape(-1, len(encoder.source)).min(0).values  # of several members the finest
+    sources = zip(encoder.source.tolist(), scales.tolist(), encoder.indicator.tolist(), strict=True)
+    deviations = {source: scale for source, scale, indicator in sources if not indicator}
+    names = enumerate(classifier.column_names)
+    return {name for i, name in names if name not in classifier.categories and lost[i] > 1e-6 * deviations[i]}
 
 
 def draw(classifier: Predictor, count: int, random: np.random.Generator) -> np.ndarray:
@@ -175,7 +194,11 @@ def input_names(classifier: Predictor) -> list[str]:
 
 
 def write_onnx(
-    program: torch.export.ExportedProgram, classifier: Predictor, metadata: dict[str, Any], path: Path
+    program: torch.export.ExportedProgram,
+    classifier: Predictor,
+    metadata: dict[str, Any],
+    doubles: set[str],
+    path: Path,
 ) -> None:
     """The exported program between the raw columns and the class names, checked."""
     import onnx
@@ -193,14 +216,13 @@ def write_onnx(
     inputs, nodes = [], []
     for i, (name, column) in enumerate(zip(names, classifier.column_names, strict=True)):
         text = column in classifier.categories
-        inputs.append(
-            helper.make_tensor_value_info(name, TensorProto.STRING if text else TensorProto.FLOAT, ["rows", 1])
-        )
+        kind = TensorProto.STRING if text else TensorProto.DOUBLE if column in doubles else TensorProto.FLOAT
+        inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
         given = name
         if text:
             known = {category: float(i) for i, category in enumerate(classifier.categories[column])}
             if list(known) == ["false", "true"]:
-                known |= {"False": 0.0, "FALSE": 0.0, "True": 1.0, "TRUE": 1.0}
+                known |= {"False": 0.0, "FALSE": 0.0, "0": 0.0, "True": 1.0, "TRUE": 1.0, "1": 1.0}
             unseen, keys, values = float(len(known)), [*known, ""], [*known.values(), float("nan")]
             given = f"{prefix}code {i}"
             mapping: dict[str, Any] = {"keys_strings": keys, "values_floats": values, "default_float": unseen}
@@ -230,7 +252,7 @@ def write_onnx(
     path.write_bytes(model.SerializeToString())
 
 
-def columns_of(classifier: Predictor, raw: np.ndarray) -> dict[str, np.ndarray]:
+def columns_of(classifier: Predictor, raw: np.ndarray, doubles: Container[str] = ()) -> dict[str, np.ndarray]:
     """A raw table as an ONNX file takes it."""
     found = {}
     for i, (name, column) in enumerate(zip(input_names(classifier), classifier.column_names, strict=True)):
@@ -240,16 +262,16 @@ def columns_of(classifier: Predictor, raw: np.ndarray) -> dict[str, np.ndarray]:
             numbers = np.where(np.isnan(values), len(names) - 1, np.minimum(values, len(names) - 2))
             found[name] = np.array(names, object)[numbers.astype(int)]
         else:
-            found[name] = values.astype(np.float32)
+            found[name] = values if column in doubles else values.astype(np.float32)
     return found
 
 
-def run_onnx(path: Path, classifier: Predictor, raw: np.ndarray) -> tuple[np.ndarray, ...]:
+def run_onnx(path: Path, classifier: Predictor, raw: np.ndarray, doubles: set[str]) -> tuple[np.ndarray, ...]:
     """What onnxruntime makes of a raw table."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return tuple(session.run(None, columns_of(classifier, raw)))
+    return tuple(session.run(None, columns_of(classifier, raw, doubles)))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,21 @@ print(json.dumps([labels.tolist(), probabilities.tolist()]))
     np.testing.assert_allclose(probabilities, classifier.predict_proba(frame), atol=1e-6)
 
 
+def test_numbers_that_float32_cannot_tell_apart_are_float64():
+    seconds = 1_700_000_000 + 3 * np.arange(60)
+    pl.DataFrame({"t": [None, *seconds[1:].tolist()], "x": np.arange(60) % 7, "y": np.arange(60) >= 30}).write_csv(
+        "t.csv"
+    )
+    train(partial(Table, "t.csv", "y"), accelerator="cpu")
+    checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
+    export(checkpoint, "model.onnx")
+    session = onnxruntime.InferenceSession("model.onnx")
+    assert [one.type for one in session.get_inputs()] == ["tensor(double)", "tensor(float)"]
+    columns = {"t": seconds.astype(float)[:, None], "x": (np.arange(60) % 7).astype(np.float32)[:, None]}
+    expected = load(checkpoint).predict_proba(np.stack([seconds, np.arange(60) % 7], 1))
+    np.testing.assert_allclose(session.run(None, columns)[1], expected, atol=1e-5)
+
+
 def test_names_that_onnx_cannot_have_twice():
     frame = mixed().rename({"size (cm)": "label", "colour": "probabilities", "wet": ""})
     train(partial(Table, write(frame, "t.csv"), "kind"), max_epochs=5, accelerator="cpu")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -159,6 +160,53 @@ def test_pandas_polars_and_numpy_are_the_same_rows(best):
         classifier.predict(shuffled.drop(columns="wet"))
 
 
+def test_a_category_is_the_same_in_every_type():
+    """A column of codes as text, whole numbers or, with one missing, as pandas has it; true and false as 1 and 0."""
+    codes, wet = ["1", "2", "x"] * 20, ["true", "false", "false"] * 20
+    pl.DataFrame({"c": codes, "w": wet, "y": ["a", "b", "c"] * 20}).write_csv("t.csv")
+    train(partial(Table, "t.csv", "y"), max_epochs=20, accelerator="cpu")
+    classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
+    expected = classifier.predict_proba(pl.DataFrame({"c": ["1", "2"], "w": ["true", "false"]}))
+    frames = [pl.DataFrame({"c": [1, 2], "w": [True, False]}), pl.DataFrame({"c": [1.0, 2.0], "w": [1, 0]})]
+    frames += [pd.DataFrame({"c": np.array([1.0, 2.0], object), "w": ["True", "FALSE"]})]
+    frames += [pd.DataFrame({"c": [1, 2, None], "w": [1, 0, None]})]
+    for frame in frames:
+        np.testing.assert_array_equal(classifier.predict_proba(frame)[:2], expected)
+    mixed_missing = pd.DataFrame({"c": np.array(["1", pd.NA], object), "w": ["true", "false"]})
+    np.testing.assert_array_equal(classifier.predict_proba(mixed_missing)[:1], expected[:1])
+    with pytest.raises(ValueError, match="two columns of one name"):
+        classifier.predict(pd.DataFrame([[1, 2, 3]], columns=["c", "c", "w"]))
+
+
+def test_pipes_are_read_and_broken_ones_end_quietly(best):
+    write(today(30_000), "t.csv")
+    script = f"cat t.csv | {sys.executable} {ROOT / 'predict.py'} {best} /dev/stdin --output out.csv"
+    assert subprocess.run(["bash", "-c", script], timeout=60).returncode == 0
+    assert len(pl.read_csv("out.csv", infer_schema=False)) == 30_000
+    script = f"set -o pipefail; {sys.executable} {ROOT / 'predict.py'} {best} t.csv | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 141
+    assert done.stdout.startswith("label,")
+    assert done.stderr == "ignored columns: note\n" or not done.stderr
+    closed = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {ROOT / 'predict.py'} {best} - <&-"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert closed.stderr == "error: standard input is closed; give a file\n"
+
+
+def test_the_table_is_never_its_own_output(best, capsys):
+    write(today(), "t.csv")
+    before = Path("t.csv").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        command(predict, [best, "t.csv", "--output=./t.csv"])
+    assert stop.value.code == 2
+    assert "output is './t.csv', the table itself; give another file" in capsys.readouterr().err
+    assert Path("t.csv").read_bytes() == before
+
+
 def test_a_long_file_goes_in_pieces_and_no_row_is_lost(best):
     frame = today(170_000)  # four batches
     frame = frame.with_columns(pl.Series("size (cm)", np.arange(170_000) / 10_000))
@@ -216,7 +264,7 @@ def test_a_bad_row_far_down_is_named_and_nothing_written(best):
     assert list(Path().iterdir()) == [Path("t.csv")]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_the_old_output(sent, best):
     write(today(1000), "t.csv")
     Path("out.csv").write_text("yesterday's")
@@ -226,9 +274,13 @@ def test_a_stopped_run_leaves_the_old_output(sent, best):
         run.stdin.flush()
         while not list(Path().glob(".predict-*")):  # it reads
             assert run.poll() is None
-        run.send_signal(sent)
-        assert run.wait(timeout=30) == (130 if sent == signal.SIGINT else -signal.SIGKILL)
-        if sent == signal.SIGINT:
+        for _ in range(60):  # one that comes before the read begins is seen when that ends
+            run.send_signal(sent)
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(timeout=0.5)
+                break
+        assert run.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 130)
+        if sent != signal.SIGKILL:
             assert run.stderr.read() == "error: stopped\n"
             assert not list(Path().glob(".predict-*"))
         run.stdin.close()
@@ -276,6 +328,31 @@ def an_instantiator(best):
 def a_class_of_the_library(best):
     settings = torch.load(best, weights_only=True)["hyper_parameters"]
     changed(best, hyper_parameters=settings | {"network": {"class": "antigravity.fly"}})
+
+
+def a_module_without_the_class(best):
+    poison_module()
+    settings = torch.load(best, weights_only=True)["hyper_parameters"]
+    changed(best, hyper_parameters=settings | {"network": {"class": "poison.Net"}})
+
+
+def a_folder_for_weights(best):
+    """Where an entry has the flag of a folder, torch leaves its numbers as the memory was."""
+    with zipfile.ZipFile(best) as archive, zipfile.ZipFile("bad.ckpt", "w") as bad:
+        for info in archive.infolist():
+            content = archive.read(info)
+            info.external_attr = 0x10 if info.filename.endswith("data/0") else 0
+            bad.writestr(info, content)
+
+
+def names_twice(best):
+    state = torch.load(best, weights_only=True)["Table"]
+    changed(best, Table=state | {"class_names": ["a", "a", "b"]})
+
+
+def not_finite(best):
+    weights = torch.load(best, weights_only=True)["state_dict"]
+    changed(best, state_dict={name: value * float("nan") for name, value in weights.items()})
 
 
 def cut_short(best):
@@ -326,7 +403,11 @@ HOSTILE = {
     a_bare_pickle: "is damaged, or no checkpoint",
     a_legacy_pickle: "is damaged, or no checkpoint",
     an_instantiator: "names code to run (_instantiator), and was not loaded",
-    a_class_of_the_library: "network 'antigravity.fly' is not a class that inherits from torch.nn.Module",
+    a_class_of_the_library: "names antigravity.fly, and no module defines such a class; it was not imported",
+    a_module_without_the_class: "names poison.Net, and no module defines such a class; it was not imported",
+    a_folder_for_weights: "is damaged: the checksum of its list of files is wrong",
+    names_twice: "does not fit together: its names of columns, categories or classes",
+    not_finite: "has weights that are not finite; train again",
     cut_short: "is damaged, or no checkpoint",
     flipped: "is damaged: the checksum of",
     of_another_program: "is a checkpoint of another program",

@@ -139,6 +139,16 @@ def test_targets_of_any_type(name, kind):
         assert said == [str(values[row % 3]).lower() if name == "booleans" else str(values[row % 3]) for row in rows]
 
 
+def test_a_target_of_true_and_false_however_they_are_written():
+    Path("t.csv").write_text("x,y\n" + "1,True\n2,TRUE\n3,false\n4,False\n" * 5)
+    table = Table("t.csv", "y")
+    table.setup()
+    assert table.class_names == ["false", "true"]
+    pl.DataFrame({"x": range(9), "y": [0.0, 1.0, float("nan")] * 3}).write_parquet("t.parquet")
+    with pytest.raises(ValueError, match="is missing in 3 rows, first in row 3"):
+        Table("t.parquet", "y").setup()
+
+
 def test_the_statistics_are_the_training_rows_alone():
     frame = mixed()
     write(frame, "a.csv")
@@ -215,6 +225,9 @@ BAD = {  # what the file holds, more flags, the message
     "ignored column missing": (X, "--data.ignore=[z]", "t.csv has no column 'z'; nearest: "),
     "target constant": ("x,y\n1,a\n2,a\n3,a\n", "", "the target 'y' is 'a' in every row"),
     "target with a hole": (X + "8,\n", "", "the target 'y' is missing in 1 rows, first in row 8"),
+    "numbers and NA": ("x,y\n" + "1,0\n2,1\n3,NA\n" * 3, "", "the target 'y' is missing in 3 rows, first in row 3"),
+    "one number twice": ("x,y\n" + "1,1\n2,1.0\n3,2\n" * 3, "", "has '1' and '1.0', which are one number"),
+    "compressed": (b"\x1f\x8b\x08 and more", "", "t.csv is compressed; unpack it first"),
     "few of a class": (X + "8,c\n9,c\n", "", "has 2 rows of class 'c'; each class needs 3"),
     "one of a class": (X + "8,c\n", "", "has 1 row of class 'c'; each class needs 3"),
     "regression": (
@@ -275,7 +288,7 @@ def test_a_parquet_file_of_other_types():
     np.testing.assert_array_equal(raw.features, [[i % 2, i] for i in range(10)])
     for target in ([[0], [1]] * 5, [b"\xff", b"a"] * 5):
         frame.with_columns(y=pl.Series(target)).write_parquet("t.parquet")
-        with pytest.raises(ValueError, match="the target 'y' holds"):
+        with pytest.raises(ValueError, match="column 'y' holds"):
             Table("t.parquet", "y").setup()
 
 
@@ -312,7 +325,7 @@ numbers = st.integers(-(10**6), 10**6).map(str) | st.floats(-1e9, 1e9).map(str) 
 names = st.lists(words, min_size=2, max_size=5, unique=True)
 REFUSED = (
     "has two columns|is missing in|in every row|each class needs 3|looks like regression|holds dates|same in all"
-    "|give a number|leave a part without|is blank|line 1 |has no column left"
+    "|give a number|which are one number|leave a part without|is blank|line 1 |has no column left"
 )
 
 
