@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT, DPI = 500, 400, 100  # of a figure, in pixels: TensorBoard's cards are about as large
-NAME = 130  # a class name that is longer, in pixels, loses its middle
+WIDTH, HEIGHT, DPI = 400, 320, 100  # of a figure, in pixels: TensorBoard shows it in cards of 250 to 350
+NAME = 105  # a class name that is longer, in pixels, loses its middle
 FEW = 10  # up to so many classes have a legend, and numbers in the confusion matrix
 MOST_ROWS, MOST_DOTS, MOST_NUMBERS, MOST_TAGS, MOST_KERNELS, MOST_MATRICES = 1000, 300, 100_000, 50, 16, 6
 GRID, FINER = (48, 60), 4  # logits are computed at the points of a grid, and interpolated between them
@@ -264,7 +264,7 @@ class Regions(Picture):
         # The sign is the algorithm's whim: let the largest weight be positive.
         axes = axes[:2] * axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()
         share = spread.square() / spread.square().sum()
-        labels = [f"principal component {i + 1} ({share[i]:.0%} of variance)" for i in (0, 1)]
+        labels = [f"component {i + 1} ({share[i]:.0%} of variance)" for i in (0, 1)]
         self.plane(view, "components", center, axes, labels, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
         some = evenly(len(features), 10 * MOST_ROWS)
         best = separation(features[some], targets[some]).topk(2).indices
@@ -540,9 +540,11 @@ def heat_map(
 
     White to blue from 0 to 1; with `size` from -size, blue, over 0, white, to size, red.
     """
-    columns, right = thin(across, WIDTH - 170), 14 if size is None else 78
+    right = 14 if size is None else 78
+    room = WIDTH - NAME - 40 - right
+    columns = thin(across, room)
     widest = max(map(pixels, columns.values()), default=0)
-    upright = widest > (WIDTH - 170 - right) / max(1, len(columns)) - 6
+    upright = widest > room / max(1, len(columns)) - 6
     bottom = 42 + (widest if upright else 12)
     rows = thin(down, HEIGHT - bottom - 26)
     figure, axes = sheet(title, max(map(pixels, rows.values()), default=25) + 40, bottom, right)

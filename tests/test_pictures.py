@@ -21,7 +21,7 @@ from cli import command
 from data import Images, Iris, RawTable, TabularData
 from evaluate import evaluate
 from model import Classifier, ConvNet, pictures
-from model.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
+from model.pictures import DPI, HEIGHT, PICTURES, WIDTH, ConfusionMatrix, Regions, View, separation
 from tests.conftest import run, weights
 from train import train
 
@@ -96,7 +96,7 @@ def test_tensorboard_reads_every_picture(default_run):
     for tag in tags["images"]:
         for event in read.Images(tag):
             image = Image.open(io.BytesIO(event.encoded_image_string))
-            assert image.size == (500, 400)
+            assert image.size == (WIDTH, HEIGHT)
             assert len(image.getcolors(2**18)) > 50, tag
 
 
@@ -255,8 +255,8 @@ def test_nothing_is_cut_off_or_lies_over_another(features, classes, figures):
     for tag, figure in figures.items():
         drawn = figure.get_tightbbox()  # of all that is drawn, in inches
         assert min(drawn.x0, drawn.y0) >= 0, tag
-        assert drawn.x1 <= 5, tag
-        assert drawn.y1 <= 4, tag
+        assert drawn.x1 <= WIDTH / DPI, tag
+        assert drawn.y1 <= HEIGHT / DPI, tag
         for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
             low, high = sorted(axis.get_view_interval())
             ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]

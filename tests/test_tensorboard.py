@@ -45,7 +45,7 @@ def browser():
 def run(tmp_path_factory):
     """A fresh run's folder, and TensorBoard's address over it."""
     folder = tmp_path_factory.mktemp("seen")
-    done = python("/work/pictures/train.py", "--data.val_fraction", "0.1", "--accelerator", "cpu", cwd=folder)
+    done = python("train.py", "--data.val_fraction", "0.1", "--accelerator", "cpu", cwd=folder)
     assert done.returncode == 0, done.stderr
     line = [
         sys.executable,
