@@ -5,7 +5,7 @@ python explain.py lightning_logs/version_0/checkpoints/best.ckpt flowers.csv
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -226,55 +226,38 @@ def report(ranking: list[Importance]) -> list[str]:
 
 
 def draw(ranking: list[Importance]) -> np.ndarray:
-    """The ranking's first columns as bars: (height, width, 3) uint8."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """The ranking's first columns as bars, (height, width, 3) uint8: legible where TensorBoard makes it small."""
     from matplotlib.figure import Figure
 
+    from model.figures import DPI, OKABE_ITO, WIDTH, drawn, fit, look, pixels
+
     shown, shuffled = ranking[:SHOWN], ranking[0].loss is not None
-    families, names = lettering(shown)
-    with rc_context({"font.family": families}):
-        figure = Figure(figsize=(10, 1.4 + 0.28 * len(shown)), dpi=120, layout="constrained")
-        canvas, places = FigureCanvasAgg(figure), range(len(shown))
-        axes = figure.subplots(1, 1 + shuffled, sharey=True, squeeze=False)[0]
-        axes[0].barh(places, [column.attribution for column in shown], color="#0072B2")  # colours: Okabe and Ito
-        axes[0].set_xlabel("mean |attribution|,\nin logits")
-        axes[0].set_ylabel("column")
-        axes[0].set_yticks(places, names, size="small", parse_math=False)
-        axes[0].set_ylim(len(shown) - 0.4, -0.6)
+    with look():
+        names = [fit(column.label, 140) for column in shown]
+        left, gap, top, bottom = max(map(pixels, names)) + 16, 16, 24, 66
+        height = top + bottom + 17 * max(len(shown), 3)
+        width = (WIDTH - left - 8) / (1 + shuffled) - gap
+        figure = Figure((WIDTH / DPI, height / DPI), dpi=DPI)
+        figures: list[tuple[list[Any], str, str, Any]] = [
+            ([column.attribution for column in shown], "mean |attribution|\nin logits", OKABE_ITO[4], None)
+        ]
         if shuffled:
-            deviations = {"xerr": [column.deviation for column in shown], "ecolor": "#555555", "capsize": 2}
-            axes[1].barh(places, [column.loss for column in shown], color="#E69F00", **deviations)
-            axes[1].axvline(0, color="black", linewidth=0.8)
-            axes[1].set_xlabel("loss of accuracy\nwhen shuffled, ± deviation")
-        if len(ranking) > SHOWN:
-            figure.suptitle(f"{SHOWN} of {len(ranking):,} columns", fontsize="medium")
-        for axis in axes:
-            axis.spines[["top", "right"]].set_visible(False)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def lettering(columns: list[Importance]) -> tuple[list[str], list[str]]:
-    """The fonts to draw columns' names with, and the names: the column's number where no font here has the letters."""
-    from matplotlib.font_manager import findfont, fontManager, get_font
-
-    def letters(path: str) -> set[str]:
-        return set(map(chr, get_font(path).get_charmap()))
-
-    names, families = [column.label for column in columns], ["DejaVu Sans"]  # the one that matplotlib brings
-    known = letters(findfont(families[0]))
-    if missing := set("".join(names)) - known:
-        upright = [font for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")]
-        paths = {font.name: font.fname for font in upright if not font.name.startswith("Last Resort")}  # all boxes
-        best = max(sorted(paths), key=lambda family: len(missing & letters(paths[family])))
-        if found := missing & letters(paths[best]):
-            families.append(best)
-            known |= found
-    texts = [
-        name if set(name) <= known else f"column {column.number}" for name, column in zip(names, columns, strict=True)
-    ]
-    return families, texts
+            deviations = [column.deviation for column in shown]
+            figures.append(
+                ([column.loss for column in shown], "loss of accuracy\nwhen shuffled", OKABE_ITO[0], deviations)
+            )
+        for i, (values, label, color, errors) in enumerate(figures):
+            box = (left + i * (width + gap)) / WIDTH, bottom / height, width / WIDTH, 1 - (top + bottom) / height
+            axes = figure.add_axes(box)
+            axes.barh(range(len(shown)), values, color=color, xerr=errors, ecolor="#555555", capsize=2)
+            axes.axvline(0, color="black", linewidth=0.8)
+            axes.set(xlabel=label, ylim=(len(shown) - 0.4, -0.6), yticks=range(len(shown)))
+            axes.set_yticklabels(names if i == 0 else [])
+            axes.locator_params(axis="x", nbins=3)
+            axes.spines[["top", "right"]].set_visible(False)
+        title = f"{len(shown)} of {len(ranking):,} columns" if len(ranking) > SHOWN else f"{len(ranking)} columns"
+        figure.text(0.5, 1 - 10 / height, title, ha="center", va="center")
+        return drawn(figure)
 
 
 def short(name: str) -> str:

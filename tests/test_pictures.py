@@ -21,7 +21,8 @@ from cli import command
 from data import Images, Iris, RawTable, TabularData
 from evaluate import evaluate
 from model import Classifier, ConvNet, pictures
-from model.pictures import DPI, HEIGHT, PICTURES, WIDTH, ConfusionMatrix, Regions, View, separation
+from model.figures import DPI, HEIGHT, WIDTH
+from model.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
 from tests.conftest import run, weights
 from train import train
 
