@@ -100,7 +100,7 @@ def train(
     seed_everything(seed, verbose=False)
     nouns = {noun: config[noun] for noun in ("network", "loss", "optimizer", "schedule")}
     classifier = Classifier(table.num_features, table.num_classes, **weigh(nouns, table.class_weights))
-    callbacks: list[Callback] = [FitBar(), *drawn]
+    callbacks: list[Callback] = [FitBar(), *(picture for picture in drawn if picture.watches)]
     if table.val_fraction:
         callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
     if patience is not None:
@@ -149,6 +149,8 @@ def train(
     best = Path(str(run.log_dir), "checkpoints", "best.ckpt")  # the same for all processes
     if not table.val_fraction:
         run.save_checkpoint(best)
+    # Only now: what Lightning asks of seven more callbacks in each step is a tenth of a small fit.
+    run.callbacks.extend(picture for picture in drawn if not picture.watches)  # type: ignore[attr-defined]
     result = final_test(run, classifier, table, best) | {
         "epochs": epochs,
         "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,

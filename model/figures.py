@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT, DPI = 400, 320, 100  # of a figure, in pixels: TensorBoard shows it in cards of 250 to 350
-NAME = 105  # a class name that is longer, in pixels, loses its middle
+NAME = 120  # a class name that is longer, in pixels, loses its middle
 OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]  # told apart by all eyes
 # A letter is drawn by the first of these that is installed and has it.
 FAMILIES = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Micro Hei"]

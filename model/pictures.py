@@ -130,6 +130,11 @@ class Picture(Callback):
     def __init__(self, epochs: int = 0) -> None:
         self.epochs, self.failed = epochs, False
 
+    @property
+    def watches(self) -> bool:
+        """Whether it must be there during the fit."""
+        return self.epochs > 0
+
     def draw(self, view: View) -> None:
         """Write to `view.writer`. The network is in evaluation mode, and random numbers drawn here are given back."""
         raise NotImplementedError(f"{type(self).__name__} must define draw(self, view)")
@@ -176,6 +181,10 @@ class ConfusionMatrix(Picture):
     def __init__(self, epochs: int = 0) -> None:
         super().__init__(epochs)
         self.seen: list[tuple[str, int, int, Tensor]] = []  # part, epoch, step, counts
+
+    @property
+    def watches(self) -> bool:
+        return True
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:

@@ -16,6 +16,7 @@ from sklearn.datasets import load_iris
 
 from cli import command, parse
 from evaluate import evaluate
+from explain import explain
 from export import export
 from model.report import report
 from predict import predict
@@ -146,6 +147,7 @@ def test_every_command_runs(monkeypatch):
     flowers.data.join(names).to_csv("flowers.csv", index=False)
     flowers.data.to_csv("today.csv", index=False)
     scripts = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "export.py": export}
+    scripts["explain.py"] = explain
     ran = 0
     for line in COMMANDS:
         program, *arguments = shlex.split(line)
@@ -165,7 +167,7 @@ def test_every_command_runs(monkeypatch):
                 'pip install -e ".[onnx]"',
                 "pytest",
             )  # .ci/run's
-    assert ran == 15
+    assert ran == 16
     assert len(pl.read_parquet("out.parquet")) == 150
     names = {"frame": flowers.data, "features": flowers.data.to_numpy(), "labels": flowers.target}
     for word in ("from predict import load", "NetworkClassifier"):
