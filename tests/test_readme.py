@@ -103,6 +103,13 @@ def figures():
     yield "array {:,.0f}, scikit-learn {:,.0f}".format(
         latency["classifier.predict_proba, an array"], latency["scikit-learn"]
     )
+    costs = results("pictures")
+    yield "medians of {fits} fits and {commands} commands".format_map(costs["n"])
+    fit, whole = costs["fit"], costs["whole command"]
+    yield f"one batch take {fit['final']['of none']:.2f} times as long"
+    yield f"`--pictures all` {fit['all']['of none']:.0f} times"
+    yield f"takes {whole['final']['of import']:.2f} times as long as the import"
+    yield f"and {whole['none']['of import']:.2f} times with `--pictures none`"
     for name, row in results("digits")["runs"].items():
         mean, low, high = row["accuracy"]
         yield f"| {name} | {mean:.4f} | {low:.4f} to {high:.4f} | {row['log_loss'][0]:.4f} |"
