@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from inspect import signature
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class Images(TabularData):
         flip: Half of the training images are mirrored, left to right.
         scale: Training images grow or shrink by up to this share.
         shift: Training images move by up to this share of their height and width.
+        split: What TabularData takes.
 
     Raises:
         ValueError: A set that is not known or not there, images of several sizes, or an augmentation out of range.
@@ -63,14 +64,9 @@ class Images(TabularData):
         flip: bool = False,
         scale: float = 0.0,
         shift: float = 0.0,
-        batch_size: int | None = None,
-        test_fraction: float = 0.2,
-        val_fraction: float = 0.0,
-        stratify: bool = True,
-        split_seed: int = 0,
-        class_weight: Literal["balanced"] | None = None,
+        **split: Any,
     ) -> None:
-        super().__init__(batch_size, test_fraction, val_fraction, stratify, split_seed, class_weight)
+        super().__init__(**split)
         if name not in ("digits", *SETS):
             if name in datasets.__all__:
                 raise ValueError(

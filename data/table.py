@@ -1,7 +1,7 @@
 """Any table: CSV, TSV or Parquet, read by polars."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ class Table(TabularData):
         target: The column of classes: text, whole numbers, true and false.
         ignore: Columns to leave out.
         delimiter: Between a CSV file's fields; null takes what its first line has most of.
+        split: What TabularData takes.
 
     Raises:
         ValueError: A file that cannot be read as such a table, with the line and column, or no table to learn from.
@@ -35,14 +36,9 @@ class Table(TabularData):
         target: str,
         ignore: list[str] | None = None,
         delimiter: str | None = None,
-        batch_size: int | None = None,
-        test_fraction: float = 0.2,
-        val_fraction: float = 0.0,
-        stratify: bool = True,
-        split_seed: int = 0,
-        class_weight: Literal["balanced"] | None = None,
+        **split: Any,
     ) -> None:
-        super().__init__(batch_size, test_fraction, val_fraction, stratify, split_seed, class_weight)
+        super().__init__(**split)
         self.path, self.target, self.ignore, self.delimiter = path, target, ignore or [], delimiter
 
     def load(self) -> RawTable:

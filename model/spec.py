@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
-from inspect import isclass, signature
+from inspect import Parameter, isclass, signature
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
     if bound.args:
         arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | arguments
     if not cls.__init__.__module__.startswith("torch."):
-        parameters = signature(cls).parameters.values()
+        parameters = parameters_of(cls).values()
         arguments = {
             p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)
         } | arguments
@@ -120,6 +120,22 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
     return {"class": name_of(noun, cls)} | {
         name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
     }
+
+
+def parameters_of(cls: Any) -> dict[str, Parameter]:
+    """What a class is called with, also what it hands on to the class above it as keywords.
+
+    >>> list(parameters_of(find("data", "Table")))[:5]
+    ['path', 'target', 'ignore', 'delimiter', 'batch_size']
+    """
+    found: dict[str, Parameter] = {}
+    for own in cls.__mro__:
+        if "__init__" in vars(own):
+            parameters = signature(own).parameters
+            found |= {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD and name not in found}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                break
+    return found
 
 
 def is_plain(value: Any) -> bool:
