@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -189,7 +190,11 @@ def serves(arguments):
         try:
             url = next(found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row)))
             for _ in range(100):
-                tags = json.load(urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=30))
+                assert server.poll() is None, server.stderr.read()
+                try:
+                    tags = json.load(urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=30))
+                except urllib.error.URLError as error:  # it may say its address before it answers there
+                    tags = {"error": str(error)}
                 if "final/test/accuracy" in tags.get("version_0", {}):
                     return 1
                 time.sleep(0.2)
