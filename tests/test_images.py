@@ -1,6 +1,7 @@
 """Images: read, standardized, augmented, and learned from by a convolutional network."""
 
 import struct
+import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -355,6 +356,7 @@ BAD = {
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://localhost:9")  # no network, wherever the test runs
     monkeypatch.setenv("http_proxy", "http://localhost:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies that it was made with
     folder("mixed", classes=("cat",))
     folder("mixed", classes=("dog",), size=(4, 7))
     folder("odd/train")
