@@ -95,7 +95,7 @@ def read_rows(classifier: Predictor, file: File) -> tuple[np.ndarray, np.ndarray
     for frame in file.frames([*names, target] if labelled else names):
         raw.append(matrix(frame, names, classifier.categories, file, seen))
         if labelled:
-            truth.append(classifier.numbers(text_of(frame[target]), file, seen))
+            truth.append(classifier.numbers(text_of(frame.get_column(target)), file, seen))
         seen += len(frame)
     return np.concatenate(raw), np.concatenate(truth) if labelled else None
 

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 from cli import quiet  # noqa: E402
 from data import Iris  # noqa: E402
 from model import Classifier  # noqa: E402
-from model.pictures import OKABE_ITO, Regions, Weights  # noqa: E402
+from model.figures import OKABE_ITO  # noqa: E402
+from model.pictures import Regions, Weights  # noqa: E402
 
 RUN = ROOT / "lightning_logs" / "reference"
 RESULTS = ROOT / "bench" / "results"

@@ -357,3 +357,10 @@ def test_errors_do_not_wait_for_captum():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
     done = python("explain.py", BEST, "no.csv", cwd=".")
     assert (done.returncode, done.stderr) == (2, "error: there is no file no.csv\n")
+
+
+def test_a_target_whose_name_looks_like_a_pattern():
+    pl.DataFrame({"x": np.arange(30.0), "^t|u$": ["a", "b"] * 15}).write_csv("p.csv")
+    train(partial(Table, "p.csv", "^t|u$"), max_epochs=2, accelerator="cpu", log_dir="p")
+    explain("p/version_0/checkpoints/best.ckpt", "p.csv", output="out.csv", picture=False)
+    assert len(pl.read_csv("out.csv")) == 30
