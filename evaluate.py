@@ -24,29 +24,22 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli import command
-from data import Iris, TabularData
+from cli.command import command
+from cli.component import describe, find, to_config
+from cli.errors import unknown
 from data.encoder import Encoder
 from data.folds import cross_validation, standardized
-from data.tabular import row_order
-from model import Classifier, recipe
-from model.evaluation import Evaluation, conclude
+from data.iris import Iris
+from data.tabular import TabularData, row_order
+from evaluation.evaluation import Evaluation, conclude
+from evaluation.report import report
+from model import recipe
+from model.classifier import Classifier
 from model.population import STACK_BYTES, Member, Population
-from model.report import report
-from model.run import (
-    MACHINE,
-    VERSIONS,
-    Accelerator,
-    Bands,
-    FitBar,
-    Precision,
-    RunLogger,
-    check_run,
-    device_name,
-    hyperparameters,
-)
-from model.spec import describe, find, settings, unknown
 from train import train, weigh
+from training.callbacks import CurveBands, FitBar
+from training.hparams import MACHINE, hyperparameters
+from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name
 
 LEARNED = ("network", "loss", "optimizer", "schedule")  # the nouns of a setting
 
@@ -82,11 +75,11 @@ def evaluate(
         loss: A loss of torch.nn or your own, called with logits and class numbers.
         optimizer: An optimizer of torch.optim or your own.
         schedule: One of torch.optim.lr_scheduler or your own, a step after every batch; null keeps the learning rate.
-        folds: Parts of the table, each held out once.
+        folds: Splits of the table, each held out once.
         repeats: How often the table is shuffled and cut anew.
         seeds: Networks for each fold and setting, which differ in their start.
         sweep: Try all combinations of such values, and choose by nested cross-validation.
-        inner_folds: Parts of a fold's training rows, on which a sweep chooses.
+        inner_folds: Splits of a fold's training rows, on which a sweep chooses.
         compare: Compare the settings of such files over the same folds.
         save: Write the networks of the outer folds as one checkpoint, an ensemble.
         accelerator: Where to train; auto takes the best that is there.
@@ -107,13 +100,15 @@ def evaluate(
         FloatingPointError: Not one network ended with finite weights.
         KeyboardInterrupt: Ctrl-C; nothing was kept.
     """
-    config = settings(locals())
+    config = to_config(locals())
     check_run(accelerator, max_epochs, patience)
     for name, value in {"repeats": repeats, "seeds": seeds}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; give 1 or more")
     if precision == "16-mixed":
-        raise ValueError("precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed")
+        raise ValueError(
+            "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed"
+        )
     nouns = {noun: config[noun] for noun in LEARNED}
     candidates = candidate_settings(nouns, sweep, compare)
     names = list(candidates)
@@ -139,10 +134,18 @@ def evaluate(
     if isinstance(run.strategy, DDPStrategy):
         run.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]  # networks share nothing to reduce
     elif not isinstance(run.strategy, SingleDeviceStrategy):
-        raise ValueError(f"strategy is {strategy}; give auto or ddp, with which each device trains its share")
+        raise ValueError(
+            f"strategy is {strategy}; give auto or ddp, with which each device trains its share"
+        )
     num_features = len(raw.layout().names)
     classifiers = [Classifier(num_features, table.num_classes, **setting) for setting in weighted]
-    check_memory(run, classifiers, len(raw.targets) * (4 * num_features + 8), folds * repeats * (1 + inner), seeds)
+    check_memory(
+        run,
+        classifiers,
+        len(raw.targets) * (4 * num_features + 8),
+        folds * repeats * (1 + inner),
+        seeds,
+    )
     splits = cross_validation(table, raw.targets, folds, repeats, inner)
     parts, encoders = standardized(raw, splits)
     members = [
@@ -152,7 +155,9 @@ def evaluate(
         for i in range(seeds)
     ]
     if len(members) < run.world_size:
-        raise ValueError(f"{len(members)} networks are too few for {run.world_size} devices; give fewer devices")
+        raise ValueError(
+            f"{len(members)} networks are too few for {run.world_size} devices; give fewer devices"
+        )
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
     population = Population(
@@ -172,9 +177,11 @@ def evaluate(
     logger = RunLogger(log_dir, run.global_rank)
     folder = Path(logger.log_dir)
     loggers: list[TensorBoardLogger] = [logger] if run.is_global_zero else []
-    if run.is_global_zero and len(names) > 1:  # a run of its own for each setting, to be laid over one another
+    if (
+        run.is_global_zero and len(names) > 1
+    ):  # a run of its own for each setting, to be laid over one another
         loggers = [TensorBoardLogger(folder, "", f"setting_{i + 1}") for i in range(len(names))]
-    run.callbacks.append(Bands(loggers))  # type: ignore[attr-defined]
+    run.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
     about = table.about()
     if about and run.is_global_zero:
         print(about, end="\n\n")
@@ -188,7 +195,9 @@ def evaluate(
             return {}
         found = Evaluation(raw.targets, splits, population.outcomes, len(names))
         if not found.held_out:
-            raise FloatingPointError(f"none of {len(members)} networks stayed finite; give a lower --optimizer.lr")
+            raise FloatingPointError(
+                f"none of {len(members)} networks stayed finite; give a lower --optimizer.lr"
+            )
         chosen = found.best()
         result = conclude(found, names, chosen, table.class_names, nested=bool(sweep)) | {
             "members": len(members),
@@ -204,15 +213,28 @@ def evaluate(
             result["train"] = train_command(config | candidates[names[chosen]])
         if save:
             kept = [
-                m for m in sorted(weights) if m.setting == chosen and not (splits[m.split].inner or m in found.failures)
+                m
+                for m in sorted(weights)
+                if m.setting == chosen and not (splits[m.split].inner or m in found.failures)
             ]
             (folder / "checkpoints").mkdir()
-            save_ensemble(folder / "checkpoints" / "population.ckpt", population, kept, weights, table, encoders)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
+            save_ensemble(
+                folder / "checkpoints" / "population.ckpt",
+                population,
+                kept,
+                weights,
+                table,
+                encoders,
+            )
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8"
+        )
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         finished = True
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt(f"stopped in epoch {run.current_epoch + 1}; nothing was kept") from stop
+        raise KeyboardInterrupt(
+            f"stopped in epoch {run.current_epoch + 1}; nothing was kept"
+        ) from stop
     finally:
         if run.is_global_zero and not finished:
             for one in {logger, *loggers}:
@@ -240,20 +262,27 @@ def bands(tags: Iterable[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for tag in tags:
         part, metric = tag.split("/")
-        found.setdefault(part, {})[metric] = ["Margin", [f"{tag}/{point}" for point in ("mean", "low", "high")]]
+        found.setdefault(part, {})[metric] = [
+            "Margin",
+            [f"{tag}/{point}" for point in ("mean", "low", "high")],
+        ]
     return found
 
 
 def candidate_settings(
-    nouns: dict[str, Any], sweep: dict[str, list[Any]] | None, compare: dict[str, dict[str, Any]] | None
+    nouns: dict[str, Any],
+    sweep: dict[str, list[Any]] | None,
+    compare: dict[str, dict[str, Any]] | None,
 ) -> dict[str, dict[str, Any]]:
     """Each setting's nouns, by the setting's name."""
     if sweep is not None and compare is not None:
         raise ValueError("sweep and compare are both given; give one of them")
     if compare is not None:
         if len(compare) < 2:
-            raise ValueError(f"compare has {len(compare)} setting; give two or more, of different names")
-        return {name: nouns | settings(setting) for name, setting in compare.items()}
+            raise ValueError(
+                f"compare has {len(compare)} setting; give two or more, of different names"
+            )
+        return {name: nouns | to_config(setting) for name, setting in compare.items()}
     if sweep is None:
         return {"default": nouns}
     if not sweep or not all(sweep.values()):
@@ -314,12 +343,20 @@ def memory(run: Trainer) -> int:
     device = run.strategy.root_device
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
+    return (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if hasattr(os, "sysconf")
+        else 2**63
+    )
 
 
-def check_memory(run: Trainer, classifiers: Sequence[Classifier], rows: int, splits: int, seeds: int) -> None:
+def check_memory(
+    run: Trainer, classifiers: Sequence[Classifier], rows: int, splits: int, seeds: int
+) -> None:
     """Refuse a population that would not fit, before it is built; all rows of the table take `rows` bytes."""
-    weights = max(sum(parameter.nbytes for parameter in classifier.parameters()) for classifier in classifiers)
+    weights = max(
+        sum(parameter.nbytes for parameter in classifier.parameters()) for classifier in classifiers
+    )
     members = splits * seeds * len(classifiers)
     # Weights, their gradients, two moments in the optimizer, the kept epoch; its rows, and those of the split.
     need = members * (5 * weights + rows) + splits * 2 * rows

@@ -13,12 +13,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from cli import command
+from cli.command import command
 from data.file import File, matrix, text_of
 from predict import ROWS, Predictor, load, opened, place, reason, tell_ignored
 
 TOLERANCE = 1e-3  # of a logit: how far a row's attributions may be from adding up
-STEPS, MOST_STEPS = 50, 6400  # from baseline to row: a smooth network needs 50, one of ReLU often thousands
+STEPS, MOST_STEPS = (
+    50,
+    6400,
+)  # from baseline to row: a smooth network needs 50, one of ReLU often thousands
 PASS_ROWS, PASS_FEATURES = 2**13, 2**18  # the most in a pass of the network: bounds its memory
 SHOWN, LONGEST = 20, 36  # columns, and characters of a name, on the screen and in the picture
 
@@ -50,7 +53,9 @@ def explain(
         ValueError: A checkpoint or table that cannot be used; nothing was written.
     """
     if repeats < 0:
-        raise ValueError(f"repeats is {repeats}; give how often to shuffle each column, or 0 to leave that out")
+        raise ValueError(
+            f"repeats is {repeats}; give how often to shuffle each column, or 0 to leave that out"
+        )
     classifier = load(checkpoint)
     with opened(table, output, delimiter) as (file, spool):
         raw, truth = read_rows(classifier, file)
@@ -60,7 +65,10 @@ def explain(
         gap = gaps(classifier, raw, values).max()
         ranking = rank(classifier, raw, values, predicted if truth is None else truth, repeats)
         if output is not None:
-            shares = {f"attribution {name}": values[:, i] for i, name in enumerate(classifier.column_names)}
+            shares = {
+                f"attribution {name}": values[:, i]
+                for i, name in enumerate(classifier.column_names)
+            }
             labels = pl.Series(classifier.class_names).gather(predicted)
             rows = pl.DataFrame({"label": labels, "probability": probabilities.max(1), **shares})
             rows.write_csv(spool)
@@ -69,13 +77,22 @@ def explain(
     if truth is not None:
         print(f"rows          {len(raw):,}, accuracy {(predicted == truth).mean():.4f}")
     else:
-        print(f"rows          {len(raw):,}, without classes ({classifier.target}): the predicted ones stand for them")
-    print("attribution   integrated gradients of the predicted class's logit, from the training rows' mean")
-    print(f"completeness  a row's attributions add up to the difference in logits, to {gap:.1e} or better")
+        print(
+            f"rows          {len(raw):,}, without classes ({classifier.target}): the predicted ones stand for them"
+        )
+    print(
+        "attribution   integrated gradients of the predicted class's logit, from the training rows' mean"
+    )
+    print(
+        f"completeness  a row's attributions add up to the difference in logits, to {gap:.1e} or better"
+    )
     tell_ignored(file, classifier)
     if gap > TOLERANCE:
         message = f"attributions miss the difference in logits by up to {gap:.1e} after {MOST_STEPS:,} steps"
-        print(f"warning: {message}, expected {TOLERANCE}; take them for no more exact than that", file=sys.stderr)
+        print(
+            f"warning: {message}, expected {TOLERANCE}; take them for no more exact than that",
+            file=sys.stderr,
+        )
     run = Path(checkpoint).absolute().parents[1]
     if picture and (run / "config.yaml").is_file():
         from torch.utils.tensorboard import SummaryWriter
@@ -115,7 +132,9 @@ def attributions(classifier: Predictor, raw: np.ndarray) -> np.ndarray:
         values[left] = integrated(classifier, raw[left], steps)
         gap = gaps(classifier, raw[left], values[left])
         if not np.isfinite(gap).all():
-            raise ValueError("the network's logits are not finite; give a checkpoint whose training did not diverge")
+            raise ValueError(
+                "the network's logits are not finite; give a checkpoint whose training did not diverge"
+            )
         left, steps = left[gap > TOLERANCE], 2 * steps
     return values
 
@@ -129,7 +148,9 @@ def integrated(classifier: Predictor, raw: np.ndarray, steps: int) -> np.ndarray
         return logits(classifier, features).gather(1, target).sum(0)
 
     gradients = IntegratedGradients(total)
-    method = "gausslegendre" if steps <= 400 else "riemann_middle"  # computing Gauss's nodes would take longest
+    method = (
+        "gausslegendre" if steps <= 400 else "riemann_middle"
+    )  # computing Gauss's nodes would take longest
     at_once = max(1, min(PASS_ROWS, PASS_FEATURES // classifier.encoder.mean.numel()))
     options = {"n_steps": steps, "method": method, "internal_batch_size": at_once}
     rows, found = torch.from_numpy(raw), torch.zeros(raw.shape, dtype=torch.float64)
@@ -139,10 +160,16 @@ def integrated(classifier: Predictor, raw: np.ndarray, steps: int) -> np.ndarray
         features = standardized(classifier, piece)
         target = logits(classifier, features).argmax(1, keepdim=True)
         try:  # standardized features are 0 at the training rows' mean
-            each = gradients.attribute(features, baselines=0.0, additional_forward_args=target, **options)
+            each = gradients.attribute(
+                features, baselines=0.0, additional_forward_args=target, **options
+            )
         except RuntimeError as error:
-            raise ValueError(f"the network has no gradient to integrate: {reason(error)}") from error
-        of_features = each.double().reshape(len(piece), -1, each.shape[-1]).sum(1)  # over a population's members
+            raise ValueError(
+                f"the network has no gradient to integrate: {reason(error)}"
+            ) from error
+        of_features = (
+            each.double().reshape(len(piece), -1, each.shape[-1]).sum(1)
+        )  # over a population's members
         columns.index_add_(1, classifier.encoder.source, of_features)
     return found.numpy()
 
@@ -153,7 +180,10 @@ def gaps(classifier: Predictor, raw: np.ndarray, values: np.ndarray) -> np.ndarr
     with torch.inference_mode():
         for piece in torch.from_numpy(raw).split(ROWS):
             features = standardized(classifier, piece)
-            of_row, of_mean = logits(classifier, features), logits(classifier, torch.zeros_like(features[:1]))
+            of_row, of_mean = (
+                logits(classifier, features),
+                logits(classifier, torch.zeros_like(features[:1])),
+            )
             target = of_row.argmax(1, keepdim=True)
             differences.append((of_row.double() - of_mean.double()).gather(1, target)[:, 0])
     found: np.ndarray = np.abs(values.sum(1) - torch.cat(differences).numpy())
@@ -207,21 +237,32 @@ def rank(
     if repeats:
         from sklearn.inspection import permutation_importance
 
-        found = permutation_importance(Trained(classifier), raw, numbers, n_repeats=repeats, random_state=0)
+        found = permutation_importance(
+            Trained(classifier), raw, numbers, n_repeats=repeats, random_state=0
+        )
         figures += [found.importances_mean.tolist(), found.importances_std.tolist()]
-    columns = [Importance(*column) for column in zip(names, range(1, len(names) + 1), *figures, strict=True)]
+    columns = [
+        Importance(*column)
+        for column in zip(names, range(1, len(names) + 1), *figures, strict=True)
+    ]
     return sorted(columns, key=lambda column: -column.attribution)
 
 
 def report(ranking: list[Importance]) -> list[str]:
     """The ranking as aligned lines."""
     names = ["column", *(column.label for column in ranking[:SHOWN])]
-    figures = ["mean |attribution|" + ("" if ranking[0].loss is None else "   loss of accuracy when shuffled")]
+    figures = [
+        "mean |attribution|"
+        + ("" if ranking[0].loss is None else "   loss of accuracy when shuffled")
+    ]
     for column in ranking[:SHOWN]:
         loss = "" if column.loss is None else f"{column.loss:13.4f} ± {column.deviation:.4f}"
         figures.append(f"{column.attribution:18.4f}{loss}")
     longest = max(map(width, names))
-    found = [f"{name}{' ' * (longest - width(name))}   {line}" for name, line in zip(names, figures, strict=True)]
+    found = [
+        f"{name}{' ' * (longest - width(name))}   {line}"
+        for name, line in zip(names, figures, strict=True)
+    ]
     return [*found, f"and {len(ranking) - SHOWN:,} more columns"] if len(ranking) > SHOWN else found
 
 
@@ -229,7 +270,7 @@ def draw(ranking: list[Importance]) -> np.ndarray:
     """The ranking's first columns as bars, (height, width, 3) uint8: legible where TensorBoard makes it small."""
     from matplotlib.figure import Figure
 
-    from model.figures import DPI, OKABE_ITO, WIDTH, drawn, fit, look, pixels
+    from training.figures import DPI, OKABE_ITO, WIDTH, drawn, fit, look, pixels
 
     shown, shuffled = ranking[:SHOWN], ranking[0].loss is not None
     with look():
@@ -239,23 +280,44 @@ def draw(ranking: list[Importance]) -> np.ndarray:
         width = (WIDTH - left - 8) / (1 + shuffled) - gap
         figure = Figure((WIDTH / DPI, height / DPI), dpi=DPI)
         figures: list[tuple[list[Any], str, str, Any]] = [
-            ([column.attribution for column in shown], "mean |attribution|\nin logits", OKABE_ITO[4], None)
+            (
+                [column.attribution for column in shown],
+                "mean |attribution|\nin logits",
+                OKABE_ITO[4],
+                None,
+            )
         ]
         if shuffled:
             deviations = [column.deviation for column in shown]
             figures.append(
-                ([column.loss for column in shown], "loss of accuracy\nwhen shuffled", OKABE_ITO[0], deviations)
+                (
+                    [column.loss for column in shown],
+                    "loss of accuracy\nwhen shuffled",
+                    OKABE_ITO[0],
+                    deviations,
+                )
             )
         for i, (values, label, color, errors) in enumerate(figures):
-            box = (left + i * (width + gap)) / WIDTH, bottom / height, width / WIDTH, 1 - (top + bottom) / height
+            box = (
+                (left + i * (width + gap)) / WIDTH,
+                bottom / height,
+                width / WIDTH,
+                1 - (top + bottom) / height,
+            )
             axes = figure.add_axes(box)
-            axes.barh(range(len(shown)), values, color=color, xerr=errors, ecolor="#555555", capsize=2)
+            axes.barh(
+                range(len(shown)), values, color=color, xerr=errors, ecolor="#555555", capsize=2
+            )
             axes.axvline(0, color="black", linewidth=0.8)
             axes.set(xlabel=label, ylim=(len(shown) - 0.4, -0.6), yticks=range(len(shown)))
             axes.set_yticklabels(names if i == 0 else [])
             axes.locator_params(axis="x", nbins=3)
             axes.spines[["top", "right"]].set_visible(False)
-        title = f"{len(shown)} of {len(ranking):,} columns" if len(ranking) > SHOWN else f"{len(ranking)} columns"
+        title = (
+            f"{len(shown)} of {len(ranking):,} columns"
+            if len(ranking) > SHOWN
+            else f"{len(ranking)} columns"
+        )
         figure.text(0.5, 1 - 10 / height, title, ha="center", va="center")
         return drawn(figure)
 

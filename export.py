@@ -20,8 +20,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from cli import command
-from model.spec import build
+from cli.command import command
+from cli.component import build
 from predict import Predictor, load, reason
 
 MOST_DIFFERENCE = 1e-5  # of a probability, between the file and torch
@@ -53,7 +53,9 @@ def export(checkpoint: str, output: str) -> None:
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
         except ImportError as error:
-            raise ValueError(f'ONNX needs a further package ({error}): pip install -e ".[onnx]"') from error
+            raise ValueError(
+                f'ONNX needs a further package ({error}): pip install -e ".[onnx]"'
+            ) from error
     if Path(output).is_dir():
         raise ValueError(f"output is {output!r}, which is a folder; give a file")
     folder = Path(output).absolute().parent
@@ -70,9 +72,16 @@ def export(checkpoint: str, output: str) -> None:
             write_onnx(program, classifier, metadata, doubles, part)
             found = run_onnx(part, classifier, raw, doubles)
         else:
-            torch.export.save(program, part, extra_files={"metadata.json": json.dumps(metadata, ensure_ascii=False)})
+            torch.export.save(
+                program,
+                part,
+                extra_files={"metadata.json": json.dumps(metadata, ensure_ascii=False)},
+            )
             numbers, *figures = torch.export.load(part).module()(torch.from_numpy(raw))
-            found = np.array(classifier.class_names, object)[numbers], *(figure.numpy() for figure in figures)
+            found = (
+                np.array(classifier.class_names, object)[numbers],
+                *(figure.numpy() for figure in figures),
+            )
         expected, spread = classifier.predict_raw(raw)
         difference = max(
             float(np.abs(one - other).max())
@@ -81,11 +90,15 @@ def export(checkpoint: str, output: str) -> None:
         )
         labels = np.array(classifier.class_names, object)[expected.argmax(1)]
         if not difference <= MOST_DIFFERENCE or (labels != found[0]).any():
-            raise ValueError(f"{output} would differ from torch by {difference:.1e} and was not written; report it")
+            raise ValueError(
+                f"{output} would differ from torch by {difference:.1e} and was not written; report it"
+            )
         part.replace(output)
     columns, classes = len(classifier.column_names), len(classifier.class_names)
     print(f"{output}   {columns} columns, {classes} classes, {Path(output).stat().st_size:,} bytes")
-    print(f"largest difference from torch {difference:.1e}, labels identical, on {len(raw):,} rows ({which})")
+    print(
+        f"largest difference from torch {difference:.1e}, labels identical, on {len(raw):,} rows ({which})"
+    )
 
 
 class Program(nn.Module):
@@ -109,7 +122,9 @@ def trace(classifier: Predictor, raw: np.ndarray) -> torch.export.ExportedProgra
             return torch.export.export(
                 Program(classifier), example, dynamic_shapes=({0: torch.export.Dim("rows", min=1)},)
             )
-    except Exception as error:  # whatever torch cannot write down, it says in exceptions of many kinds
+    except (
+        Exception
+    ) as error:  # whatever torch cannot write down, it says in exceptions of many kinds
         raise ValueError(f"torch.export cannot write this network down: {reason(error)}") from error
 
 
@@ -122,7 +137,9 @@ def describe(classifier: Predictor, checkpoint: Path) -> dict[str, Any]:
         column = {"name": name, "type": "number" if categories is None else "text"}
         column |= {"unit": unit[1]} if unit else {}
         columns.append(column if categories is None else column | {"categories": categories})
-    project = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text("utf-8"))["project"]
+    project = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text("utf-8"))[
+        "project"
+    ]
     return {
         "columns": columns,
         "class_names": classifier.class_names,
@@ -140,13 +157,21 @@ def rows(classifier: Predictor, checkpoint: Path) -> tuple[np.ndarray, str]:
     odd = np.full((2, len(classifier.column_names)), np.nan)
     odd[1] = [len(classifier.categories.get(name, ())) for name in classifier.column_names]
     try:
-        config = yaml.safe_load(checkpoint.absolute().parents[1].joinpath("config.yaml").read_text("utf-8"))
+        config = yaml.safe_load(
+            checkpoint.absolute().parents[1].joinpath("config.yaml").read_text("utf-8")
+        )
         table = build("data", config["data"])().read()
-        if table.column_names != classifier.column_names or table.categories != classifier.categories:
+        if (
+            table.column_names != classifier.column_names
+            or table.categories != classifier.categories
+        ):
             raise ValueError("another table is there now")
         raw, which = table.features.astype(np.float64), "the run's table"
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        raw, which = draw(classifier, 1000, np.random.default_rng(0)), "drawn: the run's table is not there"
+        raw, which = (
+            draw(classifier, 1000, np.random.default_rng(0)),
+            "drawn: the run's table is not there",
+        )
     return np.concatenate([raw, odd]), which
 
 
@@ -154,28 +179,41 @@ def wide(classifier: Predictor, raw: np.ndarray) -> set[str]:
     """The columns of numbers that the file must take as float64, since rounded to float32 they predict otherwise."""
     rounded = raw.astype(np.float32).astype(np.float64)
     exact, found = classifier.predict_raw(raw)[0], classifier.predict_raw(rounded)[0]
-    if np.abs(exact - found).max() < MOST_DIFFERENCE / 2 and (exact.argmax(1) == found.argmax(1)).all():
+    if (
+        np.abs(exact - found).max() < MOST_DIFFERENCE / 2
+        and (exact.argmax(1) == found.argmax(1)).all()
+    ):
         return set()
     encoder, lost = classifier.encoder, np.nan_to_num(np.abs(raw - rounded)).max(0)
-    scales = encoder.scale.reshape(-1, len(encoder.source)).min(0).values  # of several members the finest
+    scales = (
+        encoder.scale.reshape(-1, len(encoder.source)).min(0).values
+    )  # of several members the finest
     sources = zip(encoder.source.tolist(), scales.tolist(), encoder.indicator.tolist(), strict=True)
     deviations = {source: scale for source, scale, indicator in sources if not indicator}
     names = enumerate(classifier.column_names)
-    return {name for i, name in names if name not in classifier.categories and lost[i] > 1e-6 * deviations[i]}
+    return {
+        name
+        for i, name in names
+        if name not in classifier.categories and lost[i] > 1e-6 * deviations[i]
+    }
 
 
 def draw(classifier: Predictor, count: int, random: np.random.Generator) -> np.ndarray:
     """Random raw rows like those of training, a tenth of them missing or of unseen categories."""
     encoder = classifier.encoder
     source = encoder.source.numpy()
-    mean, scale = (value.numpy().reshape(-1, len(source))[0] for value in (encoder.mean, encoder.scale))
+    mean, scale = (
+        value.numpy().reshape(-1, len(source))[0] for value in (encoder.mean, encoder.scale)
+    )
     raw = np.empty((count, len(classifier.column_names)))
     for i, name in enumerate(classifier.column_names):
         if name in classifier.categories:
             raw[:, i] = random.integers(0, len(classifier.categories[name]) + 1, count)
         else:
             feature = int(np.flatnonzero(source == i)[0])
-            raw[:, i] = random.normal(mean[feature], 3 * np.nan_to_num(scale[feature], posinf=1.0), count)
+            raw[:, i] = random.normal(
+                mean[feature], 3 * np.nan_to_num(scale[feature], posinf=1.0), count
+            )
     raw[random.random(raw.shape) < 0.1] = np.nan
     return raw
 
@@ -186,7 +224,9 @@ def input_names(classifier: Predictor) -> list[str]:
     names: list[str] = []
     for i, name in enumerate(classifier.column_names, 1):
         name = name or f"column {i}"
-        while name in taken or (name in classifier.column_names and name != classifier.column_names[i - 1]):
+        while name in taken or (
+            name in classifier.column_names and name != classifier.column_names[i - 1]
+        ):
             name += "_"
         taken.add(name)
         names.append(name)
@@ -216,7 +256,13 @@ def write_onnx(
     inputs, nodes = [], []
     for i, (name, column) in enumerate(zip(names, classifier.column_names, strict=True)):
         text = column in classifier.categories
-        kind = TensorProto.STRING if text else TensorProto.DOUBLE if column in doubles else TensorProto.FLOAT
+        kind = (
+            TensorProto.STRING
+            if text
+            else TensorProto.DOUBLE
+            if column in doubles
+            else TensorProto.FLOAT
+        )
         inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
         given = name
         if text:
@@ -225,21 +271,35 @@ def write_onnx(
                 known |= {"False": 0.0, "FALSE": 0.0, "0": 0.0, "True": 1.0, "TRUE": 1.0, "1": 1.0}
             unseen, keys, values = float(len(known)), [*known, ""], [*known.values(), float("nan")]
             given = f"{prefix}code {i}"
-            mapping: dict[str, Any] = {"keys_strings": keys, "values_floats": values, "default_float": unseen}
-            nodes.append(helper.make_node("LabelEncoder", [name], [given], domain="ai.onnx.ml", **mapping))
+            mapping: dict[str, Any] = {
+                "keys_strings": keys,
+                "values_floats": values,
+                "default_float": unseen,
+            }
+            nodes.append(
+                helper.make_node("LabelEncoder", [name], [given], domain="ai.onnx.ml", **mapping)
+            )
         nodes.append(helper.make_node("Cast", [given], [f"{prefix}raw {i}"], to=TensorProto.DOUBLE))
     raw = [f"{prefix}raw {i}" for i in range(len(names))]
     nodes.append(helper.make_node("Concat", raw, [inner.graph.input[0].name], axis=1))
     nodes += inner.graph.node
     number, *figures = (output.name for output in inner.graph.output)
     classes = classifier.class_names
-    code: dict[str, Any] = {"keys_int64s": list(range(len(classes))), "values_strings": classes, "default_string": ""}
+    code: dict[str, Any] = {
+        "keys_int64s": list(range(len(classes))),
+        "values_strings": classes,
+        "default_string": "",
+    }
     nodes.append(helper.make_node("LabelEncoder", [number], ["label"], domain="ai.onnx.ml", **code))
     outputs = [helper.make_tensor_value_info("label", TensorProto.STRING, ["rows"])]
     for name, figure in zip(("probabilities", "spread"), figures, strict=False):
         nodes.append(helper.make_node("Identity", [figure], [name]))
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", len(classes)]))
-    graph = helper.make_graph(nodes, "classifier", inputs, outputs, initializer=inner.graph.initializer)
+        outputs.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", len(classes)])
+        )
+    graph = helper.make_graph(
+        nodes, "classifier", inputs, outputs, initializer=inner.graph.initializer
+    )
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     about = {"producer_name": metadata["version"], "ir_version": written.model_proto.ir_version}
     model = helper.make_model(graph, opset_imports=opsets, functions=inner.functions, **about)
@@ -252,10 +312,14 @@ def write_onnx(
     path.write_bytes(model.SerializeToString())
 
 
-def columns_of(classifier: Predictor, raw: np.ndarray, doubles: Container[str] = ()) -> dict[str, np.ndarray]:
+def columns_of(
+    classifier: Predictor, raw: np.ndarray, doubles: Container[str] = ()
+) -> dict[str, np.ndarray]:
     """A raw table as an ONNX file takes it."""
     found = {}
-    for i, (name, column) in enumerate(zip(input_names(classifier), classifier.column_names, strict=True)):
+    for i, (name, column) in enumerate(
+        zip(input_names(classifier), classifier.column_names, strict=True)
+    ):
         values = raw[:, i : i + 1]
         if column in classifier.categories:
             names = [*classifier.categories[column], "\0unseen", ""]
@@ -266,7 +330,9 @@ def columns_of(classifier: Predictor, raw: np.ndarray, doubles: Container[str] =
     return found
 
 
-def run_onnx(path: Path, classifier: Predictor, raw: np.ndarray, doubles: set[str]) -> tuple[np.ndarray, ...]:
+def run_onnx(
+    path: Path, classifier: Predictor, raw: np.ndarray, doubles: set[str]
+) -> tuple[np.ndarray, ...]:
     """What onnxruntime makes of a raw table."""
     import onnxruntime
 

@@ -20,18 +20,32 @@ import torch
 from polars.selectors import by_name
 from torch import Tensor, nn
 
-from cli import command
+from cli.command import command
+from cli.component import build, defines
 from data.encoder import Encoder
 from data.file import File, matrix, text_of
-from model.spec import build, defines
 
 FORMATS = {1}  # of a checkpoint's table that this version reads; a golden file of each is in tests/
 ROWS = 16_384  # at a time: its hidden units stay in the cache
-KEYS = {"format", "column_names", "categories", "feature_names", "class_names", "target", "source", "mean", "scale"}
+KEYS = {
+    "format",
+    "column_names",
+    "categories",
+    "feature_names",
+    "class_names",
+    "target",
+    "source",
+    "mean",
+    "scale",
+}
 
 
 def predict(
-    checkpoint: str, table: str, output: str | None = None, score: bool = False, delimiter: str | None = None
+    checkpoint: str,
+    table: str,
+    output: str | None = None,
+    score: bool = False,
+    delimiter: str | None = None,
 ) -> None:
     """Predict the class of each row of a table with a trained network, or a population of them.
 
@@ -76,13 +90,20 @@ def opened(table: str, output: str | None, delimiter: str | None) -> Iterator[tu
         raise ValueError(f"output is {output!r}, the table itself; give another file")
     if table == "-" and sys.stdin is None:
         raise ValueError("standard input is closed; give a file")
-    piped = table == "-" or Path(table).is_fifo()  # read once, and a table may be read again for its lines
+    piped = (
+        table == "-" or Path(table).is_fifo()
+    )  # read once, and a table may be read again for its lines
     if piped:
-        signal.siginterrupt(signal.SIGINT, True)  # polars' handler goes on reading: Ctrl-C would not end it
+        signal.siginterrupt(
+            signal.SIGINT, True
+        )  # polars' handler goes on reading: Ctrl-C would not end it
     with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as name:
         copy, waiting = Path(name, "table"), Path(name, "rows.csv")
         if piped:
-            with copy.open("wb") as sink, sys.stdin.buffer if table == "-" else Path(table).open("rb") as source:
+            with (
+                copy.open("wb") as sink,
+                sys.stdin.buffer if table == "-" else Path(table).open("rb") as source,
+            ):
                 shutil.copyfileobj(source, sink)
             yield File(str(copy), delimiter, "standard input" if table == "-" else table), waiting
         else:
@@ -101,9 +122,14 @@ def place(spool: Path, output: str, names: Sequence[str]) -> None:
 
 def tell_ignored(file: File, classifier: "Predictor") -> None:
     """Name a table's columns that the network does not know."""
-    extra = [name for name in file.names if name not in (*classifier.column_names, classifier.target)]
+    extra = [
+        name for name in file.names if name not in (*classifier.column_names, classifier.target)
+    ]
     if extra:
-        print(f"ignored columns: {', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}", file=sys.stderr)
+        print(
+            f"ignored columns: {', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}",
+            file=sys.stderr,
+        )
 
 
 class Predictor(nn.Module):
@@ -120,7 +146,10 @@ class Predictor(nn.Module):
 
     def __init__(self, state: dict[str, Any], network: nn.Module, many: bool) -> None:
         super().__init__()
-        self.column_names, self.class_names = list(state["column_names"]), list(state["class_names"])
+        self.column_names, self.class_names = (
+            list(state["column_names"]),
+            list(state["class_names"]),
+        )
         self.categories, self.target = dict(state["categories"]), state["target"]
         self.encoder, self.network, self.many = Encoder.of_state(state), network, many
         self.output_names = ["label", *(f"probability {name}" for name in self.class_names)]
@@ -163,7 +192,9 @@ class Predictor(nn.Module):
         names = [*self.column_names, *([self.target] if score else [])]
         with output.open("wb") as sink:
             for frame in file.frames(names):
-                probabilities, spread = self.predict_raw(matrix(frame, self.column_names, self.categories, file, seen))
+                probabilities, spread = self.predict_raw(
+                    matrix(frame, self.column_names, self.categories, file, seen)
+                )
                 numbers = probabilities.argmax(1)
                 labels = pl.Series(self.class_names).gather(numbers)
                 figures = np.concatenate([probabilities, spread], 1)
@@ -172,7 +203,11 @@ class Predictor(nn.Module):
                 if score:
                     true = self.numbers(text_of(frame.get_column(self.target)), file, seen)
                     right += int((numbers == true).sum())
-                    log_loss -= float(np.log(probabilities[np.arange(len(true)), true].astype(float) + 1e-300).sum())
+                    log_loss -= float(
+                        np.log(
+                            probabilities[np.arange(len(true)), true].astype(float) + 1e-300
+                        ).sum()
+                    )
                 seen += len(frame)
         return report(seen, right, log_loss / seen) if score else ""
 
@@ -184,7 +219,9 @@ class Predictor(nn.Module):
         if numbers.null_count():
             row = int(numbers.is_null().arg_max() or 0)
             place = file.place(first + row, self.target)
-            raise ValueError(f"{place} is {labels[row]!r}; the network knows {', '.join(self.class_names[:10])}")
+            raise ValueError(
+                f"{place} is {labels[row]!r}; the network knows {', '.join(self.class_names[:10])}"
+            )
         return numbers.to_numpy()
 
 
@@ -193,9 +230,7 @@ def report(rows: int, right: int, log_loss: float) -> str:
     from scipy.stats import binomtest
 
     low, high = binomtest(right, rows).proportion_ci(method="wilson")
-    return (
-        f"{rows:,} rows   accuracy {right / rows:.4f}   95 % interval {low:.3f} to {high:.3f}   log-loss {log_loss:.4f}"
-    )
+    return f"{rows:,} rows   accuracy {right / rows:.4f}   95 % interval {low:.3f} to {high:.3f}   log-loss {log_loss:.4f}"
 
 
 def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
@@ -205,8 +240,12 @@ def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     if not hasattr(table, "columns"):
         table = np.asarray(table)
         if table.ndim != 2 or table.shape[1] != len(names):
-            raise ValueError(f"the array is of shape {table.shape}; give (rows, {len(names)}): {', '.join(names[:10])}")
-        return pl.DataFrame({name: series(name, column) for name, column in zip(names, table.T, strict=True)})
+            raise ValueError(
+                f"the array is of shape {table.shape}; give (rows, {len(names)}): {', '.join(names[:10])}"
+            )
+        return pl.DataFrame(
+            {name: series(name, column) for name, column in zip(names, table.T, strict=True)}
+        )
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise ValueError(f"the table has no column {', '.join(map(repr, missing[:5]))}")
@@ -217,7 +256,9 @@ def as_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     # pandas has several kinds of numbers, texts and missing values: one of each here.
     columns = {name: table[name] for name in names}
     plain = {
-        name: (column if is_number(column.dtype) else column.astype(object).where(column.notna(), None)).to_numpy()
+        name: (
+            column if is_number(column.dtype) else column.astype(object).where(column.notna(), None)
+        ).to_numpy()
         for name, column in columns.items()
     }
     return pl.DataFrame({name: series(name, values) for name, values in plain.items()})
@@ -233,7 +274,9 @@ def series(name: str, values: np.ndarray) -> pl.Series:
     if is_number(values.dtype):
         return pl.Series(name, values)
     known = [None if value is None or value != value else value for value in values.tolist()]
-    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in known]
+    whole = [
+        int(value) if isinstance(value, float) and value.is_integer() else value for value in known
+    ]
     return pl.Series(name, [None if value is None else str(value) for value in whole], pl.String)
 
 
@@ -259,7 +302,9 @@ def read(path: str) -> Content:
         with zipfile.ZipFile(path) as archive:
             # As torch writes it: nothing packed, no folders; torch itself would take those for empty weights.
             plain = not any(info.compress_type or info.external_attr for info in archive.infolist())
-            damaged = archive.testzip() if plain else "its list of files"  # torch does not look at the checksums
+            damaged = (
+                archive.testzip() if plain else "its list of files"
+            )  # torch does not look at the checksums
     except Exception as error:  # a damaged archive breaks zipfile in many ways
         raise ValueError(f"{path} is damaged, or no checkpoint: {reason(error)}") from error
     if damaged:
@@ -267,20 +312,30 @@ def read(path: str) -> Content:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(f"{path} holds code, not data alone, and was not loaded: {reason(error)}") from error
+        raise ValueError(
+            f"{path} holds code, not data alone, and was not loaded: {reason(error)}"
+        ) from error
     except Exception as error:
         raise ValueError(f"{path} is damaged, or no checkpoint: {reason(error)}") from error
     settings = content.get("hyper_parameters") if isinstance(content, dict) else None
     if isinstance(settings, dict) and "_instantiator" in settings:
         raise ValueError(f"{path} names code to run (_instantiator), and was not loaded")
     tables = (
-        [value for value in content.values() if isinstance(value, dict) and value.keys() >= KEYS] if settings else []
+        [value for value in content.values() if isinstance(value, dict) and value.keys() >= KEYS]
+        if settings
+        else []
     )
     if not isinstance(settings, dict) or "state_dict" not in content or len(tables) != 1:
-        raise ValueError(f"{path} is a checkpoint of another program; give one that train.py or evaluate.py wrote")
+        raise ValueError(
+            f"{path} is a checkpoint of another program; give one that train.py or evaluate.py wrote"
+        )
     if str(tables[0]["format"]) not in map(str, FORMATS):
-        raise ValueError(f"{path} is of format {tables[0]['format']}, which this version does not know; update it")
-    classes, columns, categories = (tables[0][name] for name in ("class_names", "column_names", "categories"))
+        raise ValueError(
+            f"{path} is of format {tables[0]['format']}, which this version does not know; update it"
+        )
+    classes, columns, categories = (
+        tables[0][name] for name in ("class_names", "column_names", "categories")
+    )
     if not (
         isinstance(categories, dict)
         and all(map(is_names, (classes, columns, *categories.values())))
@@ -288,21 +343,30 @@ def read(path: str) -> Content:
         and categories.keys() <= set(columns)
         and isinstance(tables[0]["target"], str)
     ):
-        raise ValueError(f"{path} does not fit together: its names of columns, categories or classes")
+        raise ValueError(
+            f"{path} does not fit together: its names of columns, categories or classes"
+        )
     return Content(content["state_dict"], settings, tables[0])
 
 
 def is_names(names: Any) -> bool:
     """Whether they are texts, all different."""
-    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
 def reason(error: Exception) -> str:
     """Torch's many lines in one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), (lines or [repr(error)])[0])[
-        :200
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
     ]
+    return next(
+        (line for line in lines if "GLOBAL" in line or "Unsupported" in line),
+        (lines or [repr(error)])[0],
+    )[:200]
 
 
 def load(path: str) -> Predictor:
@@ -318,7 +382,9 @@ def load(path: str) -> Predictor:
     try:
         many = "members" in settings
         if many:
-            from model.population import Population  # with Lightning, which one network does not need
+            from model.population import (
+                Population,
+            )  # with Lightning, which one network does not need
 
             for setting in settings["settings"]:
                 for spec in setting.values():
@@ -329,11 +395,15 @@ def load(path: str) -> Predictor:
             trust(settings["network"], path)
             network = build("network", settings["network"])(*sizes)
             weights = {
-                name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")
+                name.removeprefix("network."): value
+                for name, value in weights.items()
+                if name.startswith("network.")
             }
         network.load_state_dict(weights)
         classifier = Predictor(table, network, many).eval().requires_grad_(False)
-        if not np.isfinite(classifier.predict_raw(np.zeros((1, len(classifier.column_names))))[0]).all():
+        if not np.isfinite(
+            classifier.predict_raw(np.zeros((1, len(classifier.column_names))))[0]
+        ).all():
             raise ValueError(f"{path} has weights that are not finite; train again")
     except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(f"{path} does not fit together: {reason(error)}") from error
@@ -344,7 +414,9 @@ def trust(spec: Any, path: str) -> None:
     """Refuse a description of a class that only an import could tell from any other code."""
     name = spec["class"] if spec else "MLP"
     if "." in str(name) and not defines(name):
-        raise ValueError(f"{path} names {name}, and no module defines such a class; it was not imported")
+        raise ValueError(
+            f"{path} names {name}, and no module defines such a class; it was not imported"
+        )
 
 
 if __name__ == "__main__":

@@ -20,22 +20,16 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli import command
-from data import Iris, TabularData
-from model import Classifier, recipe
-from model.pictures import chosen
-from model.run import (
-    VERSIONS,
-    Accelerator,
-    FitBar,
-    LastCheckpoint,
-    Precision,
-    RunLogger,
-    check_run,
-    device_name,
-    hyperparameters,
-)
-from model.spec import settings
+from cli.command import command
+from cli.component import to_config
+from data.iris import Iris
+from data.tabular import TabularData
+from model import recipe
+from model.classifier import Classifier
+from training.callbacks import FitBar, LastCheckpoint
+from training.hparams import hyperparameters
+from training.pictures import chosen
+from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name
 
 METRICS = ("loss", "accuracy")
 
@@ -88,23 +82,29 @@ def train(
         FloatingPointError: A loss or weight is not finite; the checkpoints from before it stand.
         KeyboardInterrupt: Ctrl-C; last.ckpt stands.
     """
-    config = settings(locals())
+    config = to_config(locals())
     config.pop("resume")  # config.yaml replays the whole run
     check_run(accelerator, max_epochs, patience)
     drawn = chosen(pictures)
     if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
-        raise ValueError(f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt")
+        raise ValueError(
+            f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt"
+        )
 
     table = data()
     table.setup()
     seed_everything(seed, verbose=False)
     nouns = {noun: config[noun] for noun in ("network", "loss", "optimizer", "schedule")}
-    classifier = Classifier(table.num_features, table.num_classes, **weigh(nouns, table.class_weights))
+    classifier = Classifier(
+        table.num_features, table.num_classes, **weigh(nouns, table.class_weights)
+    )
     callbacks: list[Callback] = [FitBar(), *(picture for picture in drawn if picture.watches)]
     if table.val_fraction:
         callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
     if patience is not None:
-        callbacks.append(EarlyStopping("val/loss" if table.val_fraction else "train/loss", patience=patience))
+        callbacks.append(
+            EarlyStopping("val/loss" if table.val_fraction else "train/loss", patience=patience)
+        )
     callbacks.append(LastCheckpoint())  # after the others, whose state it saves
     run = Trainer(
         accelerator=accelerator,
@@ -117,7 +117,10 @@ def train(
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **({"log_every_n_steps": 1, "limit_val_batches": 1.0 if table.val_fraction else 0} | (trainer or {})),
+        **(
+            {"log_every_n_steps": 1, "limit_val_batches": 1.0 if table.val_fraction else 0}
+            | (trainer or {})
+        ),
     )
 
     # The run begins: all that is wrong with its arguments has been said, and only now is a folder made.
@@ -125,7 +128,9 @@ def train(
     folder = Path(logger.log_dir)
     last = folder / "checkpoints" / "last.ckpt"
     if run.is_global_zero:
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8"
+        )
         if not resume:
             logger.draw_graph(classifier.network, classifier.example)
             for name, image in table.example_images().items():
@@ -153,14 +158,22 @@ def train(
     run.callbacks.extend(picture for picture in drawn if not picture.watches)  # type: ignore[attr-defined]
     result = final_test(run, classifier, table, best) | {
         "epochs": epochs,
-        "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1 if table.val_fraction else epochs,
+        "best_epoch": torch.load(best, weights_only=True)["epoch"] + 1
+        if table.val_fraction
+        else epochs,
         "fit_seconds": fit_seconds,
         "seed": seed,
         "versions": VERSIONS,
     }
     if run.is_global_zero:
-        metrics = {f"final/{part}/{name}": result[f"{part}/{name}"] for part in table.parts for name in METRICS}
-        logger.log_hyperparams(hyperparameters(config), dict(sorted(metrics.items())), step=run.global_step)
+        metrics = {
+            f"final/{part}/{name}": result[f"{part}/{name}"]
+            for part in table.splits
+            for name in METRICS
+        }
+        logger.log_hyperparams(
+            hyperparameters(config), dict(sorted(metrics.items())), step=run.global_step
+        )
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)
@@ -174,16 +187,24 @@ def weigh(nouns: dict[str, Any], class_weights: list[float] | None) -> dict[str,
     >>> weigh({"loss": {"class": "CrossEntropyLoss"}}, [0.5, 2.0])
     {'loss': {'class': 'CrossEntropyLoss', 'weight': [0.5, 2.0]}}
     """
-    return nouns if class_weights is None else nouns | {"loss": nouns["loss"] | {"weight": class_weights}}
+    return (
+        nouns
+        if class_weights is None
+        else nouns | {"loss": nouns["loss"] | {"weight": class_weights}}
+    )
 
 
-def final_test(run: Trainer, classifier: Classifier, table: TabularData, best: Path) -> dict[str, Any]:
+def final_test(
+    run: Trainer, classifier: Classifier, table: TabularData, best: Path
+) -> dict[str, Any]:
     """Load the kept epoch and read every part once: losses, accuracies, the test accuracy's 95 % Wilson interval."""
     run.test(classifier, table, ckpt_path=best, verbose=False, weights_only=True)
-    rows = {part: len(numbers) for part, numbers in table.rows.items()}
+    rows = {part: len(numbers) for part, numbers in table.indices.items()}
     names = [f"{part}/{name}" for part in rows for name in METRICS]
     figures = {name: run.callback_metrics[f"final/{name}"].item() for name in names}
-    interval = binomtest(round(figures["test/accuracy"] * rows["test"]), rows["test"]).proportion_ci(method="wilson")
+    interval = binomtest(
+        round(figures["test/accuracy"] * rows["test"]), rows["test"]
+    ).proportion_ci(method="wilson")
     return figures | {
         "test/accuracy/low": interval.low,
         "test/accuracy/high": interval.high,
@@ -199,8 +220,14 @@ def report(result: dict[str, Any]) -> None:
     for part, name in {"train": "train", "val": "validation", "test": "test"}.items():
         if part in result["rows"]:
             loss, accuracy = result[f"{part}/loss"], result[f"{part}/accuracy"]
-            interval = "   95 % interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(result)
-            print(f"{name:12}{result['rows'][part]:6}{loss:9.4f}{accuracy:10.3f}{interval if part == 'test' else ''}")
+            interval = (
+                "   95 % interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(
+                    result
+                )
+            )
+            print(
+                f"{name:12}{result['rows'][part]:6}{loss:9.4f}{accuracy:10.3f}{interval if part == 'test' else ''}"
+            )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,18 @@ Weights = list[np.ndarray]  # W1, b1, W2, b2 of the listing, all starts stacked
 
 STARTS = 20
 EPOCHS = list(range(100, 1001, 100))
-PUBLISHED = [0.477778, 0.242056, 0.167565, 0.138885, 0.120706, 0.108422, 0.0976689, 0.0912021, 0.0860448, 0.0823853]
+PUBLISHED = [
+    0.477778,
+    0.242056,
+    0.167565,
+    0.138885,
+    0.120706,
+    0.108422,
+    0.0976689,
+    0.0912021,
+    0.0860448,
+    0.0823853,
+]
 RATES = [float(f"{rate:.2g}") for rate in np.geomspace(0.01, 30, 71)]
 # A rate here is for the mean over rows, as in the loss. The listing's alpha is 0.1 for a sum over 120 rows: 12 here.
 ALPHA = {"sum over rows, as printed": 0.1 * 120, "mean over rows": 0.1}
@@ -137,7 +148,10 @@ ONE_HOT = {
     "\ntest(X_test, Y_test,": "\ntest(X_test.T, Y_test.T,",
 }
 OWN_ROWS = {"backward(Z1,": "backward(X, Z1,"}
-GRADIENT = {"dZ2 = dZ2 * (1 - A2)": "dZ2 = dZ2", "np.dot(W2.T, dZ2)": "np.dot(W2.T, dZ2) * A1 * (1 - A1)"}
+GRADIENT = {
+    "dZ2 = dZ2 * (1 - A2)": "dZ2 = dZ2",
+    "np.dot(W2.T, dZ2)": "np.dot(W2.T, dZ2) * A1 * (1 - A1)",
+}
 STAGES: dict[str, dict[str, str]] = {
     "as printed": {},
     "one-hot targets, (features, rows)": ONE_HOT,
@@ -159,9 +173,18 @@ def execute(repairs: dict[str, str]) -> dict[str, Any]:
         with contextlib.redirect_stdout(printed), np.errstate(all="ignore"):
             exec(compile(code, "listing", "exec"), scope)
     except Exception as stop:  # whatever it is, it is the finding
-        frames = [frame for frame in traceback.extract_tb(stop.__traceback__) if frame.filename == "listing"]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(stop.__traceback__)
+            if frame.filename == "listing"
+        ]
         statement = code.splitlines()[(frames[-1].lineno or 0) - 1].strip()
-        error = {"type": type(stop).__name__, "message": str(stop), "in": frames[-1].name, "statement": statement}
+        error = {
+            "type": type(stop).__name__,
+            "message": str(stop),
+            "in": frames[-1].name,
+            "statement": statement,
+        }
     return {"scope": scope, "printed": printed.getvalue().splitlines(), "error": error}
 
 
@@ -176,7 +199,12 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def init(seed: int) -> Weights:
     """The listing's `init_params` after `np.random.seed(seed)`."""
     random = np.random.RandomState(seed)
-    return [random.randn(3, 4) * 0.01, np.zeros((3, 1)), random.randn(3, 3) * 0.01, np.zeros((3, 1))]
+    return [
+        random.randn(3, 4) * 0.01,
+        np.zeros((3, 1)),
+        random.randn(3, 3) * 0.01,
+        np.zeros((3, 1)),
+    ]
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
@@ -201,14 +229,23 @@ def loss(kind: str, y: np.ndarray, z2: np.ndarray) -> np.ndarray:
 def gradient(kind: str, x: np.ndarray, y: np.ndarray, weights: Weights) -> Weights:
     """The gradient of `loss`; for the kind "listing" what its `backward` takes for that. Mean over rows."""
     a1, z2 = forward(x, weights)
-    a2 = np.exp(z2 - np.logaddexp.reduce(z2, axis=-2)[..., None, :]) if kind == "softmax" else sigmoid(z2)
+    a2 = (
+        np.exp(z2 - np.logaddexp.reduce(z2, axis=-2)[..., None, :])
+        if kind == "softmax"
+        else sigmoid(z2)
+    )
     dz2 = a2 - y
     if kind == "listing":
         dz2 *= 1 - a2
     dz1 = weights[2].swapaxes(-1, -2) @ dz2
     if kind != "listing":
         dz1 *= a1 * (1 - a1)
-    sums = [dz1 @ x.T, dz1.sum(-1, keepdims=True), dz2 @ a1.swapaxes(-1, -2), dz2.sum(-1, keepdims=True)]
+    sums = [
+        dz1 @ x.T,
+        dz1.sum(-1, keepdims=True),
+        dz2 @ a1.swapaxes(-1, -2),
+        dz2.sum(-1, keepdims=True),
+    ]
     return [total / x.shape[1] for total in sums]
 
 
@@ -228,7 +265,9 @@ def fit(kind: str, rate: float) -> Run:
     found = []
     for _ in EPOCHS:
         for _ in range(100):
-            weights = [w - rate * dw for w, dw in zip(weights, gradient(kind, x, y, weights), strict=True)]
+            weights = [
+                w - rate * dw for w, dw in zip(weights, gradient(kind, x, y, weights), strict=True)
+            ]
         z2, z2_test = forward(x, weights)[1], forward(x_test, weights)[1]
         right, right_test = z2.argmax(-2) == y.argmax(0), z2_test.argmax(-2) == y_test.argmax(0)
         found.append((loss(kind, y, z2), right.mean(-1), right_test.mean(-1)))
@@ -252,7 +291,9 @@ def check() -> dict[str, Any]:
                 worst = max(worst, abs((sides[0] - sides[1]) / 2e-5 - dw[index]))
         report[f"{kind}: largest error against central differences"] = float(worst)
         assert worst < 1e-8 or kind == "listing", (kind, worst)
-    gentle = ONE_HOT | OWN_ROWS | {"alpha=0.1": "alpha=0.1 / 120"}  # at 0.1 rounding errors grow until runs part
+    gentle = (
+        ONE_HOT | OWN_ROWS | {"alpha=0.1": "alpha=0.1 / 120"}
+    )  # at 0.1 rounding errors grow until runs part
     for kind, repairs in {"listing": gentle, "bce": gentle | GRADIENT}.items():
         scope = execute(repairs)["scope"]
         for name, w in zip(("W1", "b1", "W2", "b2"), fit(kind, 0.1).weights, strict=True):
@@ -270,7 +311,9 @@ def describe(run: Run) -> dict[str, Any]:
     return {
         "test_accuracy": spread(run.test_accuracy[:, -1]),
         "train_accuracy": spread(run.train_accuracy[:, -1]),
-        "starts_at_the_published_accuracy": int(np.isclose(run.test_accuracy[:, -1], 29 / 30).sum()),
+        "starts_at_the_published_accuracy": int(
+            np.isclose(run.test_accuracy[:, -1], 29 / 30).sum()
+        ),
         "loss": spread(run.loss[:, -1]),
         "losses": run.loss.mean(0).tolist(),
         "test_accuracies": run.test_accuracy.mean(0).tolist(),
@@ -288,9 +331,13 @@ def closest(kind: str) -> dict[str, Any]:
     losses = np.stack([run.loss for run in runs])  # (rates, starts, epochs)
     distance = np.abs(np.log(losses / PUBLISHED)).mean(-1)
     best = int(distance.mean(1).argmin())
-    rate, seed = np.unravel_index((agree(losses) - np.tanh(distance)).argmax(), distance.shape)  # ties: the nearest
+    rate, seed = np.unravel_index(
+        (agree(losses) - np.tanh(distance)).argmax(), distance.shape
+    )  # ties: the nearest
     near = np.abs(losses.mean(1) / PUBLISHED - 1) <= 0.1
-    lowest = losses.min(0)  # a loss is continuous in the rate, and at the least rate above all of the published ones
+    lowest = losses.min(
+        0
+    )  # a loss is continuous in the rate, and at the least rate above all of the published ones
     assert (losses[0] > PUBLISHED).all()
     return {
         "rate": RATES[best],
@@ -327,7 +374,9 @@ def ours() -> dict[str, Any]:
         run = Path(folder, "version_0")
         result = json.loads((run / "result.json").read_text())
         events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-        curve = {event.step: event.value for event in events.Scalars("train/loss")}  # at step n, before its update
+        curve = {
+            event.step: event.value for event in events.Scalars("train/loss")
+        }  # at step n, before its update
     losses = [3 * curve[epoch + 1] for epoch in EPOCHS[:-1]] + [3 * result["train/loss"]]
     return {
         "command": "python train.py --config configs/article.yaml",
@@ -347,22 +396,35 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": "python bench/article.py",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
         "n": STARTS,
         "published": {"epochs": EPOCHS, "losses": PUBLISHED, "test_accuracy": 0.966667},
-        "listing": {name: {key: stage[key] for key in ("error", "printed")} for name, stage in stages.items()},
+        "listing": {
+            name: {key: stage[key] for key in ("error", "printed")}
+            for name, stage in stages.items()
+        },
         "check": check(),
         "at_alpha_0.1": {},
         "closest": {},
     }
     for kind in ("listing", "bce", "softmax"):
-        result["at_alpha_0.1"][kind] = {name: describe(fit(kind, rate)) for name, rate in ALPHA.items()}
+        result["at_alpha_0.1"][kind] = {
+            name: describe(fit(kind, rate)) for name, rate in ALPHA.items()
+        }
     for kind in ("bce", "softmax"):
         result["closest"][kind] = closest(kind)
     result["ours"] = ours()
     # torch's mean is over the three classes too.
-    assert np.isclose(result["ours"]["lr"], 3 * result["closest"]["bce"]["rate"]), "configs/article.yaml is out of date"
-    result = json.loads(json.dumps(result), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    assert np.isclose(result["ours"]["lr"], 3 * result["closest"]["bce"]["rate"]), (
+        "configs/article.yaml is out of date"
+    )
+    result = json.loads(
+        json.dumps(result), parse_float=lambda digits: float(f"{float(digits):.6g}")
+    )
     (ROOT / "bench" / "results" / "article.json").write_text(json.dumps(result, indent=2) + "\n")
 
     for name, stage in stages.items():
@@ -370,7 +432,11 @@ def main() -> None:
     row = "{:36}{:>7}{:>7}{:>7}  {}".format
     print(row("test accuracy, losses at 100 ... 1000", "min", "mean", "max", ""))
     print(row("published", "", "", "0.967", " ".join(f"{value:.3f}" for value in PUBLISHED)))
-    rows = {f"{kind}, {name}": at for kind, both in result["at_alpha_0.1"].items() for name, at in both.items()}
+    rows = {
+        f"{kind}, {name}": at
+        for kind, both in result["at_alpha_0.1"].items()
+        for name, at in both.items()
+    }
     rows |= {f"{kind}, closest: rate {at['rate']}": at for kind, at in result["closest"].items()}
     for name, at in rows.items():
         accuracies = [f"{value:.3f}" for value in at["test_accuracy"].values()]

@@ -27,10 +27,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor  # noqa: E402
-from cli import quiet  # noqa: E402
-from data import RawTable, TabularData  # noqa: E402
-from data.folds import Split, cross_validation, standardized  # noqa: E402
-from model.evaluation import Evaluation  # noqa: E402
+from cli.command import quiet  # noqa: E402
+from data.folds import Fold, cross_validation, standardized  # noqa: E402
+from data.tabular import RawTable, TabularData  # noqa: E402
+from evaluation.evaluation import Evaluation  # noqa: E402
 from model.population import Member, Population  # noqa: E402
 
 SMALL = "--small" in sys.argv
@@ -72,8 +72,10 @@ def truth(distance: float) -> float:
     """Mean accuracy on fresh rows of networks that were trained on as many rows as a fold trains on."""
     generator = np.random.default_rng(1)
     rows = ROWS * (FOLDS - 1) // FOLDS
-    split = [Split(1, 1, 0, {"train": np.arange(rows), "test": np.arange(rows, rows + FRESH)})]
-    parts = [standardized(made(generator, rows + FRESH, distance), split)[0][0] for _ in range(TRUTH)]
+    split = [Fold(1, 1, 0, {"train": np.arange(rows), "test": np.arange(rows, rows + FRESH)})]
+    parts = [
+        standardized(made(generator, rows + FRESH, distance), split)[0][0] for _ in range(TRUTH)
+    ]
     population = outcomes([SETTING], [Member(0, i, i) for i in range(TRUTH)], parts)
     right = [
         (outcome.probabilities.argmax(-1) == parts[member.split]["test"][1].numpy()).mean()
@@ -82,19 +84,29 @@ def truth(distance: float) -> float:
     return float(np.mean(right))
 
 
-def evaluations(distance: float, tables: int, settings: list[dict[str, Any]], repeats: int, inner: int) -> Any:
+def evaluations(
+    distance: float, tables: int, settings: list[dict[str, Any]], repeats: int, inner: int
+) -> Any:
     """An Evaluation of each simulated table; many tables train together."""
     generator = np.random.default_rng(2)
     batch = 10
     for start in range(0, tables, batch):
         every = [made(generator, ROWS, distance) for _ in range(min(batch, tables - start))]
         cuts = [
-            cross_validation(TabularData(split_seed=start + i), table.targets, FOLDS, repeats, inner)
+            cross_validation(
+                TabularData(split_seed=start + i), table.targets, FOLDS, repeats, inner
+            )
             for i, table in enumerate(every)
         ]
-        parts = [part for table, splits in zip(every, cuts, strict=True) for part in standardized(table, splits)[0]]
+        parts = [
+            part
+            for table, splits in zip(every, cuts, strict=True)
+            for part in standardized(table, splits)[0]
+        ]
         each = len(cuts[0])
-        members = [Member(s, i, start * each + i) for s in range(len(settings)) for i in range(len(parts))]
+        members = [
+            Member(s, i, start * each + i) for s in range(len(settings)) for i in range(len(parts))
+        ]
         found = outcomes(settings, members, parts).outcomes
         for i, (table, splits) in enumerate(zip(every, cuts, strict=True)):
             own = {
@@ -118,7 +130,11 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": "python bench/coverage.py",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
         "n": {"tables": TABLES, "tables of noise": NOISE_TABLES},
         "rows": ROWS,
         "coverage": [],
@@ -132,7 +148,9 @@ def main() -> None:
         row = {
             "true accuracy": round(known, 4),
             "mean estimate": round(float(np.mean([estimate.mean for estimate in found])), 4),
-            "mean width": round(float(np.mean([estimate.high - estimate.low for estimate in found])), 3),
+            "mean width": round(
+                float(np.mean([estimate.high - estimate.low for estimate in found])), 3
+            ),
             "covered": share([estimate.low <= known <= estimate.high for estimate in found]),
         }
         result["coverage"].append(row)
@@ -153,7 +171,9 @@ def main() -> None:
         }
     print(result["noise"])
     if not SMALL:
-        (Path(__file__).with_name("results") / "coverage.json").write_text(json.dumps(result, indent=2) + "\n")
+        (Path(__file__).with_name("results") / "coverage.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cli import quiet  # noqa: E402
-from data import Iris  # noqa: E402
-from model import Classifier  # noqa: E402
-from model.figures import OKABE_ITO  # noqa: E402
-from model.pictures import Regions, Weights  # noqa: E402
+from cli.command import quiet  # noqa: E402
+from data.iris import Iris  # noqa: E402
+from model.classifier import Classifier  # noqa: E402
+from training.figures import OKABE_ITO  # noqa: E402
+from training.pictures import Regions, Weights  # noqa: E402
 
 RUN = ROOT / "lightning_logs" / "reference"
 RESULTS = ROOT / "bench" / "results"
@@ -33,9 +33,13 @@ def curves() -> None:
     """What the Scalars tab shows: loss, accuracy and learning rate against steps."""
     read = EventAccumulator(str(RUN), size_guidance={"scalars": 0}).Reload()
     figure = Figure((10, 2.8), dpi=100, layout="constrained")
-    for axes, tag in zip(figure.subplots(1, 3), ("train/loss", "train/accuracy", "lr"), strict=True):
+    for axes, tag in zip(
+        figure.subplots(1, 3), ("train/loss", "train/accuracy", "lr"), strict=True
+    ):
         points = read.Scalars(tag)
-        axes.plot([point.step for point in points], [point.value for point in points], color=OKABE_ITO[4])
+        axes.plot(
+            [point.step for point in points], [point.value for point in points], color=OKABE_ITO[4]
+        )
         axes.set(title=tag, xlabel="step")
         axes.grid(alpha=0.3)
     figure.savefig(RESULTS / "curves.png")
@@ -46,14 +50,20 @@ def pictures() -> None:
     table, best = Iris(), RUN / "checkpoints" / "best.ckpt"
     classifier = Classifier.load_from_checkpoint(best, weights_only=True)
     with tempfile.TemporaryDirectory() as folder:
-        options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": TensorBoardLogger(folder)}
+        options = {
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "logger": TensorBoardLogger(folder),
+        }
         trainer = Trainer(callbacks=[Regions(), Weights()], **options)
         trainer.test(classifier, table, verbose=False)
         trainer.loggers[0].experiment.close()
         read = EventAccumulator(trainer.log_dir, size_guidance={"images": 0}).Reload()
         for name in ("Regions", "Weights"):
             tags = [tag for tag in read.Tags()["images"] if tag.startswith(name)]
-            images = [Image.open(io.BytesIO(read.Images(tag)[-1].encoded_image_string)) for tag in tags]
+            images = [
+                Image.open(io.BytesIO(read.Images(tag)[-1].encoded_image_string)) for tag in tags
+            ]
             side_by_side = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
             # 256 colours are enough, and a quarter of the bytes
             side_by_side.quantize(256).save(RESULTS / f"{name.lower()}.png", optimize=True)

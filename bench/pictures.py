@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor, whole  # noqa: E402
-from cli import quiet  # noqa: E402
+from cli.command import quiet  # noqa: E402
 from train import train  # noqa: E402
 
 SMALL = "--small" in sys.argv
@@ -36,17 +36,26 @@ IMPORTS = "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selec
 def fit(pictures: str) -> float:
     """Seconds of the fit alone, as train.py measures them."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        return float(train(pictures=pictures, max_epochs=EPOCHS, accelerator="cpu", log_dir=folder)["fit_seconds"])
+        return float(
+            train(pictures=pictures, max_epochs=EPOCHS, accelerator="cpu", log_dir=folder)[
+                "fit_seconds"
+            ]
+        )
 
 
 def main() -> None:
     """Measure, write bench/results/pictures.json, print."""
     quiet()
-    torch.set_num_threads(1)  # beside other programs two threads, which wait for each other, are slower
+    torch.set_num_threads(
+        1
+    )  # beside other programs two threads, which wait for each other, are slower
     os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
     choices = ("none", "final", "all")
     lines = {"import": ("-c", IMPORTS)}
-    lines |= {name: (str(ROOT / "train.py"), "--accelerator", "cpu", "--pictures", name) for name in choices}
+    lines |= {
+        name: (str(ROOT / "train.py"), "--accelerator", "cpu", "--pictures", name)
+        for name in choices
+    }
     fits: dict[str, list[float]] = {name: [] for name in choices}
     seconds: dict[str, list[float]] = {name: [] for name in lines}
     fit("final")  # before the clock: what is imported at first use
@@ -71,7 +80,9 @@ def main() -> None:
         "import": IMPORTS,
     }
     if not SMALL:
-        (Path(__file__).with_name("results") / "pictures.json").write_text(json.dumps(result, indent=2) + "\n")
+        (Path(__file__).with_name("results") / "pictures.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
     print(json.dumps(result, indent=2))
 
 

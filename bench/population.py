@@ -32,10 +32,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor  # noqa: E402
-from cli import quiet  # noqa: E402
-from data import Iris  # noqa: E402
+from cli.command import quiet  # noqa: E402
 from data.folds import cross_validation, standardized  # noqa: E402
-from data.tabular import Parts, row_order  # noqa: E402
+from data.iris import Iris  # noqa: E402
+from data.tabular import Splits, row_order  # noqa: E402
 from model.population import STACK_BYTES, Member, Population  # noqa: E402
 
 SMALL = "--small" in sys.argv
@@ -52,7 +52,7 @@ STACKS = [1, 4, 16, 64]
 GPU_COUNTS = [10] if SMALL else [1000, 10_000, 100_000, 1_000_000]
 
 
-def folds(repeats: int, copies: int = 1) -> list[Parts]:
+def folds(repeats: int, copies: int = 1) -> list[Splits]:
     """Standardized parts of repeated 10-fold cross-validation of Iris, its rows copied with noise."""
     iris = Iris()
     table = iris.read()
@@ -63,7 +63,11 @@ def folds(repeats: int, copies: int = 1) -> list[Parts]:
 
 
 def population(
-    parts: list[Parts], count: int, batch: int | None, accelerator: str = "cpu", size: int = STACK_BYTES
+    parts: list[Splits],
+    count: int,
+    batch: int | None,
+    accelerator: str = "cpu",
+    size: int = STACK_BYTES,
 ) -> float:
     """Milliseconds for each of `count` networks, building them included."""
     trainer = Trainer(
@@ -72,18 +76,32 @@ def population(
     )  # fmt: skip
     members = [Member(0, i % len(parts), i) for i in range(count)]
     start = time.perf_counter()
-    model = Population(4, 3, [SETTING], members, splits=parts, batch_size=batch, row_order=row_order, stack_bytes=size)
+    model = Population(
+        4,
+        3,
+        [SETTING],
+        members,
+        splits=parts,
+        batch_size=batch,
+        row_order=row_order,
+        stack_bytes=size,
+    )
     trainer.fit(model, range(len(model.stacks)))
     return (time.perf_counter() - start) / count * 1000
 
 
-def scikit_learn(parts: list[Parts], count: int, batch: int | None) -> float:
+def scikit_learn(parts: list[Splits], count: int, batch: int | None) -> float:
     """Milliseconds for each of `count` networks."""
     start = time.perf_counter()
     for seed in range(count):
         features, targets = (tensor.numpy() for tensor in parts[seed % len(parts)]["train"])
         MLPClassifier(
-            (16,), batch_size=batch or len(targets), max_iter=EPOCHS, tol=0, n_iter_no_change=EPOCHS, random_state=seed
+            (16,),
+            batch_size=batch or len(targets),
+            max_iter=EPOCHS,
+            tol=0,
+            n_iter_no_change=EPOCHS,
+            random_state=seed,
         ).fit(features, targets)
     return (time.perf_counter() - start) / count * 1000
 
@@ -95,7 +113,12 @@ def commands() -> dict[str, float]:
         for script, times in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                subprocess.run([sys.executable, str(ROOT / script)], cwd=folder, check=True, capture_output=True)
+                subprocess.run(
+                    [sys.executable, str(ROOT / script)],
+                    cwd=folder,
+                    check=True,
+                    capture_output=True,
+                )
                 times.append(time.perf_counter() - start)
     return {script: round(median(times), 2) for script, times in seconds.items()}
 
@@ -105,11 +128,18 @@ def draw(members: dict[str, float], rows: dict[str, float]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, costs, label in zip(axes, (members, rows), ("networks (150 rows)", "rows (100 networks)"), strict=True):
+    for axis, costs, label in zip(
+        axes, (members, rows), ("networks (150 rows)", "rows (100 networks)"), strict=True
+    ):
         axis.loglog([int(count) for count in costs], list(costs.values()), "o-", color="#1f5fa8")
         for count, cost in costs.items():
             axis.annotate(
-                f"{cost:.2f}", (int(count), cost), (0, 9), textcoords="offset points", ha="center", fontsize=9
+                f"{cost:.2f}",
+                (int(count), cost),
+                (0, 9),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
             )
         axis.set(xlabel=label, ylabel="ms per network")
         axis.margins(0.15, 0.2)
@@ -127,14 +157,24 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": "python bench/population.py",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "sklearn": sklearn.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "sklearn": sklearn.__version__,
+        },
         "n": ROUNDS,
         "epochs": EPOCHS,
     }
-    for name, batch, ours, theirs in (("full batch", None, 1000, 20), ("batches of 16", 16, 1000, 10)):
+    for name, batch, ours, theirs in (
+        ("full batch", None, 1000, 20),
+        ("batches of 16", 16, 1000, 10),
+    ):
         if SMALL:
             ours, theirs = 10, 1
-        times = [(population(parts, ours, batch), scikit_learn(parts, theirs, batch)) for _ in range(ROUNDS)]
+        times = [
+            (population(parts, ours, batch), scikit_learn(parts, theirs, batch))
+            for _ in range(ROUNDS)
+        ]
         result[name] = {
             "population ms": round(median(one for one, _ in times), 3),
             "scikit-learn ms": round(median(other for _, other in times), 2),
@@ -143,20 +183,30 @@ def main() -> None:
         print(name, result[name], flush=True)
     rounds = range(min(ROUNDS, 3))
     tables = {rows: folds(1, rows // 150) for rows in ROW_COUNTS}
-    result["members"] = {str(n): round(median(population(parts, n, None) for _ in rounds), 3) for n in MEMBER_COUNTS}
+    result["members"] = {
+        str(n): round(median(population(parts, n, None) for _ in rounds), 3) for n in MEMBER_COUNTS
+    }
     print("members", result["members"], flush=True)
     thousand = 10 if SMALL else 1000
-    turns = [{size: population(parts, thousand, None, size=size * 2**20) for size in STACKS} for _ in range(ROUNDS)]
-    result["MiB of a stack"] = {str(size): round(median(turn[size] for turn in turns), 3) for size in STACKS}
+    turns = [
+        {size: population(parts, thousand, None, size=size * 2**20) for size in STACKS}
+        for _ in range(ROUNDS)
+    ]
+    result["MiB of a stack"] = {
+        str(size): round(median(turn[size] for turn in turns), 3) for size in STACKS
+    }
     print("MiB of a stack", result["MiB of a stack"], flush=True)
     hundred = 10 if SMALL else 100
     result["rows"] = {
-        str(n): round(median(population(table, hundred, None) for _ in rounds), 3) for n, table in tables.items()
+        str(n): round(median(population(table, hundred, None) for _ in rounds), 3)
+        for n, table in tables.items()
     }
     print("rows", result["rows"], flush=True)
     if not SMALL:
         seconds = commands()
-        result["whole command"] = seconds | {"ratio": round(seconds["evaluate.py"] / seconds["train.py"], 2)}
+        result["whole command"] = seconds | {
+            "ratio": round(seconds["evaluate.py"] / seconds["train.py"], 2)
+        }
         print("whole command", result["whole command"], flush=True)
     result["gpu"] = None
     if torch.cuda.is_available():
@@ -170,7 +220,9 @@ def main() -> None:
         }
         print("gpu", result["gpu"])
     if not SMALL:
-        (Path(__file__).with_name("results") / "population.json").write_text(json.dumps(result, indent=2) + "\n")
+        (Path(__file__).with_name("results") / "population.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
         draw(result["members"], result["rows"])
 
 

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor, whole  # noqa: E402
-from cli import quiet  # noqa: E402
+from cli.command import quiet  # noqa: E402
 from export import export  # noqa: E402
 from predict import load  # noqa: E402
 from train import train  # noqa: E402
@@ -74,7 +74,9 @@ def one_row(checkpoint: str, model: str, classifier: Any) -> dict[str, float]:
     row = load_iris().data[:1]
     predictor = load(checkpoint)
     session = onnxruntime.InferenceSession(model)
-    inputs = {one.name: row[:, i : i + 1].astype(np.float32) for i, one in enumerate(session.get_inputs())}
+    inputs = {
+        one.name: row[:, i : i + 1].astype(np.float32) for i, one in enumerate(session.get_inputs())
+    }
     frame = pd.DataFrame(row, columns=predictor.column_names)
     calls: dict[str, Callable[[], Any]] = {
         "onnxruntime": lambda: session.run(None, inputs),
@@ -96,7 +98,9 @@ def main() -> None:
     quiet()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table, long, output = (str(folder / file) for file in ("table.csv", "long.csv", "output.csv"))
+        table, long, output = (
+            str(folder / file) for file in ("table.csv", "long.csv", "output.csv")
+        )
         write_table(Path(table), ROWS)
         write_table(Path(long), 4 * ROWS)
         with redirect_stdout(StringIO()):
@@ -104,17 +108,23 @@ def main() -> None:
             checkpoint, model = f"{name}/version_0/checkpoints/best.ckpt", f"{name}/model.onnx"
             export(checkpoint, model)
         bunch = load_iris()
-        classifier = make_pipeline(StandardScaler(), MLPClassifier((128,), max_iter=1000, random_state=0))
+        classifier = make_pipeline(
+            StandardScaler(), MLPClassifier((128,), max_iter=1000, random_state=0)
+        )
         classifier.fit(bunch.data, bunch.target)
         pickled = str(folder / "classifier.pickle")
-        Path(pickled).write_bytes(pickle.dumps((classifier, [str(name) for name in bunch.target_names])))
+        Path(pickled).write_bytes(
+            pickle.dumps((classifier, [str(name) for name in bunch.target_names]))
+        )
 
         script = str(ROOT / "predict.py")
         commands = {
             "predict.py": partial(whole, script, checkpoint, table, "--output", output),
             "pandas and scikit-learn": partial(whole, "-c", SCIKIT_LEARN, pickled, table, output),
             "the same, not writing": partial(whole, "-c", SCIKIT_LEARN, pickled, table, "null"),
-            "predict.py, four times the rows": partial(whole, script, checkpoint, long, "--output", output),
+            "predict.py, four times the rows": partial(
+                whole, script, checkpoint, long, "--output", output
+            ),
         }
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(N):
@@ -148,7 +158,9 @@ def main() -> None:
         "microseconds for one row": latency,
     }
     if not SMALL:
-        (Path(__file__).with_name("results") / "predict.json").write_text(json.dumps(result, indent=2) + "\n")
+        (Path(__file__).with_name("results") / "predict.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
     print(json.dumps(result, indent=2))
 
 

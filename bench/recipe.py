@@ -21,7 +21,11 @@ from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
-TABLES = {"iris": (load_iris, 10), "wine": (load_wine, 10), "breast cancer": (load_breast_cancer, 3)}
+TABLES = {
+    "iris": (load_iris, 10),
+    "wine": (load_wine, 10),
+    "breast cancer": (load_breast_cancer, 3),
+}
 TABLES |= {"digits": (load_digits, 1)}
 DEFAULT: dict[str, Any] = {
     "hidden": 128,
@@ -46,7 +50,9 @@ CANDIDATES: list[dict[str, Any]] = [
     {"smoothing": 0.2},
     {"steps": 50},
     {"steps": 200},
-    {"val": 0.11},  # of the training rows, as train.py's 0.1 of all; keeps the epoch with the least validation loss
+    {
+        "val": 0.11
+    },  # of the training rows, as train.py's 0.1 of all; keeps the epoch with the least validation loss
     {"val": 0.22},
 ]
 
@@ -56,11 +62,19 @@ def accuracy(table: str, recipe: dict[str, Any]) -> float:
     load, repeats = TABLES[table]
     bunch = load()
     labels, rows = torch.from_numpy(bunch.target), len(bunch.target)
-    folds = list(RepeatedStratifiedKFold(n_splits=10, n_repeats=repeats, random_state=0).split(bunch.data, labels))
-    features, weights, chooses = (torch.zeros(len(folds), rows, n) for n in (bunch.data.shape[1], 1, 1))
+    folds = list(
+        RepeatedStratifiedKFold(n_splits=10, n_repeats=repeats, random_state=0).split(
+            bunch.data, labels
+        )
+    )
+    features, weights, chooses = (
+        torch.zeros(len(folds), rows, n) for n in (bunch.data.shape[1], 1, 1)
+    )
     for member, (train, _) in enumerate(folds):
         if recipe["val"]:
-            train, val = train_test_split(train, test_size=recipe["val"], stratify=labels[train], random_state=member)
+            train, val = train_test_split(
+                train, test_size=recipe["val"], stratify=labels[train], random_state=member
+            )
             chooses[member, val] = 1 / len(val)
         weights[member, train] = 1 / len(train)
         scale = bunch.data[train].std(0)
@@ -68,8 +82,14 @@ def accuracy(table: str, recipe: dict[str, Any]) -> float:
         features[member] = torch.from_numpy(scaled)
     torch.manual_seed(0)
     parameters = []
-    for width_in, width_out in ((features.shape[-1], recipe["hidden"]), (recipe["hidden"], int(labels.max()) + 1)):
-        for shape in ((width_in, width_out), (1, width_out)):  # torch.nn.Linear's own initialisation
+    for width_in, width_out in (
+        (features.shape[-1], recipe["hidden"]),
+        (recipe["hidden"], int(labels.max()) + 1),
+    ):
+        for shape in (
+            (width_in, width_out),
+            (1, width_out),
+        ):  # torch.nn.Linear's own initialisation
             uniform = torch.empty(len(folds), *shape).uniform_(-(width_in**-0.5), width_in**-0.5)
             parameters.append(uniform.requires_grad_())
     optimizer = torch.optim.AdamW(parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"])
@@ -96,7 +116,14 @@ def accuracy(table: str, recipe: dict[str, Any]) -> float:
                 score = (loss * chooses).sum((1, 2)) if recipe["val"] else torch.zeros(len(folds))
             better = score < best
             best[better], predicted[better] = score[better], logits[better].argmax(-1)
-    return float(np.mean([(predicted[m][test] == labels[test]).double().mean() for m, (_, test) in enumerate(folds)]))
+    return float(
+        np.mean(
+            [
+                (predicted[m][test] == labels[test]).double().mean()
+                for m, (_, test) in enumerate(folds)
+            ]
+        )
+    )
 
 
 def main() -> None:
@@ -106,12 +133,25 @@ def main() -> None:
     for change in CANDIDATES:
         scores = {table: accuracy(table, DEFAULT | change) for table in TABLES}
         scores["mean"] = sum(scores.values()) / len(TABLES)
-        found.append({"change": change, "accuracy": {name: round(score, 4) for name, score in scores.items()}})
-        print(f"{change or 'the recipe'!s:44}" + "".join(f"{score:15.4f}" for score in scores.values()), flush=True)
+        found.append(
+            {
+                "change": change,
+                "accuracy": {name: round(score, 4) for name, score in scores.items()},
+            }
+        )
+        print(
+            f"{change or 'the recipe'!s:44}"
+            + "".join(f"{score:15.4f}" for score in scores.values()),
+            flush=True,
+        )
     result = {
         "command": "python bench/recipe.py",
         "hardware": {"cpus": os.cpu_count()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "sklearn": sklearn.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "sklearn": sklearn.__version__,
+        },
         "n": {table: 10 * repeats for table, (_, repeats) in TABLES.items()},
         "recipe": DEFAULT,
         "candidates": found,

@@ -41,8 +41,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor, whole  # noqa: E402  the project is no package: its folder must be on the path
-from cli import quiet  # noqa: E402
-from data import Iris  # noqa: E402
+from cli.command import quiet  # noqa: E402
+from data.iris import Iris  # noqa: E402
 from model import recipe  # noqa: E402
 from train import train  # noqa: E402
 
@@ -55,7 +55,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.simplefilter("ignore")  # the plain jobs' advice on workers
 iris = Iris(batch_size=BATCH, val_fraction=0.1)
 iris.setup()
-STEPS = EPOCHS * -(-len(iris.rows["train"]) // BATCH)
+STEPS = EPOCHS * -(-len(iris.indices["train"]) // BATCH)
 
 
 def network() -> nn.Module:
@@ -66,7 +66,9 @@ def network() -> nn.Module:
 def optimization(module: nn.Module) -> tuple[AdamW, OneCycleLR]:
     """The default recipe's optimizer and schedule."""
     optimizer = recipe.OPTIMIZER(module.parameters())
-    return optimizer, OneCycleLR(optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=STEPS)
+    return optimizer, OneCycleLR(
+        optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=STEPS
+    )
 
 
 class Plain(LightningModule):
@@ -98,7 +100,9 @@ class Plain(LightningModule):
 
 def ours() -> float:
     """The fit that train.py times itself, in this process."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as train.py has it where there is no GPU; the others run as they come
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        ""  # as train.py has it where there is no GPU; the others run as they come
+    )
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             table = partial(Iris, batch_size=BATCH, val_fraction=0.1)
@@ -112,7 +116,8 @@ def plain_lightning() -> float:
     """Lightning with a per-row DataLoader."""
     with tempfile.TemporaryDirectory() as folder:
         loaders = [
-            DataLoader(TensorDataset(*iris.parts[part]), BATCH, shuffle=part == "train") for part in ("train", "val")
+            DataLoader(TensorDataset(*iris.splits[part]), BATCH, shuffle=part == "train")
+            for part in ("train", "val")
         ]
         trainer = Trainer(
             max_epochs=EPOCHS,
@@ -130,7 +135,7 @@ def plain_pytorch() -> float:
     """A loop over a per-row DataLoader; no logs, no checkpoints."""
     module, loss = network(), recipe.LOSS()
     optimizer, schedule = optimization(module)
-    loader = DataLoader(TensorDataset(*iris.parts["train"]), BATCH, shuffle=True)
+    loader = DataLoader(TensorDataset(*iris.splits["train"]), BATCH, shuffle=True)
     start = time.perf_counter()
     for _ in range(EPOCHS):
         for features, targets in loader:
@@ -139,13 +144,15 @@ def plain_pytorch() -> float:
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            loss(module(iris.parts["val"][0]), iris.parts["val"][1])
+            loss(module(iris.splits["val"][0]), iris.splits["val"][1])
     return time.perf_counter() - start
 
 
 def with_skorch() -> float:
     """Skorch's NeuralNetClassifier with its defaults but the recipe's loss, optimizer and batches."""
-    features, targets = (torch.cat([iris.parts["train"][i], iris.parts["val"][i]]).numpy() for i in (0, 1))
+    features, targets = (
+        torch.cat([iris.splits["train"][i], iris.splits["val"][i]]).numpy() for i in (0, 1)
+    )
     options = {"optimizer__weight_decay": 0.3, "criterion__label_smoothing": 0.1, "verbose": 0}
     classifier = skorch.NeuralNetClassifier(
         network(),
@@ -161,8 +168,10 @@ def with_skorch() -> float:
 
 def scikit_learn() -> float:
     """MLPClassifier, Adam, the same width, batches and epochs."""
-    classifier = MLPClassifier((HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, tol=0)
-    features, targets = (tensor.numpy() for tensor in iris.parts["train"])
+    classifier = MLPClassifier(
+        (HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, tol=0
+    )
+    features, targets = (tensor.numpy() for tensor in iris.splits["train"])
     return timed(lambda: classifier.fit(features, targets))
 
 
@@ -223,10 +232,14 @@ def main() -> None:
         },
         "import": IMPORTS,
     }
-    result = json.loads(json.dumps(result), parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    result = json.loads(
+        json.dumps(result), parse_float=lambda digits: float(f"{float(digits):.4g}")
+    )
     (ROOT / "bench" / "results" / "speed.json").write_text(json.dumps(result, indent=2) + "\n")
     for name, row in result["fit"].items():
-        print(f"{name:32}{row['seconds']:8.2f} s{row['of plain Lightning']:8.2f} of plain Lightning")
+        print(
+            f"{name:32}{row['seconds']:8.2f} s{row['of plain Lightning']:8.2f} of plain Lightning"
+        )
     for name, row in result["whole command"].items():
         print(
             f"{name:32}{row['seconds']:8.2f} s{row['of the import']:8.2f} of the import"

@@ -39,12 +39,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.measure import processor  # noqa: E402
-from cli import quiet  # noqa: E402
-from data import RawTable, TabularData  # noqa: E402
+from cli.command import quiet  # noqa: E402
+from data.tabular import RawTable, TabularData  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 
 SMALL = "--small" in sys.argv
-TABLES = {"iris": (load_iris, 10), "wine": (load_wine, 10), "breast cancer": (load_breast_cancer, 10)}
+TABLES = {
+    "iris": (load_iris, 10),
+    "wine": (load_wine, 10),
+    "breast cancer": (load_breast_cancer, 10),
+}
 TABLES |= {"digits": (load_digits, 1)}
 if SMALL:
     TABLES = {"iris": (load_iris, 1)}
@@ -66,7 +70,10 @@ class Bunch(TabularData):
 
     def load(self) -> RawTable:
         bunch = TABLES[self.name][0]()
-        names = [f"x{i}" for i in range(bunch.data.shape[1])], [str(name) for name in bunch.target_names]
+        names = (
+            [f"x{i}" for i in range(bunch.data.shape[1])],
+            [str(name) for name in bunch.target_names],
+        )
         return RawTable(bunch.data, bunch.target, *names)
 
 
@@ -74,16 +81,22 @@ def main() -> None:
     """Measure, write bench/results/tables.json, print."""
     quiet()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    rows: dict[str, dict[str, Any]] = {name: {} for name in ("the recipe", "the recipe, ten as one", *OTHERS)}
+    rows: dict[str, dict[str, Any]] = {
+        name: {} for name in ("the recipe", "the recipe, ten as one", *OTHERS)
+    }
     for name, (load, repeats) in TABLES.items():
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            found = evaluate(partial(Bunch, name=name), repeats=repeats, accelerator="cpu", log_dir=folder)
+            found = evaluate(
+                partial(Bunch, name=name), repeats=repeats, accelerator="cpu", log_dir=folder
+            )
         rows["the recipe"][name] = [found[f"accuracy/{key}"] for key in ("mean", "low", "high")]
         rows["the recipe, ten as one"][name] = [found["ensemble/accuracy"]]
         data, targets = load(return_X_y=True)
         folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=repeats, random_state=0)
         for other, classifier in OTHERS.items():
-            scores = cross_val_score(make_pipeline(StandardScaler(), classifier), data, targets, cv=folds, n_jobs=2)
+            scores = cross_val_score(
+                make_pipeline(StandardScaler(), classifier), data, targets, cv=folds, n_jobs=2
+            )
             rows[other][name] = [float(scores.mean())]
         print(name, {one: round(row[name][0], 4) for one, row in rows.items()}, flush=True)
     for row in rows.values():
@@ -91,14 +104,21 @@ def main() -> None:
     result = {
         "command": "python bench/tables.py",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "sklearn": sklearn.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "sklearn": sklearn.__version__,
+        },
         "n": {name: 10 * repeats for name, (_, repeats) in TABLES.items()},
         "accuracy": {
-            one: {name: [round(v, 4) for v in value] for name, value in row.items()} for one, row in rows.items()
+            one: {name: [round(v, 4) for v in value] for name, value in row.items()}
+            for one, row in rows.items()
         },
     }
     if not SMALL:
-        (Path(__file__).with_name("results") / "tables.json").write_text(json.dumps(result, indent=2) + "\n")
+        (Path(__file__).with_name("results") / "tables.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
     for one, row in rows.items():
         print(f"{one:32}" + "".join(f"{value[0]:10.4f}" for value in row.values()))
 

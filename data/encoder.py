@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 MOST_FEATURES = 10_000
-MOST_DEVIATIONS = 1e6  # no training row is as far, and further ones would leave float32 in the network
-AT_ONCE = 2**22  # numbers in float64 at a time: 60,000 small colour images would take 1.5 GB for each copy
+MOST_DEVIATIONS = (
+    1e6  # no training row is as far, and further ones would leave float32 in the network
+)
+AT_ONCE = (
+    2**22
+)  # numbers in float64 at a time: 60,000 small colour images would take 1.5 GB for each copy
 
 
 class Encoder(nn.Module):
@@ -66,16 +70,24 @@ class Encoder(nn.Module):
 
         `channels` (columns,) has each column's channel: the columns of one share a mean and a deviation, as pixels do.
         """
-        from sklearn.preprocessing import StandardScaler  # half a second that predicting does not need
+        from sklearn.preprocessing import (
+            StandardScaler,
+        )  # half a second that predicting does not need
 
         fill = np.zeros(raw.shape[1])
         text = set(self.layout.source[~np.isnan(self.layout.code)].tolist())
         for column in range(raw.shape[1]):
             known = raw[~np.isnan(raw[:, column]), column]
             if len(known):
-                fill[column] = np.bincount(known.astype(int)).argmax() if column in text else np.median(known)
+                fill[column] = (
+                    np.bincount(known.astype(int)).argmax() if column in text else np.median(known)
+                )
         self.fill = torch.from_numpy(fill[self.layout.source])
-        scaler, first, constant = StandardScaler(), self.encode(torch.from_numpy(raw[:1].astype(float))).numpy(), True
+        scaler, first, constant = (
+            StandardScaler(),
+            self.encode(torch.from_numpy(raw[:1].astype(float))).numpy(),
+            True,
+        )
         for piece in pieces(raw):
             features = self.encode(piece).numpy()
             scaler.partial_fit(features)
@@ -84,7 +96,9 @@ class Encoder(nn.Module):
         of = None if channels is None else channels[self.layout.source]
         for channel in () if of is None else np.unique(of):
             own = of == channel
-            total = scaler.var_[own].mean() + scaler.mean_[own].var()  # within pixels and between them
+            total = (
+                scaler.var_[own].mean() + scaler.mean_[own].var()
+            )  # within pixels and between them
             mean[own], scale[own] = scaler.mean_[own].mean(), np.sqrt(total) if total else np.inf
         self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
         return self
@@ -132,11 +146,15 @@ class Layout:
         ValueError: More than 10,000 features.
     """
 
-    def __init__(self, source: np.ndarray, code: np.ndarray, indicator: np.ndarray, names: list[str]) -> None:
+    def __init__(
+        self, source: np.ndarray, code: np.ndarray, indicator: np.ndarray, names: list[str]
+    ) -> None:
         self.source, self.code, self.indicator, self.names = source, code, indicator, names
 
     @classmethod
-    def of(cls, raw: np.ndarray, categories: dict[int, list[str]], column_names: Sequence[str]) -> "Layout":
+    def of(
+        cls, raw: np.ndarray, categories: dict[int, list[str]], column_names: Sequence[str]
+    ) -> "Layout":
         """The layout of such rows (rows, columns); `categories` has the text columns by number."""
         rows: list[tuple[int, float, bool, str]] = []
         sizes = {}
@@ -145,7 +163,10 @@ class Layout:
             before = len(rows)
             if column in categories:
                 codes = np.unique(raw[~missing, column]).astype(int)
-                rows += [(column, code, False, f"{name}={categories[column][code]}") for code in codes.tolist()]
+                rows += [
+                    (column, code, False, f"{name}={categories[column][code]}")
+                    for code in codes.tolist()
+                ]
             else:
                 rows.append((column, np.nan, False, name))
             if missing.any():

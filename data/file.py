@@ -11,8 +11,16 @@ import polars as pl
 from polars.exceptions import PolarsError
 from polars.selectors import by_name  # a name, where a string could be a pattern
 
-MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?", "-"]  # in a number column
-PACKED = (b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, zip, xz, zstd
+from cli.errors import first_line
+from data.values import MISSING
+
+PACKED = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"PK\x03\x04",
+    b"\xfd7zX",
+    b"\x28\xb5\x2f\xfd",
+)  # gzip, bzip2, zip, xz, zstd
 LARGEST = 1e100  # squares of larger numbers leave float64
 BATCH_ROWS = 50_000
 
@@ -43,14 +51,18 @@ class File:
         if start.startswith(PACKED):
             raise ValueError(f"{self.name} is compressed; unpack it first")
         delimiter = "\t" if delimiter == "\\t" else delimiter
-        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or ord(delimiter) > 127):
+        if delimiter is not None and (
+            len(delimiter) != 1 or delimiter in '"\r\n' or ord(delimiter) > 127
+        ):
             raise ValueError(f"the delimiter is {delimiter!r}; give one character, such as ';'")
         self.parquet = start == b"PAR1"
         if self.parquet:
             try:
                 self.schema = pl.read_parquet_schema(path)
             except (PolarsError, OSError) as error:
-                raise ValueError(f"{self.name} is no whole Parquet file: {first_line(error)}") from error
+                raise ValueError(
+                    f"{self.name} is no whole Parquet file: {first_line(error)}"
+                ) from error
             self.names = list(self.schema)
             return
         try:
@@ -67,24 +79,34 @@ class File:
         if twice:
             raise ValueError(f"{self.name} has two columns called {twice[0]!r}; rename one")
         if not self.names:
-            raise ValueError(f"{self.name}: line 1 is blank; it should have the names of the columns")
+            raise ValueError(
+                f"{self.name}: line 1 is blank; it should have the names of the columns"
+            )
 
     def need(self, names: Sequence[str]) -> None:
         """Refuse a file without these columns."""
         missing = [name for name in names if name not in self.names]
         if missing:
             near = get_close_matches(missing[0], self.names, n=1, cutoff=0.0)
-            listed = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            listed = ", ".join(map(repr, missing[:5])) + (
+                f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            )
             word = "column" if len(missing) == 1 else "columns"
             raise ValueError(f"{self.name} has no {word} {listed}; nearest: {near[0]!r}")
 
     def frames(self, names: Sequence[str]) -> Iterator[pl.DataFrame]:
         """These columns of all rows, in batches: a CSV file's as text, as it stands there."""
         rows = 0
-        most = self.explain() if self.is_quoted() else None  # known once the lines had to be counted
+        most = (
+            self.explain() if self.is_quoted() else None
+        )  # known once the lines had to be counted
         try:
             for frame in self.scan(names).collect_batches(chunk_size=BATCH_ROWS):
-                if not self.parquet and most is None and frame.get_column(self.names[-1]).null_count():
+                if (
+                    not self.parquet
+                    and most is None
+                    and frame.get_column(self.names[-1]).null_count()
+                ):
                     most = self.explain()  # a line with too few fields ends in nulls
                 if most is not None:
                     frame = frame[: max(0, most - rows)]
@@ -95,7 +117,9 @@ class File:
         if not rows:
             raise ValueError(f"{self.name} has names of columns and no row")
         if most is not None and rows < most:
-            raise ValueError(f"{self.name} cannot be read: {rows} rows were found of {most}; check its quotes")
+            raise ValueError(
+                f"{self.name} cannot be read: {rows} rows were found of {most}; check its quotes"
+            )
 
     def is_quoted(self) -> bool:
         """Whether polars, lenient with stray quotes and a last line that has no end, may find other rows than stand."""
@@ -115,8 +139,14 @@ class File:
         schema: dict[str, Any] = dict.fromkeys(self.names, pl.String)
         # The names are read already: polars takes a header of two lines, or with quotes in a name, for other names.
         header: dict[str, Any] = {"has_header": False, "skip_rows": 1, "raise_if_empty": False}
-        options: dict[str, Any] = header | {"separator": self.delimiter, "schema": schema, "glob": False}
-        return pl.scan_csv(self.path, **options).select(by_name(list(dict.fromkeys([*names, self.names[-1]]))))
+        options: dict[str, Any] = header | {
+            "separator": self.delimiter,
+            "schema": schema,
+            "glob": False,
+        }
+        return pl.scan_csv(self.path, **options).select(
+            by_name(list(dict.fromkeys([*names, self.names[-1]])))
+        )
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """The fields of each row of a CSV file, with the number of the line that it begins in."""
@@ -131,13 +161,17 @@ class File:
                     try:
                         text.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                     except UnicodeDecodeError as error:
-                        raise ValueError(f"{self.name}: line {number} is not UTF-8; save the file as UTF-8") from error
+                        raise ValueError(
+                            f"{self.name}: line {number} is not UTF-8; save the file as UTF-8"
+                        ) from error
                     yield text[-1]
 
             begin = 1
             try:
                 for fields in csv.reader(decoded(), delimiter=self.delimiter, strict=True):
-                    if any('"' in field for field in fields) and not any('""' in line for line in text):
+                    if any('"' in field for field in fields) and not any(
+                        '""' in line for line in text
+                    ):
                         raise ValueError(
                             f"{self.name}: line {begin} has a quote in a field; quote the field and double the quote"
                         )
@@ -153,7 +187,9 @@ class File:
         rows = blank = 0
         if not self.parquet:
             for line, fields in self.lines():
-                if len(fields) == len(self.__dict__.get("names", fields)) or (not fields and len(self.names) == 1):
+                if len(fields) == len(self.__dict__.get("names", fields)) or (
+                    not fields and len(self.names) == 1
+                ):
                     if blank:
                         raise ValueError(f"{self.name}: line {blank} is blank; leave it out")
                     rows += 1
@@ -175,14 +211,12 @@ class File:
         return f"{self.name}: line {line}, column {column!r}"
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def text_of(column: pl.Series) -> pl.Series:
     """A column's values as text without spaces around it, a whole number without a point; null where there is none."""
     if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
-        raise ValueError(f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false")
+        raise ValueError(
+            f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false"
+        )
     column = column.alias("")  # polars takes a name such as ^a$ for a pattern
     if column.dtype.is_float():
         column = column.fill_nan(None)
@@ -196,10 +230,14 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """A column's values as numbers, and where there is something that is none."""
     column = column.alias("")
     if column.dtype.is_numeric():
-        return column.cast(pl.Float64).fill_null(float("nan")), pl.repeat(False, len(column), eager=True)
+        return column.cast(pl.Float64).fill_null(float("nan")), pl.repeat(
+            False, len(column), eager=True
+        )
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
-    numbers = column.cast(pl.Float64, strict=False)  # the fast way: nothing but numbers and missing ones
+    numbers = column.cast(
+        pl.Float64, strict=False
+    )  # the fast way: nothing but numbers and missing ones
     if numbers.null_count() > column.null_count() or column.dtype == pl.Boolean:
         text = text_of(column)
         text = text.set(text.is_in(MISSING), None)
@@ -235,16 +273,25 @@ def matrix(
             text = text_of(column)
             if known == ["false", "true"]:
                 text = text.str.to_lowercase().replace({"0": "false", "1": "true"})
-            codes = text.replace_strict(known, range(len(known)), default=len(known), return_dtype=pl.Float64)
+            codes = text.replace_strict(
+                known, range(len(known)), default=len(known), return_dtype=pl.Float64
+            )
             raw[:, i] = codes.set(text.is_null(), None).fill_null(float("nan")).to_numpy()
             continue
-        if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null, pl.Categorical, pl.Enum)):
-            raise ValueError(f"column {name!r} holds {column.dtype}; the network learned it as numbers")
+        if not (
+            column.dtype.is_numeric()
+            or column.dtype in (pl.String, pl.Null, pl.Categorical, pl.Enum)
+        ):
+            raise ValueError(
+                f"column {name!r} holds {column.dtype}; the network learned it as numbers"
+            )
         numbers, wrong = numbers_of(column)
         wrong |= (numbers.abs() > LARGEST) & numbers.is_not_nan()
         if wrong.any():
             row = int(wrong.arg_max() or 0)
-            place = file.place(first + row, name) if file else f"row {first + row + 1}, column {name!r}"
+            place = (
+                file.place(first + row, name) if file else f"row {first + row + 1}, column {name!r}"
+            )
             raise ValueError(
                 f"{place} is {column[row]!r}; give a number up to {LARGEST:g}, or nothing where it is missing"
             )

@@ -21,8 +21,28 @@ from data.encoder import MOST_FEATURES, Encoder
 from data.tabular import RawTable, TabularData
 
 # torchvision's sets of one class for each image that need no other argument than their folder.
-SETS = ["CIFAR10", "CIFAR100", "Caltech101", "Caltech256", "Country211", "DTD", "EuroSAT", "FGVCAircraft", "FakeData"]
-SETS += ["FashionMNIST", "Flowers102", "Food101", "GTSRB", "ImageFolder", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM"]
+SETS = [
+    "CIFAR10",
+    "CIFAR100",
+    "Caltech101",
+    "Caltech256",
+    "Country211",
+    "DTD",
+    "EuroSAT",
+    "FGVCAircraft",
+    "FakeData",
+]
+SETS += [
+    "FashionMNIST",
+    "Flowers102",
+    "Food101",
+    "GTSRB",
+    "ImageFolder",
+    "KMNIST",
+    "MNIST",
+    "OxfordIIITPet",
+    "PCAM",
+]
 SETS += ["RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "USPS"]
 CHANNELS = {"L": ["pixel"], "RGB": ["red", "green", "blue"]}
 GROUP_ROWS, MOST_GROUPS = 8, 64
@@ -91,15 +111,24 @@ class Images(TabularData):
         pixels, targets = self.unpack(ConcatDataset(sets))
         if len(sets) == 2:
             self.test_rows = np.arange(len(sets[0]), len(targets))
-        class_names = getattr(sets[0], "classes", None) or [str(number) for number in range(targets.max() + 1)]
+        class_names = getattr(sets[0], "classes", None) or [
+            str(number) for number in range(targets.max() + 1)
+        ]
         if len(class_names) < 2:
-            raise ValueError(f"{self.root} has images of class {class_names[0]!r} alone; give two classes or more")
+            raise ValueError(
+                f"{self.root} has images of class {class_names[0]!r} alone; give two classes or more"
+            )
         names = CHANNELS[self.mode]
         depth, height, width = self.shape
         return RawTable(
             pixels,
             targets,
-            [f"{name} {row} {column}" for name in names for row in range(height) for column in range(width)],
+            [
+                f"{name} {row} {column}"
+                for name in names
+                for row in range(height)
+                for column in range(width)
+            ],
             list(class_names),
             channels=np.repeat(np.arange(depth), height * width),
         )
@@ -110,7 +139,15 @@ class Images(TabularData):
         if self.name == "digits":
             bunch = load_digits()
             self.white = 16
-            return [list(zip(map(Image.fromarray, bunch.images.astype(np.uint8)), bunch.target, strict=True))]
+            return [
+                list(
+                    zip(
+                        map(Image.fromarray, bunch.images.astype(np.uint8)),
+                        bunch.target,
+                        strict=True,
+                    )
+                )
+            ]
         kind = getattr(datasets, str(self.name))
         if self.name == "FakeData":
             return [kind()]
@@ -119,13 +156,20 @@ class Images(TabularData):
         options = signature(kind).parameters
         if "train" in options:
             return [self.open(kind, train=train) for train in (True, False)]
-        return [self.open(kind), self.open(kind, split="test")] if "split" in options else [self.open(kind)]
+        return (
+            [self.open(kind), self.open(kind, split="test")]
+            if "split" in options
+            else [self.open(kind)]
+        )
 
     def folders(self) -> list[Any]:
         """The images of `root`, or of its folders train and test."""
         parts = [Path(self.root, part) for part in ("train", "test")]
         try:
-            sets = [datasets.ImageFolder(part) for part in (parts if all(map(Path.is_dir, parts)) else [self.root])]
+            sets = [
+                datasets.ImageFolder(part)
+                for part in (parts if all(map(Path.is_dir, parts)) else [self.root])
+            ]
         except FileNotFoundError as error:
             raise ValueError(
                 f"{self.root} is no folder of images ({error}); put a folder of images for each class into it, "
@@ -140,15 +184,23 @@ class Images(TabularData):
 
     def open(self, kind: Any, **part: Any) -> Any:
         """A set of torchvision, downloaded where it is not in `root` yet."""
-        with suppress(Exception):  # torchvision has many kinds for files that are not there or cut short
+        with suppress(
+            Exception
+        ):  # torchvision has many kinds for files that are not there or cut short
             return kind(self.root, download=False, **part)
-        before = {Path(self.root), *Path(self.root).rglob("*")} if Path(self.root).exists() else set()
+        before = (
+            {Path(self.root), *Path(self.root).rglob("*")} if Path(self.root).exists() else set()
+        )
         try:
             with redirect_stdout(StringIO()):  # a line for each mirror that does not answer
                 return kind(self.root, download=True, **part)
         except Exception as error:
-            for path in sorted({Path(self.root), *Path(self.root).rglob("*")} - before, reverse=True):
-                if path.is_dir() and not any(path.iterdir()):  # torchvision makes folders before it downloads
+            for path in sorted(
+                {Path(self.root), *Path(self.root).rglob("*")} - before, reverse=True
+            ):
+                if path.is_dir() and not any(
+                    path.iterdir()
+                ):  # torchvision makes folders before it downloads
                     path.rmdir()
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
             raise ValueError(
@@ -156,7 +208,9 @@ class Images(TabularData):
                 f"({reason}); put {files(kind, self.root)}"
             ) from error
 
-    def unpack(self, images: ConcatDataset[tuple[Image.Image, int]]) -> tuple[np.ndarray, np.ndarray]:
+    def unpack(
+        self, images: ConcatDataset[tuple[Image.Image, int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (rows, channels * height * width) in uint8 and class numbers (rows,)."""
         first = images[0][0]
         self.mode = "L" if first.mode in ("1", "L") else "RGB"
@@ -177,7 +231,9 @@ class Images(TabularData):
                     f"{self.name} has images of {height} x {width} and of {image.height} x {image.width} pixels; "
                     f"give --data.size {min(height, width)} to make them alike"
                 )
-            pixels[i] = np.asarray(image.convert(self.mode)).reshape(height * width, -1).T.reshape(-1)
+            pixels[i] = (
+                np.asarray(image.convert(self.mode)).reshape(height * width, -1).T.reshape(-1)
+            )
         return pixels, targets
 
     def augmentation(self, encoder: Encoder) -> "Augmentation | None":
@@ -188,7 +244,7 @@ class Images(TabularData):
 
     def example_images(self) -> dict[str, Tensor]:
         """Of each class a few training images, changed as in training: what the network sees."""
-        features, targets = self.parts["train"]
+        features, targets = self.splits["train"]
         names = self.class_names[:SHOWN_CLASSES]
         rows = [(targets == number).nonzero()[:SHOWN_ROWS, 0] for number in range(len(names))]
         shown = features[torch.cat(rows)]
@@ -196,13 +252,20 @@ class Images(TabularData):
             with torch.random.fork_rng(devices=[]):  # looking at a run does not change it
                 shown = self.augment(shown)
         pixels = shown * self.encoder.scale.nan_to_num(posinf=0.0) + self.encoder.mean
-        images = (pixels / self.white).clamp(0, 1).reshape(-1, *self.shape).split([len(own) for own in rows])
+        images = (
+            (pixels / self.white)
+            .clamp(0, 1)
+            .reshape(-1, *self.shape)
+            .split([len(own) for own in rows])
+        )
         return {name: make_grid(own, SHOWN_ROWS) for name, own in zip(names, images, strict=True)}
 
     def about(self) -> str:
         depth, height, width = self.shape
         kind = "grey" if depth == 1 else "colour"
-        return f"{self.name}: {kind} images of {height} x {width} pixels, {self.num_classes} classes"
+        return (
+            f"{self.name}: {kind} images of {height} x {width} pixels, {self.num_classes} classes"
+        )
 
 
 class Augmentation:
@@ -240,7 +303,9 @@ class Augmentation:
         if rotation or scale or shift:
             ranges = rotation, (shift, shift), (1 - scale, 1 + scale)
             # Without a fill what comes in is 0, which black is made below; with one it takes half as long again.
-            steps.append(v2.RandomAffine(*ranges, interpolation=InterpolationMode.BILINEAR, fill=None))
+            steps.append(
+                v2.RandomAffine(*ranges, interpolation=InterpolationMode.BILINEAR, fill=None)
+            )
         self.transform = v2.Compose(steps)
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -263,5 +328,7 @@ def files(kind: Any, root: str) -> str:
         return f"{', '.join(name for name, _ in kind.resources)} into {Path(root, kind.__name__, 'raw')}"
     if hasattr(kind, "split_list"):  # SVHN, USPS
         return f"{', '.join(kind.split_list[part][1] for part in ('train', 'test'))} into {root}"
-    name = getattr(kind, "filename", f"the files that torchvision.datasets.{kind.__name__} describes")
+    name = getattr(
+        kind, "filename", f"the files that torchvision.datasets.{kind.__name__} describes"
+    )
     return f"{name} into {root}"

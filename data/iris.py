@@ -18,4 +18,9 @@ class Iris(TabularData):
 
     def load(self) -> RawTable:
         bunch = load_iris()
-        return RawTable(bunch.data, bunch.target, list(bunch.feature_names), [str(name) for name in bunch.target_names])
+        return RawTable(
+            bunch.data,
+            bunch.target,
+            list(bunch.feature_names),
+            [str(name) for name in bunch.target_names],
+        )

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from data.encoder import Encoder, Layout
 
-EVALUATION_ROWS = 65_536  # rows per batch where nothing is trained: bounds memory, changes no figure
+EVALUATION_ROWS = (
+    65_536  # rows per batch where nothing is trained: bounds memory, changes no figure
+)
 FORMAT = 1  # of what a checkpoint says about its table; each has a golden file in tests/
 
 
@@ -33,14 +35,22 @@ class RawTable(NamedTuple):
     def layout(self, rows: np.ndarray | None = None) -> Layout:
         """Which features these rows make; null takes all."""
         features = self.features if rows is None else self.features[rows]
-        text = {i: self.categories[name] for i, name in enumerate(self.column_names) if name in self.categories}
+        text = {
+            i: self.categories[name]
+            for i, name in enumerate(self.column_names)
+            if name in self.categories
+        }
         return Layout.of(features, text, self.column_names)
 
 
-Parts = dict[str, tuple[Tensor, Tensor]]  # of each part: standardized features (rows, num_features), targets (rows,)
+Splits = dict[
+    str, tuple[Tensor, Tensor]
+]  # of each part: standardized features (rows, num_features), targets (rows,)
 
 
-def cut(rows: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    rows: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers in two: those that remain, and `size` of them drawn at random.
 
     Stratified shares of a class of three or four rows round to none: then one of its rows takes the place of one of the
@@ -58,17 +68,24 @@ def cut(rows: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: 
     return remain, drawn
 
 
-def standardize(table: RawTable, rows: dict[str, np.ndarray], layout: Layout | None = None) -> tuple[Parts, Encoder]:
+def standardize(
+    table: RawTable, rows: dict[str, np.ndarray], layout: Layout | None = None
+) -> tuple[Splits, Encoder]:
     """The rows of each part as tensors of features, by the statistics of the training rows alone; and the encoder.
 
     Without a layout the training rows make it; the folds of a table share one.
     """
-    encoder = Encoder(layout or table.layout(rows["train"])).fit(table.features[rows["train"]], table.channels)
+    encoder = Encoder(layout or table.layout(rows["train"])).fit(
+        table.features[rows["train"]], table.channels
+    )
     if encoder.scale.isinf().all():
         raise ValueError("every column is the same in all training rows; give columns that differ")
     parts = {}
     for part, numbers in rows.items():
-        parts[part] = encoder.transform(table.features[numbers]), torch.from_numpy(table.targets[numbers]).long()
+        parts[part] = (
+            encoder.transform(table.features[numbers]),
+            torch.from_numpy(table.targets[numbers]).long(),
+        )
     return parts, encoder
 
 
@@ -110,7 +127,9 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         tensors = self.tensors
         if self.order is not None:
-            share = np.resize(self.order(), self.rows * self.world_size)[self.rank :: self.world_size]
+            share = np.resize(self.order(), self.rows * self.world_size)[
+                self.rank :: self.world_size
+            ]
             tensors = [tensor[torch.from_numpy(share)] for tensor in tensors]
         # A generator asks for the order only when a batch is fetched: before, a resumed run's epoch is not known.
         yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
@@ -119,8 +138,8 @@ class Batches:
 class TabularData(LightningDataModule):
     """A table in three parts, standardized by what its training rows alone say. Subclasses `load` the table.
 
-    After `setup()`: `num_features`, `num_classes`, `feature_names`, `class_names`; `rows[part]`, the row numbers of
-    "train", "val" and "test"; `parts[part]`, their standardized features (rows, num_features) and targets (rows,);
+    After `setup()`: `num_features`, `num_classes`, `feature_names`, `class_names`; `indices[part]`, the row numbers of
+    "train", "val" and "test"; `splits[part]`, their standardized features (rows, num_features) and targets (rows,);
     `encoder`, which goes into the checkpoint with the names, so it can predict from raw columns by itself.
 
     A table that has a test part of its own sets `test_rows` in `load`; one that changes its training rows at random,
@@ -149,16 +168,24 @@ class TabularData(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give 1 or more, or null for all training rows at once")
-        if not (0 < test_fraction < 1 and 0 <= val_fraction < 1 and test_fraction + val_fraction < 1):
+            raise ValueError(
+                f"batch_size is {batch_size}; give 1 or more, or null for all training rows at once"
+            )
+        if not (
+            0 < test_fraction < 1 and 0 <= val_fraction < 1 and test_fraction + val_fraction < 1
+        ):
             raise ValueError(
                 f"test_fraction is {test_fraction} and val_fraction {val_fraction}; "
                 "give a test fraction above 0, a validation fraction of 0 or more, and leave rows to train on"
             )
         self.save_hyperparameters(logger=False)
         self.batch_size, self.split_seed, self.stratify = batch_size, split_seed, stratify
-        self.test_fraction, self.val_fraction, self.class_weight = test_fraction, val_fraction, class_weight
-        self.parts: Parts = {}
+        self.test_fraction, self.val_fraction, self.class_weight = (
+            test_fraction,
+            val_fraction,
+            class_weight,
+        )
+        self.splits: Splits = {}
         self.test_rows: np.ndarray | None = None
 
     def load(self) -> RawTable:
@@ -166,11 +193,11 @@ class TabularData(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must define load(self) -> RawTable")
 
     def setup(self, stage: str | None = None) -> None:
-        if self.parts:  # Lightning calls this again for every stage
+        if self.splits:  # Lightning calls this again for every stage
             return
         table = self.read()
-        self.rows = self.split(table.targets)
-        self.parts, self.encoder = standardize(table, self.rows)
+        self.indices = self.split(table.targets)
+        self.splits, self.encoder = standardize(table, self.indices)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
         self.augment = self.augmentation(self.encoder)
@@ -178,10 +205,16 @@ class TabularData(LightningDataModule):
     def read(self) -> RawTable:
         """Load the table and take down its names."""
         table = self.load()
-        self.column_names, self.categories, self.class_names = table.column_names, table.categories, table.class_names
+        self.column_names, self.categories, self.class_names = (
+            table.column_names,
+            table.categories,
+            table.class_names,
+        )
         self.num_classes = len(table.class_names)
         counts = np.bincount(table.targets, minlength=self.num_classes)
-        self.class_weights = (counts.sum() / (self.num_classes * counts)).tolist() if self.class_weight else None
+        self.class_weights = (
+            (counts.sum() / (self.num_classes * counts)).tolist() if self.class_weight else None
+        )
         return table
 
     def about(self) -> str:
@@ -203,10 +236,15 @@ class TabularData(LightningDataModule):
         try:
             for part, fraction in fractions.items():
                 if part == "test" and self.test_rows is not None:
-                    rows["train"], rows["test"] = np.setdiff1d(rows["train"], self.test_rows), self.test_rows
+                    rows["train"], rows["test"] = (
+                        np.setdiff1d(rows["train"], self.test_rows),
+                        self.test_rows,
+                    )
                 elif fraction:
                     size = round(fraction * len(targets))
-                    rows["train"], rows[part] = cut(rows["train"], size, targets, self.stratify, self.split_seed)
+                    rows["train"], rows[part] = cut(
+                        rows["train"], size, targets, self.stratify, self.split_seed
+                    )
             for part, numbers in rows.items():
                 missing = set(range(self.num_classes)) - set(targets[numbers].tolist())
                 if missing:
@@ -221,19 +259,23 @@ class TabularData(LightningDataModule):
     def batches(self, part: str, **arguments: Any) -> Batches:
         """One part's batches, on the training device."""
         device = self.trainer.strategy.root_device if self.trainer else "cpu"
-        size = self.batch_size or len(self.rows[part]) if part == "train" else EVALUATION_ROWS
-        return Batches([tensor.to(device) for tensor in self.parts[part]], size, **arguments)
+        size = self.batch_size or len(self.indices[part]) if part == "train" else EVALUATION_ROWS
+        return Batches([tensor.to(device) for tensor in self.splits[part]], size, **arguments)
 
     def train_dataloader(self) -> Batches:
-        trainer, rows = self.trainer, len(self.rows["train"])
+        trainer, rows = self.trainer, len(self.indices["train"])
         assert trainer is not None
         seed = torch.initial_seed()  # the run's: train.py seeds everything with it
 
         def order() -> np.ndarray:
             # One batch of all rows needs no shuffling; unshuffled, its sums are those of plain gradient descent.
-            return row_order(rows, seed, trainer.current_epoch) if self.batch_size else np.arange(rows)
+            return (
+                row_order(rows, seed, trainer.current_epoch) if self.batch_size else np.arange(rows)
+            )
 
-        return self.batches("train", order=order, rank=trainer.global_rank, world_size=trainer.world_size)
+        return self.batches(
+            "train", order=order, rank=trainer.global_rank, world_size=trainer.world_size
+        )
 
     # Every process evaluates all rows: their metrics agree without padding or counting a row twice.
 
@@ -241,16 +283,20 @@ class TabularData(LightningDataModule):
         return self.batches("val") if self.val_fraction else []
 
     def test_dataloader(self) -> dict[str, Batches]:
-        return {part: self.batches(part) for part in self.parts}
+        return {part: self.batches(part) for part in self.splits}
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         return batch  # it is there already
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.augment is None or not (self.trainer and self.trainer.training):
             return batch
         features, targets = batch
-        return self.augment(features), targets  # train/loss and train/accuracy are those of augmented rows
+        return self.augment(
+            features
+        ), targets  # train/loss and train/accuracy are those of augmented rows
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to read raw columns and to name classes."""
@@ -265,5 +311,7 @@ class TabularData(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.parts and not torch.equal(state_dict["mean"], self.encoder.mean):
-            raise ValueError("the checkpoint was trained on other rows; give the data settings of its config.yaml")
+        if self.splits and not torch.equal(state_dict["mean"], self.encoder.mean):
+            raise ValueError(
+                "the checkpoint was trained on other rows; give the data settings of its config.yaml"
+            )

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from cli.component import ComponentConfig, Factory, build, describe
 from model import recipe
-from model.spec import Factory, Spec, build, describe
 
 Batch = tuple[Tensor, Tensor]
 
@@ -49,27 +49,35 @@ class Classifier(LightningModule):
         self,
         num_features: int,
         num_classes: int,
-        network: Factory | Spec = recipe.NETWORK,
-        loss: Factory | Spec = recipe.LOSS,
-        optimizer: Factory | Spec = recipe.OPTIMIZER,
-        schedule: Factory | Spec | None = recipe.SCHEDULE,
+        network: Factory | ComponentConfig = recipe.NETWORK,
+        loss: Factory | ComponentConfig = recipe.LOSS,
+        optimizer: Factory | ComponentConfig = recipe.OPTIMIZER,
+        schedule: Factory | ComponentConfig | None = recipe.SCHEDULE,
     ) -> None:
         super().__init__()
         nouns = {"network": network, "loss": loss, "optimizer": optimizer, "schedule": schedule}
         specs = {noun: describe(noun, factory) for noun, factory in nouns.items()}
-        self.save_hyperparameters({"num_features": num_features, "num_classes": num_classes, **specs}, logger=False)
+        self.save_hyperparameters(
+            {"num_features": num_features, "num_classes": num_classes, **specs}, logger=False
+        )
         try:
             self.make_network = partial(build("network", network), num_features, num_classes)
             self.network = self.make_network()
         except TypeError as error:
-            raise ValueError(f"the network is called with the numbers of features and of classes: {error}") from error
+            raise ValueError(
+                f"the network is called with the numbers of features and of classes: {error}"
+            ) from error
         make_loss = partial(build("loss", loss))
-        if "weight" in make_loss.keywords:  # of each class: a list in the checkpoint, a tensor in the loss
+        if (
+            "weight" in make_loss.keywords
+        ):  # of each class: a list in the checkpoint, a tensor in the loss
             make_loss = partial(make_loss, weight=torch.tensor(make_loss.keywords["weight"]))
         try:
             self.loss = make_loss()
         except TypeError as error:
-            raise ValueError(f"the loss takes no class weights ({error}); give CrossEntropyLoss") from error
+            raise ValueError(
+                f"the loss takes no class weights ({error}); give CrossEntropyLoss"
+            ) from error
         self.try_loss(num_classes)
         self.make_optimizer = build("optimizer", optimizer)
         self.make_schedule = build("schedule", schedule) if schedule else None
@@ -98,7 +106,9 @@ class Classifier(LightningModule):
                 logits = deepcopy(self.network).eval()(rows)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"network {name} does not take rows of shape {tuple(rows.shape)}: {reason}") from error
+            raise ValueError(
+                f"network {name} does not take rows of shape {tuple(rows.shape)}: {reason}"
+            ) from error
         expected, made = (2, num_classes), tuple(getattr(logits, "shape", ()))
         if made != expected:
             raise ValueError(
@@ -107,10 +117,15 @@ class Classifier(LightningModule):
 
     def try_loss(self, num_classes: int) -> None:
         """Refuse a loss that is no scalar, or wants other targets than class numbers, before anything is trained."""
-        logits, targets = torch.zeros(num_classes + 1, num_classes), torch.zeros(num_classes + 1, dtype=torch.long)
+        logits, targets = (
+            torch.zeros(num_classes + 1, num_classes),
+            torch.zeros(num_classes + 1, dtype=torch.long),
+        )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # torch only warns of targets that it stretches to the logits' shape
+                warnings.simplefilter(
+                    "error"
+                )  # torch only warns of targets that it stretches to the logits' shape
                 value = self.loss(logits, targets)
         except (RuntimeError, ValueError, TypeError, Warning) as error:
             reason = str(error).split(". ")[0]
@@ -118,9 +133,13 @@ class Classifier(LightningModule):
                 f"the loss must take (rows, classes) logits and (rows,) class numbers: {reason}"
             ) from error
         if value.ndim:
-            raise ValueError(f"the loss is of shape {tuple(value.shape)}; give one that is a scalar (reduction mean)")
+            raise ValueError(
+                f"the loss is of shape {tuple(value.shape)}; give one that is a scalar (reduction mean)"
+            )
 
-    def optimize(self, parameters: Iterable[nn.Parameter], total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
+    def optimize(
+        self, parameters: Iterable[nn.Parameter], total_steps: int
+    ) -> tuple[Optimizer, LRScheduler | None]:
         """A new optimizer of the parameters, and its schedule over a run of `total_steps` steps."""
         lr = getattr(self.make_optimizer, "keywords", {}).get("lr", 1.0)
         if not 0 < lr < torch.finfo(torch.float32).max:
@@ -129,21 +148,32 @@ class Classifier(LightningModule):
         if self.make_schedule is None:
             return optimizer, None
         # What a schedule asks for that only the run knows.
-        run = {"total_steps": total_steps, "T_max": total_steps, "max_lr": optimizer.param_groups[0]["lr"]}
+        run = {
+            "total_steps": total_steps,
+            "T_max": total_steps,
+            "max_lr": optimizer.param_groups[0]["lr"],
+        }
         cls = getattr(self.make_schedule, "func", self.make_schedule)
         known = {name: value for name, value in run.items() if name in signature(cls).parameters}
         try:
             return optimizer, self.make_schedule(optimizer, **known)
         except ZeroDivisionError as error:  # torch's OneCycleLR where a phase has one step
-            raise ValueError(f"the schedule has no place in {total_steps} steps; give more epochs") from error
+            raise ValueError(
+                f"the schedule has no place in {total_steps} steps; give more epochs"
+            ) from error
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer, schedule = self.optimize(self.network.parameters(), int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = self.optimize(
+            self.network.parameters(), int(self.trainer.estimated_stepping_batches)
+        )
         if schedule is None:
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):
             monitor = "val/loss" if self.trainer.enable_validation else "train/loss"
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": monitor}}
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": schedule, "monitor": monitor},
+            }
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def step(self, part: str, batch: Batch) -> Tensor:
@@ -191,7 +221,9 @@ class Classifier(LightningModule):
     def record(self, values: dict[str, float]) -> None:
         """Write an epoch's values to where `self.log` would: it takes 2 ms for each, half the time of a small epoch."""
         self.check(values)
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in values.items()}
+        )
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)
 
@@ -200,7 +232,9 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         # The epoch's last step may have ruined weights that no loss has seen yet.
-        self.check({"the sum of all weights": sum(p.detach().sum().item() for p in self.parameters())})
+        self.check(
+            {"the sum of all weights": sum(p.detach().sum().item() for p in self.parameters())}
+        )
         self.record(self.summarize("train") | {"lr": self.lr})
 
     def on_validation_epoch_end(self) -> None:
@@ -212,4 +246,6 @@ class Classifier(LightningModule):
         # A group of its own in TensorBoard: the kept epoch's figures, not the next point of a curve.
         for part in list(self.outputs):
             values = {f"final/{name}": value for name, value in self.summarize(part).items()}
-            self.log_dict(values, logger=False, sync_dist=True)  # train.py logs them, beside the settings
+            self.log_dict(
+                values, logger=False, sync_dist=True
+            )  # train.py logs them, beside the settings

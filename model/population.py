@@ -16,7 +16,6 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
-from model.run import gathered
 
 # What a stack may keep for its backward pass on a CPU: smaller ones pay for the calls, larger ones for memory
 # (bench/population.py).
@@ -35,7 +34,9 @@ ELEMENTWISE = (
     nn.Tanh,
 )
 
-Rows = dict[str, tuple[Tensor, Tensor]]  # a split's parts: features (rows, num_features), targets (rows,)
+Rows = dict[
+    str, tuple[Tensor, Tensor]
+]  # a split's parts: features (rows, num_features), targets (rows,)
 
 
 class Member(NamedTuple):
@@ -74,12 +75,15 @@ class Stack(nn.Module):
         super().__init__()
         networks = []
         for seed in seeds:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed without its 95 us for other devices
+            torch.default_generator.manual_seed(
+                seed
+            )  # torch.manual_seed without its 95 us for other devices
             networks.append(make())
         parameters, buffers = stack_module_state(networks)
         self.names, self.buffer_names = list(parameters), list(buffers)
         self.stacked = nn.ParameterList(
-            nn.Parameter(stacked.detach(), requires_grad=stacked.requires_grad) for stacked in parameters.values()
+            nn.Parameter(stacked.detach(), requires_grad=stacked.requires_grad)
+            for stacked in parameters.values()
         )
         for name, buffer in buffers.items():
             self.register_buffer(name.replace(".", "/"), buffer)
@@ -96,22 +100,31 @@ class Stack(nn.Module):
             elif layer.bias is None:
                 x = torch.bmm(parameters[f"{name}.weight"], x)
             else:
-                x = torch.baddbmm(parameters[f"{name}.bias"].unsqueeze(-1), parameters[f"{name}.weight"], x)
+                x = torch.baddbmm(
+                    parameters[f"{name}.bias"].unsqueeze(-1), parameters[f"{name}.weight"], x
+                )
         return x
 
     # On a CPU a ConvNet's grouped convolutions take as long as its members one by one; unfolded into one baddbmm each,
     # twice to four times as long.
     def mapped(self, parameters: dict[str, Tensor], features: Tensor) -> Tensor:
-        logits: Tensor = vmap(self.call, randomness="different")(parameters, self.buffers_by_name(), features.mT)
+        logits: Tensor = vmap(self.call, randomness="different")(
+            parameters, self.buffers_by_name(), features.mT
+        )
         return logits.mT
 
     def looped(self, parameters: dict[str, Tensor], features: Tensor) -> Tensor:
         state = parameters | self.buffers_by_name()
         return torch.stack(
-            [self.call({name: value[i] for name, value in state.items()}, {}, x).T for i, x in enumerate(features.mT)]
+            [
+                self.call({name: value[i] for name, value in state.items()}, {}, x).T
+                for i, x in enumerate(features.mT)
+            ]
         )
 
-    def call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], features: Tensor) -> Tensor:
+    def call(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], features: Tensor
+    ) -> Tensor:
         logits: Tensor = functional_call(self.template[0], (parameters, buffers), features)
         return logits
 
@@ -124,7 +137,10 @@ class Stack(nn.Module):
     def state_of(self, index: int) -> dict[str, Tensor]:
         """One member's state_dict, as its network has it alone."""
         network, stacked = self.template[0], self.state_by_name()
-        first_names = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+        first_names = {
+            id(tensor): name
+            for name, tensor in (*network.named_parameters(), *network.named_buffers())
+        }
         return {  # a tensor that stands in the network twice is stacked once
             name: stacked[first_names[id(tensor)]][index].detach().clone()
             for name, tensor in network.state_dict(keep_vars=True).items()
@@ -134,7 +150,9 @@ class Stack(nn.Module):
         """Hold each member's own rows, (rows, num_features) features and (rows,) targets, wherever the module goes."""
         features = torch.stack([features.T for features, _ in rows])
         self.register_buffer(f"{part}_features", features.contiguous(), persistent=False)
-        self.register_buffer(f"{part}_targets", torch.stack([targets for _, targets in rows]), persistent=False)
+        self.register_buffer(
+            f"{part}_targets", torch.stack([targets for _, targets in rows]), persistent=False
+        )
 
     def rows(self, part: str) -> tuple[Tensor, Tensor]:
         """Shapes: (members, num_features, rows) features, (members, rows) class numbers."""
@@ -153,14 +171,19 @@ def is_chain(network: nn.Module) -> bool:
         and type(network).forward is nn.Sequential.forward
         and len(layers) == len(network)  # no layer stands twice
         and all(type(layer) in (nn.Linear, *ELEMENTWISE) for layer in layers)
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+        )
     )
 
 
 def is_plain_cross_entropy(loss: nn.Module) -> bool:
     """Whether every row and class counts alike."""
     return (
-        type(loss) is nn.CrossEntropyLoss and loss.reduction == "mean" and loss.weight is None and loss.ignore_index < 0
+        type(loss) is nn.CrossEntropyLoss
+        and loss.reduction == "mean"
+        and loss.weight is None
+        and loss.ignore_index < 0
     )
 
 
@@ -179,7 +202,9 @@ def soft_targets(targets: Tensor, smoothing: Tensor, num_classes: int) -> Tensor
 
 def cross_entropies(logits: Tensor, soft: Tensor) -> Tensor:
     """Each member's: (members, num_classes, rows) logits and soft targets -> (members,)."""
-    return -(soft * logits.log_softmax(1)).sum((1, 2)) / logits.shape[2]  # no softmax over a last dimension of 3
+    return (
+        -(soft * logits.log_softmax(1)).sum((1, 2)) / logits.shape[2]
+    )  # no softmax over a last dimension of 3
 
 
 def losses_of(loss: nn.Module, logits: Tensor, targets: Tensor, maps: bool = True) -> Tensor:
@@ -196,15 +221,22 @@ def losses_of(loss: nn.Module, logits: Tensor, targets: Tensor, maps: bool = Tru
 def hits(logits: Tensor, targets: Tensor) -> Tensor:
     """How many rows each member gets right: (members, num_classes, rows), (members, rows) -> (members,)."""
     of_target = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
-    return (of_target >= logits.amax(1)).sum(1)  # argmax over a middle dimension takes fifty times as long
+    return (of_target >= logits.amax(1)).sum(
+        1
+    )  # argmax over a middle dimension takes fifty times as long
 
 
 class Share:
     """The members of a stack that share an optimizer and its schedule, which work on views of the stack."""
 
-    def __init__(self, stack: Stack, where: slice | int, classifier: Classifier, steps: int) -> None:
+    def __init__(
+        self, stack: Stack, where: slice | int, classifier: Classifier, steps: int
+    ) -> None:
         self.where = where
-        self.views = [nn.Parameter(stacked.detach()[where], stacked.requires_grad) for stacked in stack.stacked]
+        self.views = [
+            nn.Parameter(stacked.detach()[where], stacked.requires_grad)
+            for stacked in stack.stacked
+        ]
         self.optimizer, self.schedule = classifier.optimize(self.views, steps)
 
     def step(self, gradients: Iterable[Tensor | None]) -> None:
@@ -264,12 +296,19 @@ class Population(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.settings, self.members = settings, [Member(*member) for member in members]
-        self.splits, self.batch_size, self.row_order, self.patience = splits, batch_size, row_order, patience
+        self.splits, self.batch_size, self.row_order, self.patience = (
+            splits,
+            batch_size,
+            row_order,
+            patience,
+        )
         self.augments = augments
         classifiers = [Classifier(num_features, num_classes, **setting) for setting in settings]
         for classifier in classifiers:
             refuse_state_across_rows(classifier)
-        self.classifiers = tuple(classifiers)  # a tuple: their networks are no part of the population
+        self.classifiers = tuple(
+            classifiers
+        )  # a tuple: their networks are no part of the population
         self.mixes = [mixes_members(classifier) for classifier in classifiers]
         self.criteria = nn.ModuleList(classifier.loss for classifier in classifiers)
         self.maps_loss = [maps_loss(classifier.loss, num_classes) for classifier in classifiers]
@@ -277,7 +316,10 @@ class Population(LightningModule):
         # Of each stack the runs of members with one criterion: a setting that has it, and how many they are.
         self.criteria_of = []
         for numbers in self.numbers:
-            same = groupby((self.members[number].setting for number in numbers), lambda i: str(settings[i]["loss"]))
+            same = groupby(
+                (self.members[number].setting for number in numbers),
+                lambda i: str(settings[i]["loss"]),
+            )
             runs = [list(run) for _, run in same]
             self.criteria_of.append(([run[0] for run in runs], [len(run) for run in runs]))
         self.save_hyperparameters(
@@ -291,7 +333,9 @@ class Population(LightningModule):
             logger=False,
         )
         self.stacks: Sequence[Stack] = nn.ModuleList(map(self.stack, self.numbers))  # type: ignore[assignment]
-        self.curves: dict[str, list[np.ndarray]] = {}  # each metric's epochs: (members,), NaN once a member stopped
+        self.curves: dict[
+            str, list[np.ndarray]
+        ] = {}  # each metric's epochs: (members,), NaN once a member stopped
         self.outcomes: dict[Member, Outcome] = {}
 
     def stack_up(self, stack_bytes: int) -> list[list[int]]:
@@ -320,7 +364,9 @@ class Population(LightningModule):
         """The members of these numbers, new, with their rows."""
         members = [self.members[number] for number in numbers]
         first, num_features = members[0], self.hparams["num_features"]
-        stack = Stack(self.classifiers[first.setting].make_network, [member.seed for member in members])
+        stack = Stack(
+            self.classifiers[first.setting].make_network, [member.seed for member in members]
+        )
         if not is_chain(stack.template[0]) and not can_vmap(stack, num_features):
             stack.way = stack.looped
         for part in self.splits[first.split] if self.splits else ():
@@ -337,8 +383,12 @@ class Population(LightningModule):
     def probabilities(self, features: Tensor) -> Tensor:
         """Each member's, as the stacks have them: (members, rows, num_classes), of what `forward` takes."""
         members = sum(map(len, self.numbers))
-        own = features.expand(members, *features.shape[-2:]).split([len(numbers) for numbers in self.numbers])
-        return torch.cat([stack(x.mT).softmax(1).mT for stack, x in zip(self.stacks, own, strict=True)])
+        own = features.expand(members, *features.shape[-2:]).split(
+            [len(numbers) for numbers in self.numbers]
+        )
+        return torch.cat(
+            [stack(x.mT).softmax(1).mT for stack, x in zip(self.stacks, own, strict=True)]
+        )
 
     def soft_targets(self, number: int, targets: Tensor) -> Tensor | None:
         """For a stack whose members all learn by plain cross-entropy."""
@@ -346,7 +396,11 @@ class Population(LightningModule):
         criteria = [self.criteria[first] for first in firsts]
         if not all(is_plain_cross_entropy(one) for one in criteria):
             return None
-        each = [one.label_smoothing for one, size in zip(criteria, sizes, strict=True) for _ in range(size)]
+        each = [
+            one.label_smoothing
+            for one, size in zip(criteria, sizes, strict=True)
+            for _ in range(size)
+        ]
         smoothing = torch.tensor(each, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         return soft_targets(targets, smoothing, self.hparams["num_classes"])
 
@@ -356,7 +410,9 @@ class Population(LightningModule):
             return cross_entropies(logits, soft)
         firsts, sizes = self.criteria_of[number]
         parts = zip(firsts, logits.split(sizes), targets.split(sizes), strict=True)
-        return torch.cat([losses_of(self.criteria[i], z, y, self.maps_loss[i]) for i, z, y in parts])
+        return torch.cat(
+            [losses_of(self.criteria[i], z, y, self.maps_loss[i]) for i, z, y in parts]
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         self.shares: list[list[Share]] = []
@@ -368,12 +424,16 @@ class Population(LightningModule):
             for setting, same in groupby(self.members[number].setting for number in numbers):
                 start, stop = stop, stop + len(list(same))
                 places = range(start, stop) if self.mixes[setting] else [slice(start, stop)]
-                shares += [Share(stack, where, self.classifiers[setting], steps) for where in places]
+                shares += [
+                    Share(stack, where, self.classifiers[setting], steps) for where in places
+                ]
             self.shares.append(shares)
         return [share.optimizer for shares in self.shares for share in shares]
 
     def on_train_start(self) -> None:
-        self.kept = [[stacked.detach().clone() for stacked in stack.stacked] for stack in self.stacks]
+        self.kept = [
+            [stacked.detach().clone() for stacked in stack.stacked] for stack in self.stacks
+        ]
         self.soft: list[Tensor | None] = [None] * len(self.stacks)
         sizes = [len(numbers) for numbers in self.numbers]
         self.best = [np.full(n, np.inf) for n in sizes]
@@ -400,9 +460,13 @@ class Population(LightningModule):
             self.soft[number] = self.soft_targets(number, targets)
         soft, size = self.soft[number], self.batch_size or rows
         loss_sum, right = torch.zeros(()), torch.zeros(())
-        for i, (x, y) in enumerate(zip(features.split(size, 2), targets.split(size, 1), strict=True)):
+        for i, (x, y) in enumerate(
+            zip(features.split(size, 2), targets.split(size, 1), strict=True)
+        ):
             logits = stack(self.augmented(number, x))
-            losses = self.losses(number, logits, y, None if soft is None else soft[..., i * size : (i + 1) * size])
+            losses = self.losses(
+                number, logits, y, None if soft is None else soft[..., i * size : (i + 1) * size]
+            )
             losses.sum().backward()
             for share in shares:
                 share.step(stacked.grad for stacked in stack.stacked)
@@ -416,14 +480,18 @@ class Population(LightningModule):
             stack.eval()
             with torch.no_grad():
                 logits = stack(features)
-                values["val/loss"] = self.losses(number, logits, targets, self.soft_targets(number, targets))
+                values["val/loss"] = self.losses(
+                    number, logits, targets, self.soft_targets(number, targets)
+                )
                 values["val/accuracy"] = hits(logits, targets) / targets.shape[1]
             stack.train()
         score = values.get("val/loss", values["train/loss"])
         for share in shares:
             if isinstance(share.schedule, ReduceLROnPlateau):
                 share.schedule.step(score[share.where])
-        known = torch.stack(list(values.values())).double().cpu().numpy()  # one trip, from wherever it was
+        known = (
+            torch.stack(list(values.values())).double().cpu().numpy()
+        )  # one trip, from wherever it was
         self.choose(number, dict(zip(values, known, strict=True)))
 
     def augmented(self, number: int, features: Tensor) -> Tensor:
@@ -431,7 +499,9 @@ class Population(LightningModule):
         if not self.augments:
             return features
         splits = [self.members[member].split for member in self.numbers[number]]
-        return torch.stack([self.augments[i](rows).T for i, rows in zip(splits, features.mT, strict=True)])
+        return torch.stack(
+            [self.augments[i](rows).T for i, rows in zip(splits, features.mT, strict=True)]
+        )
 
     def choose(self, number: int, values: dict[str, np.ndarray]) -> None:
         """What ModelCheckpoint and EarlyStopping do for one network, for each member by itself."""
@@ -445,7 +515,9 @@ class Population(LightningModule):
             return
         score = values.get("val/loss", values["train/loss"])
         better = active & (score < self.best[number])
-        keep = torch.from_numpy(np.flatnonzero(better if self.has_validation(stack) else active)).to(self.device)
+        keep = torch.from_numpy(
+            np.flatnonzero(better if self.has_validation(stack) else active)
+        ).to(self.device)
         for kept, stacked in zip(self.kept[number], stack.stacked, strict=True):
             kept[keep] = stacked.detach()[keep]
         self.best[number][better] = score[better]
@@ -467,7 +539,9 @@ class Population(LightningModule):
             if np.isfinite(known).any():
                 self.trainer.callback_metrics[tag] = torch.tensor(known[np.isfinite(known)].mean())
         going = any(bool(active.any()) for active in self.active)
-        self.trainer.should_stop |= not self.trainer.strategy.reduce_boolean_decision(going, all=False)
+        self.trainer.should_stop |= not self.trainer.strategy.reduce_boolean_decision(
+            going, all=False
+        )
 
     def on_train_end(self) -> None:
         """Give every member the weights it kept, and let it meet its held-out rows, once."""
@@ -483,8 +557,12 @@ class Population(LightningModule):
                 stack.eval()
                 probabilities = stack(stack.rows("test")[0]).double().softmax(1).mT.cpu().numpy()
             members = [self.members[i] for i in self.numbers[number]]
-            found |= dict(zip(members, map(Outcome, probabilities, failed_in.tolist()), strict=True))
-        self.outcomes = {member: outcome for one in gathered(found) for member, outcome in one.items()}
+            found |= dict(
+                zip(members, map(Outcome, probabilities, failed_in.tolist()), strict=True)
+            )
+        self.outcomes = {
+            member: outcome for one in gathered(found) for member, outcome in one.items()
+        }
 
     def ensemble(self, members: list[Member], states: list[dict[str, Tensor]]) -> "Population":
         """Members of one setting, with these weights, as a population of their own that predicts.
@@ -534,10 +612,16 @@ def refuse_state_across_rows(classifier: Classifier) -> None:
         outputs.append(network(torch.cat([first, rows[1:]])).detach()[1:])
     name = type(network).__name__
     if not torch.allclose(outputs[0], outputs[1], equal_nan=True):
-        raise ValueError(f"network {name} mixes rows, as BatchNorm does; give one in which each row stands alone")
-    changed = [key for key, buffer in network.named_buffers() if not torch.equal(buffer, before[key])]
+        raise ValueError(
+            f"network {name} mixes rows, as BatchNorm does; give one in which each row stands alone"
+        )
+    changed = [
+        key for key, buffer in network.named_buffers() if not torch.equal(buffer, before[key])
+    ]
     if changed:
-        raise ValueError(f"network {name} keeps a state in training ({changed[0]}); give one without")
+        raise ValueError(
+            f"network {name} keeps a state in training ({changed[0]}); give one without"
+        )
 
 
 def can_vmap(stack: Stack, num_features: int) -> bool:
@@ -576,7 +660,9 @@ def mixes_members(classifier: Classifier) -> bool:
     shapes = [parameter.shape for parameter in classifier.network.parameters()]
     starts = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2)]
     # One gradient a hundred times the other's: a norm over both would show.
-    slopes = [[scale * torch.randn(shape, generator=generator) for shape in shapes] for scale in (0.1, 10)]
+    slopes = [
+        [scale * torch.randn(shape, generator=generator) for shape in shapes] for scale in (0.1, 10)
+    ]
 
     def stack_all(members: Iterable[list[Tensor]]) -> list[Tensor]:
         return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
@@ -595,7 +681,9 @@ def mixes_members(classifier: Classifier) -> bool:
     try:
         stacked = walk(stack_all(starts), stack_all(slopes))
         alone = stack_all(map(walk, starts, slopes))
-        return not all(torch.allclose(*pair, atol=1e-5) for pair in zip(stacked, alone, strict=True))
+        return not all(
+            torch.allclose(*pair, atol=1e-5) for pair in zip(stacked, alone, strict=True)
+        )
     except TypeError as error:
         raise ValueError(f"the optimizer cannot train a population: {error}") from error
     except (RuntimeError, ValueError):
@@ -615,3 +703,12 @@ def kept_bytes(classifier: Classifier, rows: int) -> int:
         features = torch.zeros(rows, classifier.example.shape[1])
         classifier.loss(classifier.network(features), torch.zeros(rows, dtype=torch.long))
     return max(sum(kept.values()), 1)
+
+
+def gathered(item: Any) -> list[Any]:
+    """The item of every process."""
+    if not torch.distributed.is_initialized():
+        return [item]
+    items = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(items, item)
+    return items

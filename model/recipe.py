@@ -10,6 +10,8 @@ from model.networks import MLP
 
 NETWORK = MLP
 LOSS = partial(CrossEntropyLoss, label_smoothing=0.1)
-OPTIMIZER = partial(AdamW, lr=0.05, weight_decay=0.3, fused=True)  # fused: a tenth off a fit of small batches
+OPTIMIZER = partial(
+    AdamW, lr=0.05, weight_decay=0.3, fused=True
+)  # fused: a tenth off a fit of small batches
 SCHEDULE = OneCycleLR
 MAX_EPOCHS = 100

@@ -12,10 +12,11 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from data import Iris
-from model import MLP, Classifier
+from data.iris import Iris
+from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
-from tests.conftest import weights
+from model.networks import MLP
+from tests.helpers import weights
 from train import train
 
 CPU = {"accelerator": "cpu", "log_dir": "logs"}
@@ -44,27 +45,37 @@ def numpy_gradient_descent(features, targets, parameters, kind, lr, steps):
 
 
 @pytest.mark.parametrize(
-    ("loss", "kind"), [(nn.CrossEntropyLoss, "softmax"), (BCEWithLogitsLoss, "binary"), (MSELoss, "squared")]
+    ("loss", "kind"),
+    [(nn.CrossEntropyLoss, "softmax"), (BCEWithLogitsLoss, "binary"), (MSELoss, "squared")],
 )
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-6)])
 def test_100_steps_are_numpys_gradient_descent(loss, kind, precision, tolerance):
     network = partial(MLP, hidden=[3], activation="Sigmoid")
     data = partial(Iris, val_fraction=0.0)
-    common = {"loss": loss, "optimizer": partial(SGD, lr=0.5), "schedule": None, "max_epochs": 100, "seed": 5}
+    common = {
+        "loss": loss,
+        "optimizer": partial(SGD, lr=0.5),
+        "schedule": None,
+        "max_epochs": 100,
+        "seed": 5,
+    }
     train(data, network, precision=precision, **common, **CPU)
     table = data()
     table.setup()
-    features, labels = (tensor.numpy() for tensor in table.parts["train"])
+    features, labels = (tensor.numpy() for tensor in table.splits["train"])
     torch.manual_seed(5)
     start = [parameter.detach().numpy() for parameter in network(4, 3).parameters()]
-    expected = numpy_gradient_descent(features.astype(np.float64), np.eye(3)[labels], start, kind, 0.5, 100)
+    expected = numpy_gradient_descent(
+        features.astype(np.float64), np.eye(3)[labels], start, kind, 0.5, 100
+    )
     found = weights("logs/version_0/checkpoints/last.ckpt").values()
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
-    "network", [MLP, partial(MLP, hidden=[3], activation="Sigmoid"), partial(MLP, hidden=[]), nn.Linear]
+    "network",
+    [MLP, partial(MLP, hidden=[3], activation="Sigmoid"), partial(MLP, hidden=[]), nn.Linear],
 )
 def test_passes_gradcheck(network):
     torch.manual_seed(0)
@@ -73,7 +84,9 @@ def test_passes_gradcheck(network):
     features, targets = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
 
     def loss(*parameters):
-        logits = torch.func.functional_call(classifier.network, dict(zip(names, parameters, strict=True)), features)
+        logits = torch.func.functional_call(
+            classifier.network, dict(zip(names, parameters, strict=True)), features
+        )
         return classifier.loss(logits, targets)
 
     assert torch.autograd.gradcheck(loss, values, fast_mode=True)
@@ -85,11 +98,15 @@ def test_metrics_are_scikit_learns():
     trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
     trainer.test(classifier, table, verbose=False)
     found = trainer.callback_metrics
-    for part, (features, targets) in table.parts.items():
+    for part, (features, targets) in table.splits.items():
         probabilities = classifier(features).softmax(1).detach().double().numpy()
         probabilities /= probabilities.sum(1, keepdims=True)
-        assert found[f"final/{part}/loss"].item() == pytest.approx(log_loss(targets, probabilities), rel=1e-5)
-        assert found[f"final/{part}/accuracy"].item() == pytest.approx(accuracy_score(targets, probabilities.argmax(1)))
+        assert found[f"final/{part}/loss"].item() == pytest.approx(
+            log_loss(targets, probabilities), rel=1e-5
+        )
+        assert found[f"final/{part}/accuracy"].item() == pytest.approx(
+            accuracy_score(targets, probabilities.argmax(1))
+        )
 
 
 @pytest.mark.parametrize(
@@ -115,14 +132,20 @@ def test_schedules_are_torchs_over_the_whole_run(schedule, reference):
 def test_plateau_schedule_follows_the_loss(val_fraction):
     schedule = partial(ReduceLROnPlateau, patience=0, threshold=10.0)  # nothing is ever good enough
     result = train(
-        partial(Iris, val_fraction=val_fraction), optimizer=partial(SGD, lr=0.1), schedule=schedule, max_epochs=4, **CPU
+        partial(Iris, val_fraction=val_fraction),
+        optimizer=partial(SGD, lr=0.1),
+        schedule=schedule,
+        max_epochs=4,
+        **CPU,
     )
     assert result["epochs"] == 4
     state = torch.load("logs/version_0/checkpoints/last.ckpt", weights_only=True)
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [partial(SGD, lr=0.1), partial(Adam, lr=0.01), partial(AdamW, lr=0.01)])
+@pytest.mark.parametrize(
+    "optimizer", [partial(SGD, lr=0.1), partial(Adam, lr=0.01), partial(AdamW, lr=0.01)]
+)
 def test_a_checkpoint_loads_as_data_and_computes_the_same(optimizer):
     train(optimizer=optimizer, max_epochs=5, **CPU)
     path = Path("logs/version_0/checkpoints/best.ckpt")
@@ -134,7 +157,9 @@ def test_a_checkpoint_loads_as_data_and_computes_the_same(optimizer):
     assert checkpoint["Iris"]["class_names"] == ["setosa", "versicolor", "virginica"]
     classifier = Classifier.load_from_checkpoint(path, weights_only=True)
     network = MLP(4, 3)
-    network.load_state_dict({key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items()})
+    network.load_state_dict(
+        {key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items()}
+    )
     features = torch.randn(9, 4)
     assert torch.equal(classifier(features), network(features))
 

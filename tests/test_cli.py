@@ -8,9 +8,11 @@ import yaml
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from cli import command, parse
-from model import MLP, recipe
-from tests.conftest import ROOT
+from cli.command import command
+from cli.parser import parse
+from model import recipe
+from model.networks import MLP
+from tests.helpers import ROOT
 from train import train
 
 
@@ -35,8 +37,12 @@ def test_a_flag_changes_one_setting():
 
 def test_a_named_class_inherits_nothing():
     assert parse(train, ["--optimizer", "SGD"])["optimizer"].func is SGD
-    assert keywords("optimizer", "--optimizer", "SGD") == {}  # neither the recipe's lr nor its weight decay
-    assert keywords("optimizer", "--optimizer.lr", "0.5", "--optimizer", "SGD") == {"lr": 0.5}  # the order is free
+    assert (
+        keywords("optimizer", "--optimizer", "SGD") == {}
+    )  # neither the recipe's lr nor its weight decay
+    assert keywords("optimizer", "--optimizer.lr", "0.5", "--optimizer", "SGD") == {
+        "lr": 0.5
+    }  # the order is free
 
 
 def test_files_and_flags_from_left_to_right():
@@ -44,7 +50,9 @@ def test_files_and_flags_from_left_to_right():
     Path("b.yaml").write_text("optimizer: {lr: 0.25}\nnetwork: MLP\nschedule: null\n")
     line = ["--config", "a.yaml", "--config", "b.yaml"]
     assert keywords("optimizer", *line) == {"lr": 0.25, "weight_decay": 0.2}
-    assert keywords("optimizer", *line, "--optimizer", "SGD", "--optimizer.momentum", "0.9") == {"momentum": 0.9}
+    assert keywords("optimizer", *line, "--optimizer", "SGD", "--optimizer.momentum", "0.9") == {
+        "momentum": 0.9
+    }
     assert parse(train, line)["schedule"] is None
     assert parse(train, line)["seed"] == 1
     assert parse(train, [*line, "--seed", "2"])["seed"] == 2
@@ -65,7 +73,16 @@ def test_torchs_and_ones_own_classes():
 
 @pytest.mark.parametrize("loss", ["CrossEntropyLoss", "BCEWithLogitsLoss", "MSELoss"])
 def test_print_config_is_read_back(loss, capsys):
-    line = ["--network.hidden", "[8]", "--optimizer", "SGD", "--optimizer.lr", "1e-3", "--schedule", "null"]
+    line = [
+        "--network.hidden",
+        "[8]",
+        "--optimizer",
+        "SGD",
+        "--optimizer.lr",
+        "1e-3",
+        "--schedule",
+        "null",
+    ]
     line += ["--loss", loss]
     with pytest.raises(SystemExit) as stop:
         command(train, [*line, "--print_config"])
@@ -147,7 +164,12 @@ BAD = {
 @pytest.mark.parametrize("line", BAD)
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys):
     Path("a_file").write_text("")
-    for name, text in {"malformed": "a: [", "list": "- 1", "type": "max_epochs: [1]", "key": "netwrk: MLP"}.items():
+    for name, text in {
+        "malformed": "a: [",
+        "list": "- 1",
+        "type": "max_epochs: [1]",
+        "key": "netwrk: MLP",
+    }.items():
         Path(f"{name}.yaml").write_text(text)
     Path("cut/checkpoints").mkdir(parents=True)
     Path("cut/config.yaml").write_text("")
@@ -164,6 +186,8 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys):
     assert sorted(path for path in Path().rglob("*") if path.name != "lightning_logs") == before
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_every_committed_config_is_understood(config):
     parse(train, ["--config", str(config)])

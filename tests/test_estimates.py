@@ -9,7 +9,14 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 
-from model.estimates import calibration, calibration_error, difference, estimate, scores, summarize
+from evaluation.estimates import (
+    calibration,
+    calibration_error,
+    difference,
+    estimate,
+    scores,
+    summarize,
+)
 
 
 def drawn(seed, rows=200, classes=3, folds=1):
@@ -24,14 +31,18 @@ def test_scores_are_scikit_learns(seed, classes):
     probabilities, targets = drawn(seed, classes=classes)
     found = scores(probabilities[0, 0], targets[0])
     assert found["accuracy"] == accuracy_score(targets[0], probabilities[0, 0].argmax(1))
-    assert found["log_loss"] == pytest.approx(log_loss(targets[0], probabilities[0, 0], labels=range(classes)))
+    assert found["log_loss"] == pytest.approx(
+        log_loss(targets[0], probabilities[0, 0], labels=range(classes))
+    )
     whole = np.eye(classes)[targets[0]]
     assert found["brier"] == pytest.approx(np.mean(((probabilities[0, 0] - whole) ** 2).sum(1)))
 
 
 def test_a_certain_mistake_costs_as_much_as_in_scikit_learn():
     probabilities, targets = np.array([[1.0, 0.0], [0.3, 0.7]]), np.array([1, 1])
-    assert scores(probabilities, targets)["log_loss"] == pytest.approx(log_loss(targets, probabilities, labels=[0, 1]))
+    assert scores(probabilities, targets)["log_loss"] == pytest.approx(
+        log_loss(targets, probabilities, labels=[0, 1])
+    )
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -40,7 +51,9 @@ def test_calibration_error_is_torchmetrics(seed):
     theirs = MulticlassCalibrationError(3, n_bins=15)(
         torch.from_numpy(probabilities[0, 0]), torch.from_numpy(targets[0])
     )
-    assert calibration_error(calibration(probabilities[0], targets[0])) == pytest.approx(theirs.item(), abs=1e-6)
+    assert calibration_error(calibration(probabilities[0], targets[0])) == pytest.approx(
+        theirs.item(), abs=1e-6
+    )
 
 
 def test_the_interval_is_nadeau_and_bengios():
@@ -49,7 +62,9 @@ def test_the_interval_is_nadeau_and_bengios():
     assert estimate(values, 0.25) == pytest.approx((0.92, 0.92 - reach, 0.92 + reach))
     assert estimate(values, 0.25, most=1.0).high == 1.0
     plain = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
-    assert estimate(values, 0.0)[1:] == pytest.approx(plain)  # without overlap: the ordinary t interval
+    assert estimate(values, 0.0)[1:] == pytest.approx(
+        plain
+    )  # without overlap: the ordinary t interval
 
 
 def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
@@ -66,7 +81,9 @@ def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
 def test_a_summary_averages_folds_of_several_networks():
     probabilities, targets = drawn(3, rows=30, folds=6)
     found = summarize(list(probabilities), list(targets), [150] * 6)
-    accuracies = [accuracy_score(y, p[0].argmax(-1)) for p, y in zip(probabilities, targets, strict=True)]
+    accuracies = [
+        accuracy_score(y, p[0].argmax(-1)) for p, y in zip(probabilities, targets, strict=True)
+    ]
     assert found["accuracy"] == estimate(np.array(accuracies), 30 / 150, most=1.0)
     pooled = calibration_error(calibration(probabilities[:, 0].reshape(-1, 3), targets.ravel()))
     assert found["calibration_error"].mean == pytest.approx(pooled)

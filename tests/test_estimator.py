@@ -14,8 +14,9 @@ from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
 from torch.optim import SGD
 
-from model import MLP, Classifier
-from model.estimator import NetworkClassifier, Rows
+from model.classifier import Classifier
+from model.networks import MLP
+from training.estimator import NetworkClassifier, Rows
 
 IRIS = load_iris(return_X_y=True)
 
@@ -24,13 +25,17 @@ def test_scikit_learns_checks_all_pass(monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # without it one of them is skipped
     found = check_estimator(NetworkClassifier(), on_fail=None)
     assert len(found) > 50
-    assert {(check["check_name"], check["status"]) for check in found if check["status"] != "passed"} == set()
+    assert {
+        (check["check_name"], check["status"]) for check in found if check["status"] != "passed"
+    } == set()
 
 
 def test_it_is_the_same_training():
     features, targets = IRIS
     settings = partial(MLP, hidden=[8]), partial(SGD, lr=0.5)
-    estimator = NetworkClassifier(settings[0], optimizer=settings[1], batch_size=16, max_epochs=5, random_state=3)
+    estimator = NetworkClassifier(
+        settings[0], optimizer=settings[1], batch_size=16, max_epochs=5, random_state=3
+    )
     seed = np.random.RandomState(3).randint(2**31 - 1)
     torch.manual_seed(seed)
     rows = Rows(features, targets, ["0", "1", "2"], 16)
@@ -42,9 +47,13 @@ def test_it_is_the_same_training():
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    Trainer(max_epochs=5, accelerator="cpu", logger=False, log_every_n_steps=1, **options).fit(alone, rows)
-    expected = alone(rows.parts["train"][0]).softmax(1).detach().numpy()
-    np.testing.assert_array_equal(estimator.fit(features, targets).predict_proba(features), expected)
+    Trainer(max_epochs=5, accelerator="cpu", logger=False, log_every_n_steps=1, **options).fit(
+        alone, rows
+    )
+    expected = alone(rows.splits["train"][0]).softmax(1).detach().numpy()
+    np.testing.assert_array_equal(
+        estimator.fit(features, targets).predict_proba(features), expected
+    )
 
 
 def test_it_leaves_torchs_generator_and_the_global_warnings_alone():
@@ -82,6 +91,7 @@ def test_class_weights_move_rows_to_the_rare_class(weight):
     targets = (random.random(300) < 0.05).astype(int)
     features = random.normal(targets[:, None], 1.0, (300, 2))
     plain, weighted = (
-        NetworkClassifier(class_weight=one, max_epochs=30).fit(features, targets) for one in (None, weight)
+        NetworkClassifier(class_weight=one, max_epochs=30).fit(features, targets)
+        for one in (None, weight)
     )
     assert weighted.predict(features).sum() > 2 * plain.predict(features).sum()

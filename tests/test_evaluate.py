@@ -24,15 +24,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from cli import command, parse
-from data import Iris
+from cli.command import command
+from cli.component import describe, to_config
+from cli.parser import parse
 from data.encoder import Encoder
 from data.folds import cross_validation, standardized
+from data.iris import Iris
 from evaluate import evaluate, train_command
-from model import MLP, Classifier
+from model.classifier import Classifier
+from model.networks import MLP
 from model.population import Population
-from model.spec import describe, settings
-from tests.conftest import ROOT, python
+from tests.helpers import ROOT, python
 from train import train
 
 SHORT = ("--accelerator", "cpu", "--repeats", "1", "--max_epochs", "5")
@@ -69,7 +71,9 @@ def test_the_screen_has_the_answer_first(default):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["mean", "95", "%", "interval"]
-    for line, name in zip(lines[1:], ("accuracy", "log_loss", "brier", "calibration_error"), strict=False):
+    for line, name in zip(
+        lines[1:], ("accuracy", "log_loss", "brier", "calibration_error"), strict=False
+    ):
         mean, low, high = (result[f"{name}/{key}"] for key in ("mean", "low", "high"))
         assert line.endswith(f"{mean:8.4f}   {low:.3f} to {high:.3f}")
         assert low < mean < high or mean == 1
@@ -78,7 +82,10 @@ def test_the_screen_has_the_answer_first(default):
     assert (result["members"], result["failed"], len(result["settings"])) == (100, 0, 1)
     assert np.sum(result["confusion"]) == 1500
     for row in result["often_wrong"]:
-        assert f"row {row['row']}: {row['class']}, taken for {row['taken_for']} by {row['wrong']} of 10" in done.stdout
+        assert (
+            f"row {row['row']}: {row['class']}, taken for {row['taken_for']} by {row['wrong']} of 10"
+            in done.stdout
+        )
 
 
 def test_iris_is_estimated_as_well_as_promised(default):
@@ -97,10 +104,18 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
             assert [event.step for event in read.Scalars(f"{tag}/{name}")] == list(range(1, 101))
         assert np.all(np.array(points[tag, "low"]) <= np.array(points[tag, "high"]))
     assert points["train/loss", "mean"][-1] < points["train/loss", "mean"][0]
-    layout = Layout.FromString(read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    charts = {chart.title: list(chart.margin.series[0].ListFields()) for chart in layout.category[0].chart}
+    layout = Layout.FromString(
+        read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    charts = {
+        chart.title: list(chart.margin.series[0].ListFields()) for chart in layout.category[0].chart
+    }
     assert set(charts) == {"loss", "accuracy"}
-    assert [value for _, value in charts["loss"]] == ["train/loss/mean", "train/loss/low", "train/loss/high"]
+    assert [value for _, value in charts["loss"]] == [
+        "train/loss/mean",
+        "train/loss/low",
+        "train/loss/high",
+    ]
     (text,) = read.Tensors("result/text_summary")
     assert "accuracy" in text.tensor_proto.string_val[0].decode()
     content = {
@@ -130,17 +145,24 @@ def test_every_held_out_row_is_predicted_by_networks_that_never_saw_it():
             classifier.loss(classifier(parts["train"][0]), parts["train"][1]).backward()
             optimizer.step()
             schedule.step()
-        predicted[split.rows["test"]] = classifier(parts["test"][0]).argmax(1)
-        accuracies.append(accuracy_score(raw.targets[split.rows["test"]], predicted[split.rows["test"]]))
+        predicted[split.indices["test"]] = classifier(parts["test"][0]).argmax(1)
+        accuracies.append(
+            accuracy_score(raw.targets[split.indices["test"]], predicted[split.indices["test"]])
+        )
     assert result["accuracy/mean"] == pytest.approx(np.mean(accuracies))
     assert result["confusion"] == confusion_matrix(raw.targets, predicted).tolist()
 
 
 def test_a_run_is_replayed_from_its_config():
-    folder, first = run("--folds", "3", "--sweep.optimizer.lr", "[0.01, 5e-2]", "--seeds", "2", "--inner_folds", "2")
+    folder, first = run(
+        "--folds", "3", "--sweep.optimizer.lr", "[0.01, 5e-2]", "--seeds", "2", "--inner_folds", "2"
+    )
     _, second = run("--config", str(folder / "config.yaml"))
     assert comparable(first) == comparable(second)
-    assert [row["setting"] for row in first["settings"]] == ["optimizer.lr 0.01", "optimizer.lr 0.05"]
+    assert [row["setting"] for row in first["settings"]] == [
+        "optimizer.lr 0.01",
+        "optimizer.lr 0.05",
+    ]
     assert first["members"] == 3 * (1 + 2) * 2 * 2
 
 
@@ -157,7 +179,7 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     assert result["train"] in shown
     _, script, *flags = shlex.split(result["train"])
     assert script == "train.py"
-    trained = settings(parse(train, flags))
+    trained = to_config(parse(train, flags))
     assert trained["optimizer"]["lr"] == 0.05
     assert trained["max_epochs"] == 5
     for i, row in enumerate(result["settings"], 1):
@@ -168,13 +190,29 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
 
 def test_the_printed_command_trains_what_was_chosen():
     for flags in (
-        ["--optimizer", "SGD", "--optimizer.lr", "0.1", "--schedule", "null", "--data.batch_size", "16"],
+        [
+            "--optimizer",
+            "SGD",
+            "--optimizer.lr",
+            "0.1",
+            "--schedule",
+            "null",
+            "--data.batch_size",
+            "16",
+        ],
         ["--optimizer", "AdamW", "--loss", "MSELoss", "--network", "Linear", "--patience", "3"],
-        ["--network.hidden", "[4,4]", "--network.activation", "Tanh", "--schedule", "CosineAnnealingLR"],
+        [
+            "--network.hidden",
+            "[4,4]",
+            "--network.activation",
+            "Tanh",
+            "--schedule",
+            "CosineAnnealingLR",
+        ],
         [],
     ):
-        config = settings(parse(evaluate, flags))
-        again = settings(parse(train, shlex.split(train_command(config))[2:]))
+        config = to_config(parse(evaluate, flags))
+        again = to_config(parse(train, shlex.split(train_command(config))[2:]))
         learned = ("data", "network", "loss", "optimizer", "schedule", "max_epochs", "patience")
         assert {name: again[name] for name in learned} == {name: config[name] for name in learned}
 
@@ -194,7 +232,9 @@ def test_settings_are_compared_over_the_same_folds(capsys):
     assert f"b.yaml minus a.yaml: {difference['mean']:+.4f}" in shown
     assert ("no difference can be told" in shown) == (difference["p"] >= 0.05)
     command(evaluate, ["--config", "lightning_logs/version_0/config.yaml"])
-    assert comparable(json.loads(Path("lightning_logs/version_1/result.json").read_text())) == comparable(result)
+    assert comparable(
+        json.loads(Path("lightning_logs/version_1/result.json").read_text())
+    ) == comparable(result)
     with pytest.raises(SystemExit):
         command(evaluate, ["--compare", "a.yaml", "c.yaml"])
     assert "max_epochs is 20 in a.yaml and 30 in c.yaml" in capsys.readouterr().err
@@ -220,7 +260,9 @@ def test_a_saved_population_predicts_like_a_classifier():
     splits = cross_validation(Iris(), raw.target, 4, 1)
     each = ensemble.probabilities(features)
     accuracies = [
-        (each[i, split.rows["test"]].argmax(1).numpy() == raw.target[split.rows["test"]]).mean()
+        (
+            each[i, split.indices["test"]].argmax(1).numpy() == raw.target[split.indices["test"]]
+        ).mean()
         for i, split in enumerate(splits)
     ]
     assert np.mean(accuracies) == pytest.approx(result["accuracy/mean"])
@@ -233,9 +275,16 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert done.stderr == ""
     both = json.loads(Path("lightning_logs/version_0/result.json").read_text())
     folder, alone = run(*line)
-    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1"]
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [
+        "version_0",
+        "version_1",
+    ]
     for key in ("accuracy/mean", "log_loss/mean", "log_loss/low", "members", "confusion", "chosen"):
-        assert both[key] == pytest.approx(alone[key], rel=1e-5) if "/" in key else both[key] == alone[key]
+        assert (
+            both[key] == pytest.approx(alone[key], rel=1e-5)
+            if "/" in key
+            else both[key] == alone[key]
+        )
     states = [torch.load(f"{path}/checkpoints/population.ckpt", weights_only=True)["state_dict"] for path in
               ("lightning_logs/version_0", folder)]  # fmt: skip
     assert states[0].keys() == states[1].keys()
@@ -255,7 +304,10 @@ def test_networks_that_fail_are_named_and_counted(capsys):
     )  # fmt: skip
     assert result["failed"] == 3 * (1 + 2)
     assert [row["failed"] for row in result["settings"]] == [0, 9]
-    assert result["failures"][1] == "fold 1, repeat 1, seed 1, setting optimizer.lr 1e+30, inner fold 1"
+    assert (
+        result["failures"][1]
+        == "fold 1, repeat 1, seed 1, setting optimizer.lr 1e+30, inner fold 1"
+    )
     assert result["chosen"] == "optimizer.lr 0.1"
     assert not any(math.isnan(value) for value in result.values() if isinstance(value, float))
     shown = capsys.readouterr().out
@@ -339,7 +391,10 @@ def test_all_networks_failing_is_a_failure(capsys):
     with pytest.raises(SystemExit) as stop:
         run("--folds", "2", "--optimizer", "SGD", "--optimizer.lr", "1e30", "--schedule", "null")
     assert stop.value.code == 1
-    assert capsys.readouterr().err == "error: none of 2 networks stayed finite; give a lower --optimizer.lr\n"
+    assert (
+        capsys.readouterr().err
+        == "error: none of 2 networks stayed finite; give a lower --optimizer.lr\n"
+    )
     assert list(Path("lightning_logs").iterdir()) == []
 
 
@@ -357,7 +412,9 @@ def test_a_gpu_finds_what_a_cpu_finds(batch_size):
     line = ["--folds", "5", "--repeats", "2", "--data.batch_size", batch_size]
     for device in (["--accelerator", "gpu", "--devices", "1"], ["--accelerator", "cpu"]):
         command(evaluate, [*line, *device])
-    gpu, cpu = (json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1))
+    gpu, cpu = (
+        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
+    )
     assert gpu["device"] == torch.cuda.get_device_name()
     assert gpu["accuracy/mean"] == pytest.approx(cpu["accuracy/mean"], abs=0.01)
     assert gpu["log_loss/mean"] == pytest.approx(cpu["log_loss/mean"], rel=0.05)

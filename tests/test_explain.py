@@ -20,13 +20,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import explain as module
-from cli import command
-from data import Images, Iris, Table
+from cli.command import command
 from data.file import matrix
+from data.images import Images
+from data.iris import Iris
+from data.table import Table
 from explain import SHOWN, Importance, attributions, draw, explain, gaps, integrated, rank
-from model import MLP, ConvNet
+from model.convnet import ConvNet
+from model.networks import MLP
 from predict import load
-from tests.conftest import ROOT, python
+from tests.helpers import ROOT, python
 from tests.test_predict import today
 from tests.test_table import mixed, write
 from train import train
@@ -52,7 +55,12 @@ def flowers(path="f.csv"):
     """Iris as a file, with its classes."""
     bunch = load_iris()
     species = pl.Series("species", bunch.target_names[bunch.target])
-    write(pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(species), path)
+    write(
+        pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(
+            species
+        ),
+        path,
+    )
     return path
 
 
@@ -60,7 +68,9 @@ def by_column(classifier, of_features):
     """Attributions of features, added up by the names of the features."""
     names, found = classifier.encoder.layout.names, []
     for column in classifier.column_names:
-        own = [name in (column, f"{column} missing") or name.startswith(f"{column}=") for name in names]
+        own = [
+            name in (column, f"{column} missing") or name.startswith(f"{column}=") for name in names
+        ]
         found.append(of_features[:, own].sum(1))
     return np.stack(found, 1)
 
@@ -74,10 +84,14 @@ def test_a_networks_attributions_are_captums_and_add_up():
     features = classifier.encoder(torch.from_numpy(raw))
     logits = classifier.network(features)
     target = logits.argmax(1)
-    expected = IntegratedGradients(classifier.network).attribute(features, target=target, n_steps=50)
+    expected = IntegratedGradients(classifier.network).attribute(
+        features, target=target, n_steps=50
+    )
     found = attributions(classifier, raw)
     np.testing.assert_allclose(found, by_column(classifier, expected.numpy()), atol=1e-5)
-    difference = (logits - classifier.network(torch.zeros(1, features.shape[1])))[torch.arange(50), target]
+    difference = (logits - classifier.network(torch.zeros(1, features.shape[1])))[
+        torch.arange(50), target
+    ]
     np.testing.assert_allclose(found.sum(1), difference, atol=1e-3)
     assert gaps(classifier, raw, found).max() <= 1e-3
 
@@ -114,9 +128,9 @@ def test_a_linear_networks_attribution_is_weight_times_distance_from_the_mean(ki
     content = torch.load(path, weights_only=True)
     state = content[data.__name__ if kind == "numbers" else "Table"]
     weight = content["state_dict"]["network.0.weight"].numpy()
-    features = (classifier.encoder.encode(torch.from_numpy(raw)).numpy() - state["mean"].numpy()) / state[
-        "scale"
-    ].numpy()
+    features = (
+        classifier.encoder.encode(torch.from_numpy(raw)).numpy() - state["mean"].numpy()
+    ) / state["scale"].numpy()
     logits = features @ weight.T + content["state_dict"]["network.0.bias"].numpy()
     expected = by_column(classifier, weight[logits.argmax(1)] * features)
     np.testing.assert_allclose(attributions(classifier, raw), expected, atol=2e-6)
@@ -187,16 +201,22 @@ def test_permutation_importance_is_scikit_learns(labelled, capsys):
     if not labelled:
         labels = classifier.predict(bunch.data).astype(str)
     estimator = ByName(classifier).fit(bunch.data, labels)
-    expected = permutation_importance(estimator, bunch.data, labels, n_repeats=7, random_state=0, scoring="accuracy")
+    expected = permutation_importance(
+        estimator, bunch.data, labels, n_repeats=7, random_state=0, scoring="accuracy"
+    )
     table = pl.read_csv(flowers())
     write(table if labelled else table.drop("species"), "t.csv")
     explain(path, "t.csv", repeats=7, picture=False)
     printed = capsys.readouterr().out
-    for name, mean, deviation in zip(bunch.data, expected.importances_mean, expected.importances_std, strict=True):
+    for name, mean, deviation in zip(
+        bunch.data, expected.importances_mean, expected.importances_std, strict=True
+    ):
         line = next(line for line in printed.splitlines() if line.startswith(name))
         assert line.endswith(f" {mean:.4f} ± {deviation:.4f}")
     assert ("accuracy 0.9" in printed) is labelled
-    assert ("without classes (species): the predicted ones stand for them" in printed) is not labelled
+    assert (
+        "without classes (species): the predicted ones stand for them" in printed
+    ) is not labelled
 
 
 def test_noise_is_last_and_what_tells_first():
@@ -220,9 +240,15 @@ def test_the_file_has_every_row_in_order(checkpoint, capsys):
     for output in ("a.csv", "a.parquet"):
         explain(checkpoint, "today.csv", output=output, repeats=0)
         found = pl.read_csv(output) if output.endswith("csv") else pl.read_parquet(output)
-        assert found.columns == ["label", "probability", *(f"attribution {name}" for name in classifier.column_names)]
+        assert found.columns == [
+            "label",
+            "probability",
+            *(f"attribution {name}" for name in classifier.column_names),
+        ]
         assert found["label"].cast(pl.String).to_list() == classifier.predict(frame).tolist()
-        np.testing.assert_allclose(found["probability"], classifier.predict_proba(frame).max(1), atol=1e-6)
+        np.testing.assert_allclose(
+            found["probability"], classifier.predict_proba(frame).max(1), atol=1e-6
+        )
         expected = attributions(classifier, raw_of(classifier, frame))
         np.testing.assert_allclose(found[:, 2:].to_numpy(), expected, atol=1e-6)
     captured = capsys.readouterr()
@@ -237,7 +263,14 @@ def test_the_command_reads_standard_input_and_draws_into_its_run():
     shutil.copytree(REFERENCE, "run")
     for event in Path("run").glob("events*"):
         event.unlink()
-    line = [sys.executable, str(ROOT / "explain.py"), "run/checkpoints/best.ckpt", "-", "--output", "out.csv"]
+    line = [
+        sys.executable,
+        str(ROOT / "explain.py"),
+        "run/checkpoints/best.ckpt",
+        "-",
+        "--output",
+        "out.csv",
+    ]
     with Path(flowers()).open("rb") as table:
         done = subprocess.run(line, stdin=table, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
@@ -250,14 +283,20 @@ def test_the_command_reads_standard_input_and_draws_into_its_run():
     events = EventAccumulator("run")
     events.Reload()
     assert events.Tags()["images"] == ["explain/importance"]
-    check(np.asarray(Image.open(io.BytesIO(events.Images("explain/importance")[0].encoded_image_string))))
+    check(
+        np.asarray(
+            Image.open(io.BytesIO(events.Images("explain/importance")[0].encoded_image_string))
+        )
+    )
 
 
 def check(picture, colours=((0, 114, 178), (230, 159, 0))):
     """There are bars, and nothing is cut off: the edge is empty."""
     for colour in colours:
         assert (picture == colour).all(2).sum() > 1000
-    assert all((edge == 255).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))
+    assert all(
+        (edge == 255).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    )
 
 
 NAMES = [
@@ -284,13 +323,18 @@ def test_any_names_fit_into_the_picture(count, shuffled, capfd):
     names = [*NAMES, *map("pixel {}".format, range(100))][:count]
     figures = (0.1, 0.02) if shuffled else ()
     picture = draw([Importance(name, i, 1 / i, *figures) for i, name in enumerate(names, 1)])
-    check(picture, ((0, 114, 178), (230, 159, 0))[: 1 + shuffled])  # and no warning of a letter: those are errors here
+    check(
+        picture, ((0, 114, 178), (230, 159, 0))[: 1 + shuffled]
+    )  # and no warning of a letter: those are errors here
     assert len(picture) < 144 + 40 * SHOWN
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_screen_is_aligned_and_short():
-    ranking = [Importance(name, i, 1 / i, 0.1, 0.02) for i, name in enumerate([*NAMES, *"abcdefghijklmnop"], 1)]
+    ranking = [
+        Importance(name, i, 1 / i, 0.1, 0.02)
+        for i, name in enumerate([*NAMES, *"abcdefghijklmnop"], 1)
+    ]
     lines = module.report(ranking)
     assert len(lines) == 22
     assert lines[-1] == "and 8 more columns"

@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 import torch
 
-from cli import command
-from data import Table
+from cli.command import command
 from data.file import matrix
+from data.table import Table
 from evaluate import evaluate
 from export import columns_of, draw, export, input_names
 from predict import load
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 from tests.test_table import mixed, write
 from train import train
 
@@ -110,15 +110,18 @@ print(json.dumps([labels.tolist(), probabilities.tolist()]))
 
 def test_numbers_that_float32_cannot_tell_apart_are_float64():
     seconds = 1_700_000_000 + 3 * np.arange(60)
-    pl.DataFrame({"t": [None, *seconds[1:].tolist()], "x": np.arange(60) % 7, "y": np.arange(60) >= 30}).write_csv(
-        "t.csv"
-    )
+    pl.DataFrame(
+        {"t": [None, *seconds[1:].tolist()], "x": np.arange(60) % 7, "y": np.arange(60) >= 30}
+    ).write_csv("t.csv")
     train(partial(Table, "t.csv", "y"), accelerator="cpu")
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx")
     session = onnxruntime.InferenceSession("model.onnx")
     assert [one.type for one in session.get_inputs()] == ["tensor(double)", "tensor(float)"]
-    columns = {"t": seconds.astype(float)[:, None], "x": (np.arange(60) % 7).astype(np.float32)[:, None]}
+    columns = {
+        "t": seconds.astype(float)[:, None],
+        "x": (np.arange(60) % 7).astype(np.float32)[:, None],
+    }
     expected = load(checkpoint).predict_proba(np.stack([seconds, np.arange(60) % 7], 1))
     np.testing.assert_allclose(session.run(None, columns)[1], expected, atol=1e-5)
 
@@ -148,7 +151,17 @@ def test_a_population_of_ones_own_networks(monkeypatch, capsys):
     """Through vmap, which a chain of linear layers does without."""
     monkeypatch.syspath_prepend(Path.cwd())
     own()
-    command(evaluate, [*FLAGS, "--network=shipped.Residual", "--folds=3", "--repeats=1", "--save", "--max_epochs=5"])
+    command(
+        evaluate,
+        [
+            *FLAGS,
+            "--network=shipped.Residual",
+            "--folds=3",
+            "--repeats=1",
+            "--save",
+            "--max_epochs=5",
+        ],
+    )
     export("lightning_logs/version_0/checkpoints/population.ckpt", "model.onnx")
     assert "labels identical" in capsys.readouterr().out
 
@@ -187,7 +200,10 @@ def own():
 @pytest.mark.filterwarnings("ignore:no graph in TensorBoard")
 @pytest.mark.parametrize(
     ("network", "message"),
-    [("Noisy", "would differ from torch by"), ("Branching", "torch.export cannot write this network down")],
+    [
+        ("Noisy", "would differ from torch by"),
+        ("Branching", "torch.export cannot write this network down"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_what_would_not_predict_alike_is_not_written(network, message, kind, monkeypatch, capsys):

@@ -17,24 +17,26 @@ from torch import nn
 from torch.optim import SGD
 
 import data.encoder
-from cli import command
-from data import Images
-from data.images import SETS, Augmentation
+from cli.command import command
+from data.images import SETS, Augmentation, Images
 from evaluate import evaluate
 from export import export
-from model import Classifier, ConvNet
+from model.classifier import Classifier
+from model.convnet import ConvNet
 from model.population import Stack, can_vmap
-from model.run import Bands
 from predict import load
-from tests.conftest import run
+from tests.helpers import run
 from train import train
+from training.callbacks import CurveBands
 
 AUGMENTED = {"rotation": 10, "scale": 0.1, "shift": 0.2, "flip": True}
 
 
 def folder(root, classes=("cat", "dog", "owl"), count=12, size=(6, 6), seed=0):
     """A folder of colour images for each class, which tells by its brightest channel; pixels (classes, count, ...)."""
-    pixels = np.random.default_rng(seed).integers(0, 120, (len(classes), count, *size, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(
+        0, 120, (len(classes), count, *size, 3), dtype=np.uint8
+    )
     for i, name in enumerate(classes):
         Path(root, name).mkdir(parents=True)
         pixels[i, ..., i] += 100
@@ -48,10 +50,17 @@ def mnist(root, train=60, test=20, kind="MNIST"):
     Path(root, kind, "raw").mkdir(parents=True)
     random, found = np.random.default_rng(0), []
     for part, rows in {"train": train, "t10k": test}.items():
-        pixels, targets = random.integers(0, 256, (rows, 28, 28), dtype=np.uint8), np.arange(rows, dtype=np.uint8) % 10
+        pixels, targets = (
+            random.integers(0, 256, (rows, 28, 28), dtype=np.uint8),
+            np.arange(rows, dtype=np.uint8) % 10,
+        )
         head = Path(root, kind, "raw", part)
-        Path(f"{head}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, rows, 28, 28) + pixels.tobytes())
-        Path(f"{head}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, rows) + targets.tobytes())
+        Path(f"{head}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, rows, 28, 28) + pixels.tobytes()
+        )
+        Path(f"{head}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 2049, rows) + targets.tobytes()
+        )
         found.append((pixels, targets))
     return found
 
@@ -78,11 +87,13 @@ def test_a_set_of_torchvision_keeps_its_own_test_part(kind):
     (train_pixels, train_targets), (test_pixels, test_targets) = mnist("sets", kind=kind)
     table = ready(kind, "sets", val_fraction=0.25)
     raw = table.load()
-    assert np.array_equal(raw.features.reshape(-1, 28, 28), np.concatenate([train_pixels, test_pixels]))
+    assert np.array_equal(
+        raw.features.reshape(-1, 28, 28), np.concatenate([train_pixels, test_pixels])
+    )
     assert np.array_equal(raw.targets, np.concatenate([train_targets, test_targets]))
-    assert table.rows["test"].tolist() == list(range(60, 80))
-    assert sorted([*table.rows["train"], *table.rows["val"]]) == list(range(60))
-    assert len(table.rows["val"]) == 20
+    assert table.indices["test"].tolist() == list(range(60, 80))
+    assert sorted([*table.indices["train"], *table.indices["val"]]) == list(range(60))
+    assert len(table.indices["val"]) == 20
     assert len(table.class_names) == 10
 
 
@@ -94,7 +105,7 @@ def test_a_folder_of_ones_own_in_one_part_or_two():
     assert [raw.column_names[i] for i in (0, 36, 107)] == ["red 0 0", "green 0 0", "blue 5 5"]
     folder("two/train", count=6)
     folder("two/test", count=4, seed=1)
-    assert ready("ImageFolder", "two").rows["test"].tolist() == list(range(18, 30))
+    assert ready("ImageFolder", "two").indices["test"].tolist() == list(range(18, 30))
 
 
 def test_fake_data_and_another_size():
@@ -108,21 +119,25 @@ def test_a_channel_has_one_mean_and_deviation_those_of_the_training_rows(at_once
     monkeypatch.setattr(data.encoder, "AT_ONCE", at_once)
     pixels = np.moveaxis(folder("mine"), -1, 2).reshape(36, 3, 36).astype(float)
     table = ready("ImageFolder", "mine", val_fraction=0.2)
-    own = pixels[table.rows["train"]]
+    own = pixels[table.indices["train"]]
     mean, scale = own.mean((0, 2)), own.std((0, 2))
     np.testing.assert_allclose(table.state_dict()["mean"], mean.repeat(36), rtol=1e-12)
     np.testing.assert_allclose(table.state_dict()["scale"], scale.repeat(36), rtol=1e-12)
-    for part, rows in table.rows.items():
+    for part, rows in table.indices.items():
         expected = (pixels[rows] - mean[:, None]) / scale[:, None]
-        np.testing.assert_allclose(table.parts[part][0], expected.reshape(len(rows), -1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            table.splits[part][0], expected.reshape(len(rows), -1), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_channel_of_one_value_says_nothing():
     for name in ("a", "b"):
         Path("mine", name).mkdir(parents=True)
         for j in range(6):
-            Image.fromarray(np.array([[[j, 7, 0]] * 2] * 2, np.uint8)).save(Path("mine", name, f"{j}.png"))
-    features = ready("ImageFolder", "mine", test_fraction=0.34).parts["train"][0]
+            Image.fromarray(np.array([[[j, 7, 0]] * 2] * 2, np.uint8)).save(
+                Path("mine", name, f"{j}.png")
+            )
+    features = ready("ImageFolder", "mine", test_fraction=0.34).splits["train"][0]
     assert features[:, :4].std() > 0.5
     assert not features[:, 4:].any()
 
@@ -141,13 +156,17 @@ def test_a_shifted_image_is_itself_moved_into_black():
     black = np.array([-1.0, -2.0, -3.0])[:, None, None]
     images = np.random.default_rng(0).normal(size=(200, 3, 8, 8)).astype(np.float32)
     augment = Augmentation(
-        (3, 8, 8), torch.from_numpy(np.broadcast_to(black, (3, 8, 8)).reshape(1, -1).copy()).float(), shift=0.25
+        (3, 8, 8),
+        torch.from_numpy(np.broadcast_to(black, (3, 8, 8)).reshape(1, -1).copy()).float(),
+        shift=0.25,
     )
     found = set()
     for image, changed in zip(images, augment(torch.from_numpy(images).flatten(1)), strict=True):
         moves = {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
         (move,) = (
-            move for move in moves if np.allclose(shifted(image, *move, black), changed.reshape(3, 8, 8), atol=1e-5)
+            move
+            for move in moves
+            if np.allclose(shifted(image, *move, black), changed.reshape(3, 8, 8), atol=1e-5)
         )
         found.add(move)
     assert len(found) > 10  # of 25 groups
@@ -155,7 +174,9 @@ def test_a_shifted_image_is_itself_moved_into_black():
 
 def test_a_flipped_image_is_itself_or_its_mirror_image():
     images = torch.randn(200, 1, 8, 8)
-    changed = Augmentation((1, 8, 8), torch.zeros(1, 64), flip=True)(images.flatten(1)).reshape(images.shape)
+    changed = Augmentation((1, 8, 8), torch.zeros(1, 64), flip=True)(images.flatten(1)).reshape(
+        images.shape
+    )
     mirrored = (changed == images.flip(-1)).flatten(1).all(1)
     assert torch.equal(mirrored, ~(changed == images).flatten(1).all(1))
     assert 20 < mirrored.sum() < 180
@@ -165,7 +186,9 @@ def test_a_turned_or_scaled_image_keeps_its_middle():
     images = torch.zeros(64, 1, 9, 9)
     images[:, :, 4, 4:] = 1
     for options in ({"rotation": 180}, {"scale": 0.5}):
-        changed = Augmentation((1, 9, 9), torch.zeros(1, 81), **options)(images.flatten(1)).reshape(images.shape)
+        changed = Augmentation((1, 9, 9), torch.zeros(1, 81), **options)(images.flatten(1)).reshape(
+            images.shape
+        )
         assert (changed[:, 0, 4, 4] > 0.6).all()
         assert len({round(image.sum().item(), 3) for image in changed}) > 3
 
@@ -193,7 +216,9 @@ def batches(table, seed=0):
     options = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     options |= {"enable_checkpointing": False, "num_sanity_val_steps": 0}
     trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[record], **options)
-    classifier = Classifier(table.num_features, table.num_classes, optimizer=partial(SGD, lr=0.1), schedule=None)
+    classifier = Classifier(
+        table.num_features, table.num_classes, optimizer=partial(SGD, lr=0.1), schedule=None
+    )
     trainer.fit(classifier, table)
     trainer.test(classifier, table, verbose=False)
     return record.seen
@@ -203,7 +228,8 @@ def test_only_training_batches_are_augmented_reproducibly_with_their_own_labels(
     folder("mine")
     plain = batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2))
     first, again = (
-        batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2, **AUGMENTED)) for _ in range(2)
+        batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2, **AUGMENTED))
+        for _ in range(2)
     )
     for before, after, same in zip(plain["train"], first["train"], again["train"], strict=True):
         assert not torch.equal(before[0], after[0])
@@ -215,8 +241,26 @@ def test_only_training_batches_are_augmented_reproducibly_with_their_own_labels(
 
 
 def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
-    flags = ["--data", "Images", "--data.batch_size", "64", "--data.shift", "0.1", "--network", "ConvNet"]
-    flags += ["--network.channels", "[8,16]", "--optimizer", "AdamW", "--optimizer.lr", "0.01", "--max_epochs", "4"]
+    flags = [
+        "--data",
+        "Images",
+        "--data.batch_size",
+        "64",
+        "--data.shift",
+        "0.1",
+        "--network",
+        "ConvNet",
+    ]
+    flags += [
+        "--network.channels",
+        "[8,16]",
+        "--optimizer",
+        "AdamW",
+        "--optimizer.lr",
+        "0.01",
+        "--max_epochs",
+        "4",
+    ]
     result = run(*flags)
     assert result["test/accuracy"] > 0.9
     events = EventAccumulator("lightning_logs/version_0").Reload()
@@ -225,7 +269,7 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     bunch = load_digits()
     probabilities, _ = load(checkpoint).predict_raw(bunch.data)
-    rows = ready("digits").rows["test"]
+    rows = ready("digits").indices["test"]
     right = (probabilities.argmax(1) == bunch.target)[rows].mean()
     assert right == pytest.approx(result["test/accuracy"])
     export(checkpoint, "digits.pt2")
@@ -233,10 +277,15 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
 
 
 def test_a_population_learns_and_is_reproducible(monkeypatch):
-    monkeypatch.setattr(Bands, "seconds", -1.0)  # its curves written after every epoch, as where epochs are long
+    monkeypatch.setattr(
+        CurveBands, "seconds", -1.0
+    )  # its curves written after every epoch, as where epochs are long
     folder("mine", count=20)
     options = {"repeats": 1, "folds": 2, "max_epochs": 15, "accelerator": "cpu"}
-    options |= {"network": partial(ConvNet, channels=[4], hidden=[]), "optimizer": partial(torch.optim.AdamW, lr=0.03)}
+    options |= {
+        "network": partial(ConvNet, channels=[4], hidden=[]),
+        "optimizer": partial(torch.optim.AdamW, lr=0.03),
+    }
     plain, first, again = (
         evaluate(partial(Images, "ImageFolder", "mine", batch_size=10, **augmented), **options)
         for augmented in ({}, AUGMENTED, AUGMENTED)
@@ -251,8 +300,10 @@ def test_examples_are_the_training_images_and_looking_changes_nothing():
     table = ready("ImageFolder", "mine")
     grids = table.example_images()
     assert list(grids) == ["cat", "dog", "owl"]
-    first = table.rows["train"][table.parts["train"][1] == 1][0]
-    np.testing.assert_allclose(grids["dog"][:, 2:8, 2:8], np.moveaxis(pixels[first], -1, 0) / 255, atol=1e-6)
+    first = table.indices["train"][table.splits["train"][1] == 1][0]
+    np.testing.assert_allclose(
+        grids["dog"][:, 2:8, 2:8], np.moveaxis(pixels[first], -1, 0) / 255, atol=1e-6
+    )
     state = torch.get_rng_state()
     augmented = ready("ImageFolder", "mine", **AUGMENTED).example_images()
     assert torch.equal(state, torch.get_rng_state())
@@ -267,7 +318,10 @@ def test_convnet_computes_what_scipy_computes():
 
     def convolved(images, layer):
         weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-        maps = [[sum(map(partial(correlate2d, mode="same"), image, kernel)) for kernel in weight] for image in images]
+        maps = [
+            [sum(map(partial(correlate2d, mode="same"), image, kernel)) for kernel in weight]
+            for image in images
+        ]
         raw = np.array(maps) + bias[:, None, None]
         return raw / (1 + np.exp(-raw))
 
@@ -304,15 +358,23 @@ class Wide(nn.Linear):
 
 
 def test_a_network_of_another_shape_is_refused_with_both():
-    with pytest.raises(ValueError, match=r"network Flat does not take rows of shape \(2, 64\): .*2x64 and 784x10"):
+    with pytest.raises(
+        ValueError, match=r"network Flat does not take rows of shape \(2, 64\): .*2x64 and 784x10"
+    ):
         Classifier(64, 10, network=Flat)
-    with pytest.raises(ValueError, match=r"makes \(2, 5\) of rows of shape \(2, 4\); expected logits \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"makes \(2, 5\) of rows of shape \(2, 4\); expected logits \(2, 3\)"
+    ):
         Classifier(4, 3, network=Wide)
 
 
 class Frozen(nn.Sequential):
     def __init__(self, num_features, num_classes):
-        super().__init__(nn.Dropout(0.5).eval(), nn.BatchNorm1d(num_features), nn.Linear(num_features, num_classes))
+        super().__init__(
+            nn.Dropout(0.5).eval(),
+            nn.BatchNorm1d(num_features),
+            nn.Linear(num_features, num_classes),
+        )
 
 
 def test_trying_a_network_leaves_it_as_it_was():
@@ -356,7 +418,9 @@ BAD = {
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://localhost:9")  # no network, wherever the test runs
     monkeypatch.setenv("http_proxy", "http://localhost:9")
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies that it was made with
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # it keeps the proxies that it was made with
     folder("mixed", classes=("cat",))
     folder("mixed", classes=("dog",), size=(4, 7))
     folder("odd/train")
@@ -365,7 +429,9 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, 
     folder("sizes/test", size=(4, 4))
     folder("single", classes=("cat",))
     mnist("cut")
-    Path("cut/MNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 60, 28, 28))
+    Path("cut/MNIST/raw/train-images-idx3-ubyte").write_bytes(
+        struct.pack(">IIII", 2051, 60, 28, 28)
+    )
     Path("t.csv").write_text("a,b,y\n" + "1,2,x\n3,4,z\n" * 9)
     before = sorted(Path().rglob("*"))
     with pytest.raises(SystemExit) as stop:

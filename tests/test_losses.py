@@ -11,7 +11,12 @@ from model.networks import MLP
 
 LOGITS = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 1, 2, 2, 1, 0, 0, 1])
-LOSSES = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), BCEWithLogitsLoss(), MSELoss()]
+LOSSES = [
+    nn.CrossEntropyLoss(),
+    nn.CrossEntropyLoss(label_smoothing=0.1),
+    BCEWithLogitsLoss(),
+    MSELoss(),
+]
 
 
 def sigmoid(z):
@@ -20,7 +25,9 @@ def sigmoid(z):
 
 def test_are_the_articles():
     outputs, targets = sigmoid(LOGITS.numpy()), one_hot(TARGETS, 3).numpy()
-    listing = -np.sum(targets * np.log(outputs) + (1 - targets) * np.log(1 - outputs)) / len(targets)  # 5.2
+    listing = -np.sum(targets * np.log(outputs) + (1 - targets) * np.log(1 - outputs)) / len(
+        targets
+    )  # 5.2
     squared = (0.5 * (targets - outputs) ** 2).sum(1).mean()  # 4.2
     assert BCEWithLogitsLoss()(LOGITS, TARGETS).item() == pytest.approx(listing / 3, rel=1e-12)
     assert MSELoss()(LOGITS, TARGETS).item() == pytest.approx(squared * 2 / 3, rel=1e-12)
@@ -28,21 +35,27 @@ def test_are_the_articles():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_pass_gradcheck(loss):
-    assert torch.autograd.gradcheck(lambda logits: loss(logits, TARGETS), LOGITS.clone().requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda logits: loss(logits, TARGETS), LOGITS.clone().requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("value", [1e4, -1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extreme_logits_stay_finite(loss, value, dtype):
-    logits = torch.tensor([[value, -value, 0.0], [0.0, value, -value]], dtype=dtype, requires_grad=True)
+    logits = torch.tensor(
+        [[value, -value, 0.0], [0.0, value, -value]], dtype=dtype, requires_grad=True
+    )
     result = loss(logits, torch.tensor([1, 0]))
     result.backward()
     assert result.isfinite()
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("loss", "outputs"), [(nn.CrossEntropyLoss(), "softmax"), (BCEWithLogitsLoss(), "sigmoid")])
+@pytest.mark.parametrize(
+    ("loss", "outputs"), [(nn.CrossEntropyLoss(), "softmax"), (BCEWithLogitsLoss(), "sigmoid")]
+)
 def test_gradients_are_the_articles_chain_rule(loss, outputs):
     """Section 4.3, step 5, with the factors that the listing leaves out: sigma' = A1 (1 - A1), the mean over rows."""
     torch.manual_seed(0)

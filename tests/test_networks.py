@@ -14,7 +14,10 @@ WIDTHS = st.lists(st.integers(1, 9), max_size=3)
 
 
 @given(
-    st.integers(1, 6), st.integers(2, 5), WIDTHS, st.sampled_from(["SiLU", "Sigmoid", "Tanh", "ReLU", "GELU", "PReLU"])
+    st.integers(1, 6),
+    st.integers(2, 5),
+    WIDTHS,
+    st.sampled_from(["SiLU", "Sigmoid", "Tanh", "ReLU", "GELU", "PReLU"]),
 )
 def test_is_linear_layers_with_activations_between(num_features, num_classes, hidden, activation):
     network = MLP(num_features, num_classes, hidden, activation)
@@ -38,7 +41,9 @@ def test_computes_what_numpy_computes(hidden, seed):
             expected = expected @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
         else:
             expected = 1 / (1 + torch.from_numpy(-expected).exp().numpy())
-    torch.testing.assert_close(network(features).detach(), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        network(features).detach(), torch.from_numpy(expected), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_article_initialisation_is_normal_with_zero_biases():
@@ -46,7 +51,9 @@ def test_article_initialisation_is_normal_with_zero_biases():
     for layer in (network[0], network[-1]):
         assert (layer.bias == 0).all()
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
-        assert layer.weight.mean().item() == pytest.approx(0, abs=3 * 0.01 / layer.weight.numel() ** 0.5)
+        assert layer.weight.mean().item() == pytest.approx(
+            0, abs=3 * 0.01 / layer.weight.numel() ** 0.5
+        )
 
 
 def test_pytorch_initialisation_is_pytorchs():

@@ -17,14 +17,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 from torch import nn
 
-from cli import command
-from data import Images, Iris, RawTable, TabularData
+from cli.command import command
+from data.images import Images
+from data.iris import Iris
+from data.tabular import RawTable, TabularData
 from evaluate import evaluate
-from model import Classifier, ConvNet, pictures
-from model.figures import DPI, HEIGHT, WIDTH
-from model.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
-from tests.conftest import run, weights
+from model.classifier import Classifier
+from model.convnet import ConvNet
+from tests.helpers import run, weights
 from train import train
+from training import pictures
+from training.figures import DPI, HEIGHT, WIDTH
+from training.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
 
 NAMES = ["setosa", "versicolor", "virginica"]
 LONG = [f"a class of the table whose name is of sixty letters long {i:03d}" for i in range(30)]
@@ -38,7 +42,9 @@ SCRIPTS = [
 
 
 def events(folder="lightning_logs/version_0"):
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "histograms": 0}).Reload()
+    return EventAccumulator(
+        str(folder), size_guidance={"images": 0, "tensors": 0, "histograms": 0}
+    ).Reload()
 
 
 class Own(TabularData):
@@ -74,8 +80,10 @@ def default_network(folder):
     """The kept network of a default run, its test rows' probabilities, and their targets."""
     iris = Iris()
     iris.setup()
-    classifier = Classifier.load_from_checkpoint(folder / "checkpoints" / "best.ckpt", map_location="cpu").eval()
-    features, targets = iris.parts["test"]
+    classifier = Classifier.load_from_checkpoint(
+        folder / "checkpoints" / "best.ckpt", map_location="cpu"
+    ).eval()
+    features, targets = iris.splits["test"]
     with torch.no_grad():
         return classifier, iris, classifier(features).double().softmax(1).numpy(), targets.numpy()
 
@@ -105,9 +113,16 @@ def test_the_card_names_settings_columns_classes_and_result(default_run):
     folder, _ = default_run
     (event,) = events(folder).Tensors("Card/text_summary")
     text = tensor_util.make_ndarray(event.tensor_proto).item().decode()
-    for row in ("| network.hidden | [128] |", "| seed | 0 |", "| 3 classes | setosa, versicolor, virginica |"):
+    for row in (
+        "| network.hidden | [128] |",
+        "| seed | 0 |",
+        "| 3 classes | setosa, versicolor, virginica |",
+    ):
         assert row in text
-    assert "| 4 columns | sepal length (cm), sepal width (cm), petal length (cm), petal width (cm) |" in text
+    assert (
+        "| 4 columns | sepal length (cm), sepal width (cm), petal length (cm), petal width (cm) |"
+        in text
+    )
     assert "| final/test/accuracy | 1.0000 |" in text
 
 
@@ -115,13 +130,17 @@ def test_the_matrices_are_those_of_scikit_learn_and_of_the_curve(monkeypatch):
     drawn = []
     matrix = pictures.matrix
     monkeypatch.setattr(
-        pictures, "matrix", lambda counts, *rest: (drawn.append((counts, rest[1])), matrix(counts, *rest))[1]
+        pictures,
+        "matrix",
+        lambda counts, *rest: (drawn.append((counts, rest[1])), matrix(counts, *rest))[1],
     )
     run("--pictures", "ConfusionMatrix", "--max_epochs", "20")
     _, _, probabilities, targets = default_network(Path("lightning_logs/version_0"))
     *seen, (counts, title) = drawn
     assert title == "30 test rows"
-    assert np.array_equal(counts, confusion_matrix(targets, probabilities.argmax(1), labels=range(3)))
+    assert np.array_equal(
+        counts, confusion_matrix(targets, probabilities.argmax(1), labels=range(3))
+    )
     read = events()
     accuracy = {event.step: event.value for event in read.Scalars("train/accuracy")}
     steps = [event.step for event in read.Images("ConfusionMatrix/training")]
@@ -146,7 +165,10 @@ def test_the_calibration_error_is_the_one_by_hand(figures):
     for low in range(15):
         own = (sure > low / 15) & (sure <= (low + 1) / 15)
         error += abs(sure[own].sum() - right[own].sum()) / len(targets)
-    assert figures["Reliability/test"].texts[0].get_text() == f"30 test rows, calibration error {error:.3f}"
+    assert (
+        figures["Reliability/test"].texts[0].get_text()
+        == f"30 test rows, calibration error {error:.3f}"
+    )
 
 
 def test_the_curves_are_those_of_scikit_learn():
@@ -167,13 +189,13 @@ def test_the_embedding_is_the_last_hidden_layer(default_run):
     folder, _ = default_run
     classifier, iris, _, _ = default_network(folder)
     state = classifier.state_dict()
-    features = torch.cat([iris.parts[part][0] for part in ("train", "test")])
+    features = torch.cat([iris.splits[part][0] for part in ("train", "test")])
     hidden = nn.functional.silu(features @ state["network.0.weight"].T + state["network.0.bias"])
     found = np.loadtxt(folder / "00100" / "Embedding" / "tensors.tsv")
     assert np.allclose(found, hidden.numpy(), atol=1e-5)
     lines = (folder / "00100" / "Embedding" / "metadata.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["class", "predicted", "part"]
-    targets = torch.cat([iris.parts[part][1] for part in ("train", "test")])
+    targets = torch.cat([iris.splits[part][1] for part in ("train", "test")])
     assert [line.split("\t")[0] for line in lines[1:]] == [iris.class_names[i] for i in targets]
     assert [line.split("\t")[2] for line in lines[1:]] == ["training"] * 120 + ["test"] * 30
 
@@ -181,8 +203,10 @@ def test_the_embedding_is_the_last_hidden_layer(default_run):
 def test_the_features_of_the_plane_are_those_of_scikit_learn(figures):
     iris = Iris()
     iris.setup()
-    features, targets = iris.parts["train"]
-    assert np.allclose(separation(features, targets), f_classif(features.numpy(), targets.numpy())[0], rtol=1e-3)
+    features, targets = iris.splits["train"]
+    assert np.allclose(
+        separation(features, targets), f_classif(features.numpy(), targets.numpy())[0], rtol=1e-3
+    )
     run("--pictures", "Regions", "--max_epochs", "50")
     axes = figures["Regions/features"].axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("petal length (cm)", "petal width (cm)")
@@ -196,7 +220,12 @@ def alone(table, network, *callbacks):
     table.setup()
     classifier = Classifier(table.num_features, table.num_classes, network)
     options = {"enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    options |= {"accelerator": "cpu", "max_epochs": 3, "log_every_n_steps": 1, "enable_model_summary": False}
+    options |= {
+        "accelerator": "cpu",
+        "max_epochs": 3,
+        "log_every_n_steps": 1,
+        "enable_model_summary": False,
+    }
     trainer = Trainer(logger=TensorBoardLogger("alone"), callbacks=[*callbacks], **options)
     trainer.fit(classifier, table)
     trainer.test(classifier, table, verbose=False)
@@ -217,12 +246,19 @@ class Skip(nn.Module):
 
 
 def test_a_picture_is_used_alone():
-    assert alone(Iris(), Skip, ConfusionMatrix()) == {"ConfusionMatrix/training", "ConfusionMatrix/test"}
+    assert alone(Iris(), Skip, ConfusionMatrix()) == {
+        "ConfusionMatrix/training",
+        "ConfusionMatrix/test",
+    }
 
 
 @pytest.mark.parametrize(
     ("features", "classes", "network"),
-    [(["x"], ["no", "yes"], Skip), (["a", "b"], LONG[:3], nn.Linear), (["a", "b", "c"], LONG[:12], Skip)],
+    [
+        (["x"], ["no", "yes"], Skip),
+        (["a", "b"], LONG[:3], nn.Linear),
+        (["a", "b", "c"], LONG[:12], Skip),
+    ],
     ids=["one feature", "no hidden layer", "no Sequential"],
 )
 def test_any_table_and_network_has_its_pictures(features, classes, network):
@@ -238,7 +274,10 @@ def test_kernels_of_a_convolution_are_images(figures):
     assert list(figures) == [f"Weights/{i}.weight" for i in (1, 3, 6, 8, 12, 14)]
     first = figures["Weights/1.weight"].axes[0].images[0].get_array()
     assert first.shape == (4 * 4 + 1, 8 * 4 + 1)  # 32 kernels of 3 x 3, and lines between them
-    assert figures["Weights/3.weight"].texts[0].get_text() == "3.weight, 16 of 32 outputs, 16 of 32 inputs"
+    assert (
+        figures["Weights/3.weight"].texts[0].get_text()
+        == "3.weight, 16 of 32 outputs, 16 of 32 inputs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -261,21 +300,36 @@ def test_nothing_is_cut_off_or_lies_over_another(features, classes, figures):
         for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
             low, high = sorted(axis.get_view_interval())
             ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts = [text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible()]
+            texts = [
+                text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible()
+            ]
             labels = [text.get_window_extent() for text in texts if text.get_text()]
             assert not any(one.overlaps(other) for one, other in pairwise(labels)), tag
             legends = [legend.get_window_extent() for legend in figure.legends]
             if axis.label.get_text():
-                assert not any(axis.label.get_window_extent().overlaps(other) for other in labels + legends), tag
+                assert not any(
+                    axis.label.get_window_extent().overlaps(other) for other in labels + legends
+                ), tag
             assert not any(legend.overlaps(label) for legend in legends for label in labels), tag
 
 
 def test_pictures_change_no_weight():
-    line = ("--data.batch_size", "16", "--network.dropout", "0.3", "--max_epochs", "12", "--data.val_fraction", "0.1")
+    line = (
+        "--data.batch_size",
+        "16",
+        "--network.dropout",
+        "0.3",
+        "--max_epochs",
+        "12",
+        "--data.val_fraction",
+        "0.1",
+    )
     for choice in ("none", "final", "all"):
         run(*line, "--pictures", choice)
     for name in ("last", "best"):
-        first, *others = (weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in range(3))
+        first, *others = (
+            weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in range(3)
+        )
         assert all(torch.equal(first[key], other[key]) for other in others for key in first)
     assert not events().Tags()["images"]
     assert not events().Tags()["histograms"]
@@ -301,8 +355,12 @@ def test_a_picture_that_fails_is_one_warning(monkeypatch, capsys):
 
 def test_a_run_without_tensorboard_gets_a_warning():
     iris = Iris()
-    trainer = Trainer(logger=False, callbacks=[Regions()], enable_progress_bar=False, accelerator="cpu")
-    with pytest.warns(UserWarning, match="no Regions in TensorBoard: the run has no TensorBoardLogger; give"):
+    trainer = Trainer(
+        logger=False, callbacks=[Regions()], enable_progress_bar=False, accelerator="cpu"
+    )
+    with pytest.warns(
+        UserWarning, match="no Regions in TensorBoard: the run has no TensorBoardLogger; give"
+    ):
         trainer.test(Classifier(4, 3), iris, verbose=False)
 
 

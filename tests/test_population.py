@@ -11,9 +11,13 @@ from torch import nn
 from torch.optim import SGD, Adafactor, Adam, AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from data import Iris
+from cli.component import describe
+from data.iris import Iris
 from data.tabular import row_order
-from model import MLP, Classifier, MSELoss, recipe
+from model import recipe
+from model.classifier import Classifier
+from model.losses import MSELoss
+from model.networks import MLP
 from model.population import (
     Member,
     Population,
@@ -25,7 +29,6 @@ from model.population import (
     maps_loss,
     soft_targets,
 )
-from model.spec import describe
 
 
 class Residual(nn.Module):
@@ -91,12 +94,22 @@ class Hooked(nn.Sequential):
 
 
 def setting(**nouns):
-    default = {"network": recipe.NETWORK, "loss": recipe.LOSS, "optimizer": recipe.OPTIMIZER, "schedule": None}
+    default = {
+        "network": recipe.NETWORK,
+        "loss": recipe.LOSS,
+        "optimizer": recipe.OPTIMIZER,
+        "schedule": None,
+    }
     return {noun: describe(noun, factory) for noun, factory in (default | nouns).items()}
 
 
 def trainer(epochs, precision="32-true", **options):
-    options |= {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "log_every_n_steps": 1}
+    options |= {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+        "log_every_n_steps": 1,
+    }
     options = {"enable_checkpointing": False, "num_sanity_val_steps": 0} | options
     return Trainer(accelerator="cpu", max_epochs=epochs, precision=precision, **options)
 
@@ -109,7 +122,13 @@ def table(split_seed=0, **arguments):
 
 def trained(settings, members, tables, epochs=10, precision="32-true", **arguments):
     population = Population(
-        4, 3, settings, members, splits=[one.parts for one in tables], row_order=row_order, **arguments
+        4,
+        3,
+        settings,
+        members,
+        splits=[one.splits for one in tables],
+        row_order=row_order,
+        **arguments,
     )
     trainer(epochs, precision).fit(population, range(len(population.stacks)))
     return population
@@ -139,7 +158,8 @@ def assert_equal(population, settings, tables, tolerance, **arguments):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-10)])
 @pytest.mark.parametrize(
-    "optimizer", [partial(SGD, lr=0.1, momentum=0.9), partial(Adam, lr=0.01), partial(AdamW, lr=0.01)]
+    "optimizer",
+    [partial(SGD, lr=0.1, momentum=0.9), partial(Adam, lr=0.01), partial(AdamW, lr=0.01)],
 )
 @pytest.mark.parametrize("network", [partial(MLP, hidden=[16, 8]), Residual, Recurrent])
 def test_a_member_is_the_network_trained_alone(network, optimizer, precision, tolerance):
@@ -161,7 +181,9 @@ def test_so_it_is_in_batches_with_settings_and_schedules_of_its_own():
     settings = [
         setting(network=partial(MLP, hidden=[8]), schedule=recipe.SCHEDULE),
         setting(network=partial(MLP, hidden=[8]), optimizer=partial(SGD, lr=0.5), loss=MSELoss),
-        setting(network=partial(MLP, hidden=[8], activation="Softsign"), optimizer=Adafactor),  # not number by number
+        setting(
+            network=partial(MLP, hidden=[8], activation="Softsign"), optimizer=Adafactor
+        ),  # not number by number
     ]
     tables = [table(0, batch_size=16), table(1, batch_size=16)]
     members = [Member(s, i, 5 + i) for s in range(3) for i in (0, 1)]
@@ -193,7 +215,7 @@ def test_a_plateau_schedule_follows_each_members_own_loss(val_fraction):
     tables = [table(0, val_fraction=val_fraction), table(1, val_fraction=val_fraction)]
     members = [Member(0, 0, 1), Member(0, 1, 2)]
     run = {"epochs": 30, "precision": "64-true"}
-    population = Population(4, 3, settings, members, splits=[one.parts for one in tables])
+    population = Population(4, 3, settings, members, splits=[one.splits for one in tables])
     fit = trainer(**run)
     fit.fit(population, range(1))
     rates = {share.optimizer.param_groups[0]["lr"] for share in population.shares[0]}
@@ -213,7 +235,9 @@ def test_each_member_keeps_its_best_epoch_and_stops_by_itself(tmp_path):
         best = ModelCheckpoint(tmp_path / str(member.split), monitor="val/loss")
         stop = EarlyStopping("val/loss", patience=5)
         alone(settings[0], member, data, epochs=60, precision="64-true", callbacks=[best, stop])
-        assert (stop.stopped_epoch + 1 if stop.stopped_epoch else 60) == len(population.curves["val/loss"]) - missing
+        assert (stop.stopped_epoch + 1 if stop.stopped_epoch else 60) == len(
+            population.curves["val/loss"]
+        ) - missing
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         for name, value in population.weights()[member].items():
             torch.testing.assert_close(value, state[f"network.{name}"], atol=1e-10, rtol=0)
@@ -228,11 +252,16 @@ def test_patience_without_validation_keeps_the_epoch_it_stopped_in():
     assert np.isfinite(losses[:, 0]).all()
     assert 3 < epochs < 20
     expected = alone(settings[1], members[1], table(), epochs=int(epochs), precision="64-true")
-    torch.testing.assert_close(population.weights()[members[1]]["weight"], expected["weight"], atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        population.weights()[members[1]]["weight"], expected["weight"], atol=1e-10, rtol=0
+    )
 
 
 def test_the_answer_does_not_depend_on_the_size_of_a_stack():
-    settings = [setting(network=partial(MLP, hidden=[8]), optimizer=partial(Adam, lr=rate)) for rate in (0.1, 0.01)]
+    settings = [
+        setting(network=partial(MLP, hidden=[8]), optimizer=partial(Adam, lr=rate))
+        for rate in (0.1, 0.01)
+    ]
     members = [Member(s, 0, i) for s in (0, 1) for i in range(5)]
     whole, pieces = (trained(settings, members, [table()], stack_bytes=size) for size in (2**30, 1))
     assert (len(whole.stacks), len(pieces.stacks)) == (1, 10)
@@ -244,10 +273,12 @@ def test_the_answer_does_not_depend_on_the_size_of_a_stack():
 
 def test_held_out_rows_change_no_weight():
     first, second = table(), table()
-    features, targets = second.parts["test"]
-    second.parts["test"] = features * 1000, targets.roll(1)
+    features, targets = second.splits["test"]
+    second.splits["test"] = features * 1000, targets.roll(1)
     members = [Member(0, 0, 0)]
-    before, after = (trained([setting()], members, [one]).weights()[members[0]] for one in (first, second))
+    before, after = (
+        trained([setting()], members, [one]).weights()[members[0]] for one in (first, second)
+    )
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -259,7 +290,10 @@ def test_dropout_is_each_members_own():
 
 
 def test_a_member_that_diverges_is_named_and_hurts_no_other():
-    settings = [setting(network=partial(MLP, hidden=[8]), optimizer=partial(SGD, lr=rate)) for rate in (0.1, 1e30)]
+    settings = [
+        setting(network=partial(MLP, hidden=[8]), optimizer=partial(SGD, lr=rate))
+        for rate in (0.1, 1e30)
+    ]
     members = [Member(s, 0, i) for i in (0, 1) for s in (0, 1)]
     population = trained(settings, members, [table()])
     failed = {member for member, outcome in population.outcomes.items() if outcome.failed_in}
@@ -279,7 +313,7 @@ def test_a_member_that_diverges_is_named_and_hurts_no_other():
 )
 def test_what_no_population_can_be_made_of(nouns, message):
     with pytest.raises(ValueError, match=message):
-        Population(4, 3, [setting(**nouns)], [Member(0, 0, 0)], splits=[table().parts])
+        Population(4, 3, [setting(**nouns)], [Member(0, 0, 0)], splits=[table().splits])
 
 
 def test_losses_and_hits_are_torchs():
@@ -291,11 +325,15 @@ def test_losses_and_hits_are_torchs():
         expected = torch.stack([loss(one.T, own) for one, own in zip(logits, targets, strict=True)])
         torch.testing.assert_close(losses_of(loss, logits, targets, maps_loss(loss, 3)), expected)
         if loss in plain:
-            soft = soft_targets(targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3)
+            soft = soft_targets(
+                targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3
+            )
             torch.testing.assert_close(cross_entropies(logits, soft), expected)
     assert is_plain_cross_entropy(nn.CrossEntropyLoss(label_smoothing=0.3))
     assert not is_plain_cross_entropy(nn.CrossEntropyLoss(ignore_index=1))
     assert not is_plain_cross_entropy(nn.CrossEntropyLoss(torch.ones(3)))
-    assert not maps_loss(nn.MultiMarginLoss(), 3)  # one of those that are called one after the other
+    assert not maps_loss(
+        nn.MultiMarginLoss(), 3
+    )  # one of those that are called one after the other
     assert torch.equal(hits(logits, targets), (logits.argmax(1) == targets).sum(1))
     assert hits(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 2, dtype=torch.long)).item() == 0

@@ -19,12 +19,12 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
-from cli import command
-from data import Table
+from cli.command import command
+from data.table import Table
 from evaluate import evaluate
-from model import MLP
+from model.networks import MLP
 from predict import FORMATS, load, predict
-from tests.conftest import ROOT, python
+from tests.helpers import ROOT, python
 from tests.test_table import mixed, write
 from train import train
 
@@ -36,7 +36,11 @@ def made(tmp_path_factory):
     """A network's and a population's checkpoint, and the table that they learned."""
     folder = tmp_path_factory.mktemp("made")
     write(mixed(), str(folder / "t.csv"))
-    options = {"data": partial(Table, str(folder / "t.csv"), "kind"), "accelerator": "cpu", "log_dir": str(folder)}
+    options = {
+        "data": partial(Table, str(folder / "t.csv"), "kind"),
+        "accelerator": "cpu",
+        "log_dir": str(folder),
+    }
     train(**options, max_epochs=30)
     evaluate(**options, max_epochs=30, folds=3, repeats=1, save=True)
     return folder
@@ -55,7 +59,10 @@ def population(made):
 def by_numpy(checkpoint, frame):
     """The probabilities of a network, from the checkpoint's numbers alone."""
     content = torch.load(checkpoint, weights_only=True)
-    state, weights = content["Table"], {name: value.double().numpy() for name, value in content["state_dict"].items()}
+    state, weights = (
+        content["Table"],
+        {name: value.double().numpy() for name, value in content["state_dict"].items()},
+    )
     rows = []
     for row in frame.select(state["column_names"]).rows():
         features = []
@@ -65,13 +72,24 @@ def by_numpy(checkpoint, frame):
             if name == f"{column} missing":
                 features.append(float(value is None))
             elif column in state["categories"]:
-                text = state["categories"][column][int(state["fill"][i])] if value is None else str(value)
-                features.append(float(name == f"{column}={text if text not in ('True', 'False') else text.lower()}"))
+                text = (
+                    state["categories"][column][int(state["fill"][i])]
+                    if value is None
+                    else str(value)
+                )
+                features.append(
+                    float(
+                        name
+                        == f"{column}={text if text not in ('True', 'False') else text.lower()}"
+                    )
+                )
             else:
                 features.append(state["fill"][i].item() if value is None else float(value))
         rows.append((np.array(features) - state["mean"].numpy()) / state["scale"].numpy())
     hidden = np.array(rows) @ weights["network.0.weight"].T + weights["network.0.bias"]
-    logits = (hidden / (1 + np.exp(-hidden))) @ weights["network.2.weight"].T + weights["network.2.bias"]
+    logits = (hidden / (1 + np.exp(-hidden))) @ weights["network.2.weight"].T + weights[
+        "network.2.bias"
+    ]
     power = np.exp(logits - logits.max(1, keepdims=True))
     return power / power.sum(1, keepdims=True)
 
@@ -86,7 +104,9 @@ def today(rows=50):
 
 
 def test_probabilities_are_numpys(best):
-    np.testing.assert_allclose(load(best).predict_proba(today()), by_numpy(best, today()), atol=1e-6)
+    np.testing.assert_allclose(
+        load(best).predict_proba(today()), by_numpy(best, today()), atol=1e-6
+    )
 
 
 def test_the_command_writes_a_row_for_each_row_in_order(best):
@@ -97,7 +117,9 @@ def test_the_command_writes_a_row_for_each_row_in_order(best):
     found = pl.read_csv(done.stdout.encode(), infer_schema_length=None)
     classifier = load(best)
     assert found.columns == ["label", "probability 7", "probability b c", "probability Ä"]
-    np.testing.assert_allclose(found[:, 1:].to_numpy(), classifier.predict_proba(today()), atol=1e-6)
+    np.testing.assert_allclose(
+        found[:, 1:].to_numpy(), classifier.predict_proba(today()), atol=1e-6
+    )
     assert found["label"].cast(pl.String).to_list() == classifier.predict(today()).tolist()
     for source, target in (("today.parquet", "a.csv"), ("today.csv", "a.parquet")):
         write(today(), source)
@@ -106,7 +128,10 @@ def test_the_command_writes_a_row_for_each_row_in_order(best):
         assert written.cast(found.schema).equals(found)
     with Path("today.csv").open("rb") as table:
         line = [sys.executable, str(ROOT / "predict.py"), best, "-"]
-        assert subprocess.run(line, stdin=table, capture_output=True, text=True, timeout=60).stdout == done.stdout
+        assert (
+            subprocess.run(line, stdin=table, capture_output=True, text=True, timeout=60).stdout
+            == done.stdout
+        )
 
 
 def test_a_population_has_a_spread(population):
@@ -149,7 +174,13 @@ def test_pandas_polars_and_numpy_are_the_same_rows(best):
     objects = np.array(frame.select(classifier.column_names).rows(), object)
     shuffled = pd.DataFrame(columns, index=np.arange(50)[::-1])
     nullable = shuffled.convert_dtypes().astype({"colour": "category"})
-    for table in (frame.lazy(), frame.cast({"colour": pl.Categorical}), shuffled, nullable, objects):
+    for table in (
+        frame.lazy(),
+        frame.cast({"colour": pl.Categorical}),
+        shuffled,
+        nullable,
+        objects,
+    ):
         np.testing.assert_array_equal(classifier.predict_proba(table), expected)
     numbers = load(str(GOLDEN.parents[1] / "lightning_logs/reference/checkpoints/best.ckpt"))
     assert numbers.predict(np.array([[5.1, 3.5, 1.4, 0.2]])).tolist() == ["setosa"]
@@ -167,7 +198,10 @@ def test_a_category_is_the_same_in_every_type():
     train(partial(Table, "t.csv", "y"), max_epochs=20, accelerator="cpu")
     classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
     expected = classifier.predict_proba(pl.DataFrame({"c": ["1", "2"], "w": ["true", "false"]}))
-    frames = [pl.DataFrame({"c": [1, 2], "w": [True, False]}), pl.DataFrame({"c": [1.0, 2.0], "w": [1, 0]})]
+    frames = [
+        pl.DataFrame({"c": [1, 2], "w": [True, False]}),
+        pl.DataFrame({"c": [1.0, 2.0], "w": [1, 0]}),
+    ]
     frames += [pd.DataFrame({"c": np.array([1.0, 2.0], object), "w": ["True", "FALSE"]})]
     frames += [pd.DataFrame({"c": [1, 2, None], "w": [1, 0, None]})]
     for frame in frames:
@@ -180,7 +214,9 @@ def test_a_category_is_the_same_in_every_type():
 
 def test_pipes_are_read_and_broken_ones_end_quietly(best):
     write(today(30_000), "t.csv")
-    script = f"cat t.csv | {sys.executable} {ROOT / 'predict.py'} {best} /dev/stdin --output out.csv"
+    script = (
+        f"cat t.csv | {sys.executable} {ROOT / 'predict.py'} {best} /dev/stdin --output out.csv"
+    )
     assert subprocess.run(["bash", "-c", script], timeout=60).returncode == 0
     assert len(pl.read_csv("out.csv", infer_schema=False)) == 30_000
     script = f"set -o pipefail; {sys.executable} {ROOT / 'predict.py'} {best} t.csv | head -1"
@@ -233,7 +269,9 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("output", [None, "out.csv", "out.parquet"])
-def test_a_row_that_cannot_be_read_stops_it_before_anything_is_written(name, output, best, capsysbinary):
+def test_a_row_that_cannot_be_read_stops_it_before_anything_is_written(
+    name, output, best, capsysbinary
+):
     content, message = BAD[name]
     Path("t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     if output:
@@ -241,7 +279,12 @@ def test_a_row_that_cannot_be_read_stops_it_before_anything_is_written(name, out
     with pytest.raises(SystemExit) as stop:
         command(
             predict,
-            [best, "t.csv", *([f"--output={output}"] if output else []), *(["--score"] if "label" in name else [])],
+            [
+                best,
+                "t.csv",
+                *([f"--output={output}"] if output else []),
+                *(["--score"] if "label" in name else []),
+            ],
         )
     captured = capsysbinary.readouterr()
     assert stop.value.code == 2
@@ -445,7 +488,11 @@ def test_a_bomb_is_one():
 
 
 def test_damage_anywhere_is_refused_or_without_effect(best):
-    good, content, generator = load(best).predict_proba(today()), Path(best).read_bytes(), random.Random(0)
+    good, content, generator = (
+        load(best).predict_proba(today()),
+        Path(best).read_bytes(),
+        random.Random(0),
+    )
     said = []
     for _ in range(150):
         damaged = bytearray(content)
@@ -470,14 +517,18 @@ def test_damage_anywhere_is_refused_or_without_effect(best):
 def test_a_golden_checkpoint_loads_for_ever(name, version):
     frame = pl.read_csv(GOLDEN / "table.csv")
     expected = json.loads((GOLDEN / f"{name}_{version}.json").read_text())
-    np.testing.assert_allclose(load(str(GOLDEN / f"{name}_{version}.ckpt")).predict_proba(frame), expected, atol=2e-6)
+    np.testing.assert_allclose(
+        load(str(GOLDEN / f"{name}_{version}.ckpt")).predict_proba(frame), expected, atol=2e-6
+    )
 
 
 def test_it_needs_no_lightning(best):
     write(today(), "t.csv")
     code = "import sys; sys.argv[0] = 'x'; from predict import load; import polars as pl\n"
     code += "load(sys.argv[1]).predict(pl.read_csv('t.csv')); assert 'lightning' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code, best], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, best], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60
+    )
     assert done.returncode == 0
 
 

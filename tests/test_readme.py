@@ -15,13 +15,14 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_iris
 
-from cli import command, parse
+from cli.command import command
+from cli.parser import parse
 from evaluate import evaluate
+from evaluation.report import report
 from explain import explain
 from export import export
-from model.report import report
 from predict import predict
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 from train import train
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +49,9 @@ def figures():
     article, speed, recipe = results("article"), results("speed"), results("recipe")
     at, closest, ours = article["at_alpha_0.1"], article["closest"], article["ours"]
     span = "test accuracy {min:.2f} to {max:.2f}, mean {mean:.2f}".format_map
-    listing, right = ([kind[name]["test_accuracy"] for name in kind] for kind in (at["listing"], at["bce"]))
+    listing, right = (
+        [kind[name]["test_accuracy"] for name in kind] for kind in (at["listing"], at["bce"])
+    )
     agree, rate = closest["bce"]["agree_within_10_percent"], closest["bce"]["rate"]
     yield f"It gets {ours['test_accuracy']:.3f} of the test rows right"
     yield f"over {article['n']} starts"
@@ -68,7 +71,9 @@ def figures():
     for name, row in speed["whole command"].items():
         if name != "import":
             yield f"| `{name}` | {row['of the import']:.2f} | {row['memory of the import']:.2f} |"
-    population, coverage, tables, iris = (results(name) for name in ("population", "coverage", "tables", "evaluate"))
+    population, coverage, tables, iris = (
+        results(name) for name in ("population", "coverage", "tables", "evaluate")
+    )
     yield "\n".join(report(iris))
     for row in coverage["coverage"]:
         yield "| {true accuracy:.3f} | {mean estimate:.3f} | {mean width:.2f} |".format_map(row) + (
@@ -76,7 +81,9 @@ def figures():
         )
     yield "Over {tables} tables".format_map(coverage["n"])
     for name in ("nested", "optimistic"):
-        yield f"{name} {{mean:.3f}} ({{low:.3f}} to {{high:.3f}})".format_map(coverage["noise"][name])
+        yield f"{name} {{mean:.3f}} ({{low:.3f}} to {{high:.3f}})".format_map(
+            coverage["noise"][name]
+        )
     yield f"The nested interval covers 0.5 in {coverage['noise']['nested']['covered']['share']:.3f} of them"
     yield f"the optimistic one in {coverage['noise']['optimistic']['covered']['share']:.3f}"
     for name, row in tables["accuracy"].items():
@@ -90,7 +97,9 @@ def figures():
             + " | ".join(f"{int(count):,}: {cost:.2f}" for count, cost in population[name].items())
             + " |"
         )
-    yield "(100 networks) takes {ratio:.2f} times as long as `python train.py`".format_map(population["whole command"])
+    yield "(100 networks) takes {ratio:.2f} times as long as `python train.py`".format_map(
+        population["whole command"]
+    )
     predicting = results("predict")
     yield f"a CSV of {predicting['rows']:,} flowers in"
     yield f"medians of {predicting['n']} interleaved runs, [bench/results/predict.json]"
@@ -100,7 +109,9 @@ def figures():
             f"| {row['peak MiB']:,} |"
         )
     latency = predicting["microseconds for one row"]
-    yield "onnxruntime {onnxruntime:.0f}, `classifier.predict_proba` of an array".format_map(latency)
+    yield "onnxruntime {onnxruntime:.0f}, `classifier.predict_proba` of an array".format_map(
+        latency
+    )
     yield "array {:,.0f}, scikit-learn {:,.0f}".format(
         latency["classifier.predict_proba, an array"], latency["scikit-learn"]
     )
@@ -115,8 +126,15 @@ def figures():
         mean, low, high = row["accuracy"]
         yield f"| {name} | {mean:.4f} | {low:.4f} to {high:.4f} | {row['log_loss'][0]:.4f} |"
     for candidate in recipe["candidates"]:
-        name = ", ".join(f"{key} {value}" for key, value in candidate["change"].items()) or "**the recipe**"
-        yield f"| {name} | " + " | ".join(f"{score:.4f}" for score in candidate["accuracy"].values()) + " |"
+        name = (
+            ", ".join(f"{key} {value}" for key, value in candidate["change"].items())
+            or "**the recipe**"
+        )
+        yield (
+            f"| {name} | "
+            + " | ".join(f"{score:.4f}" for score in candidate["accuracy"].values())
+            + " |"
+        )
 
 
 def test_every_figure_comes_from_a_committed_file():
@@ -130,7 +148,9 @@ def test_the_screen_is_the_reference_runs():
     for part in ("train", "test"):
         line = f"{part:12}{result['rows'][part]:6}{result[f'{part}/loss']:9.4f}{result[f'{part}/accuracy']:10.3f}"
         assert line in README
-    assert "interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(result) in README
+    assert (
+        "interval {test/accuracy/low:.3f} to {test/accuracy/high:.3f}".format_map(result) in README
+    )
 
 
 def test_every_flag_in_the_tables_is_understood():
@@ -140,7 +160,9 @@ def test_every_flag_in_the_tables_is_understood():
     for flag in flags:
         if re.match(r"--data\.(ignore|delimiter)", flag):
             flag = f"--data Table --data.path t.csv --data.target y {flag}"
-        parse(evaluate if re.match("--(folds|sweep|save|devices)", flag) else train, shlex.split(flag))
+        parse(
+            evaluate if re.match("--(folds|sweep|save|devices)", flag) else train, shlex.split(flag)
+        )
 
 
 def python_block(word):
@@ -154,16 +176,25 @@ def test_every_command_runs(monkeypatch):
     names = pd.Series(flowers.target_names[flowers.target], name="species")
     flowers.data.join(names).to_csv("flowers.csv", index=False)
     flowers.data.to_csv("today.csv", index=False)
-    scripts = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "export.py": export}
+    scripts = {
+        "train.py": train,
+        "evaluate.py": evaluate,
+        "predict.py": predict,
+        "export.py": export,
+    }
     scripts["explain.py"] = explain
     ran = 0
     for line in COMMANDS:
         program, *arguments = shlex.split(line)
         if program == "python":
             script, *arguments = arguments
-            arguments = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments]
+            arguments = [
+                str(ROOT / word) if word.startswith("configs/") else word for word in arguments
+            ]
             arguments += ["--accelerator", "cpu"] if scripts[script] in (train, evaluate) else []
-            arguments += ["--folds", "2", "--max_epochs", "1"] if "--repeats 1" in line else []  # minutes otherwise
+            arguments += (
+                ["--folds", "2", "--max_epochs", "1"] if "--repeats 1" in line else []
+            )  # minutes otherwise
             command(scripts[script], arguments)
             ran += 1
         elif program == "tensorboard":
@@ -185,15 +216,30 @@ def test_every_command_runs(monkeypatch):
 
 def serves(arguments):
     """Start TensorBoard on this machine alone; it must know the run that the commands before it made."""
-    line = [sys.executable, "-m", "tensorboard.main", *arguments, "--host", "127.0.0.1", "--port", "0"]
+    line = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        *arguments,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as server:
         try:
-            url = next(found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row)))
+            url = next(
+                found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row))
+            )
             for _ in range(100):
                 assert server.poll() is None, server.stderr.read()
                 try:
-                    tags = json.load(urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=30))
-                except urllib.error.URLError as error:  # it may say its address before it answers there
+                    tags = json.load(
+                        urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=30)
+                    )
+                except (
+                    urllib.error.URLError
+                ) as error:  # it may say its address before it answers there
                     tags = {"error": str(error)}
                 if "final/test/accuracy" in tags.get("version_0", {}):
                     return 1

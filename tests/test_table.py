@@ -19,24 +19,33 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from cli import command
-from data import RawTable, Table, TabularData
-from data.file import MISSING, File
+from cli.command import command
+from data.file import File
+from data.table import Table
+from data.tabular import RawTable, TabularData
+from data.values import MISSING
 from evaluate import evaluate
-from model import MLP, Classifier
+from model.classifier import Classifier
+from model.networks import MLP
 from predict import load, predict
-from tests.conftest import run, weights
+from tests.helpers import run, weights
 from train import train
 
 
 def mixed(rows=60, seed=0):
     """Numbers, text and booleans, some missing; three classes that follow from them."""
     random = np.random.default_rng(seed)
-    size, colour, wet = random.normal(5, 3, rows).round(2), random.integers(0, 3, rows), random.integers(0, 2, rows)
+    size, colour, wet = (
+        random.normal(5, 3, rows).round(2),
+        random.integers(0, 3, rows),
+        random.integers(0, 2, rows),
+    )
     kinds = np.array(["Ä", "b c", "7"])[(size > 5).astype(int) + wet]
     columns = {
         "size (cm)": [None if i % 7 == 3 else value for i, value in enumerate(size.tolist())],
-        "colour": [None if i % 9 == 5 else ["red", "blue", "grün"][value] for i, value in enumerate(colour)],
+        "colour": [
+            None if i % 9 == 5 else ["red", "blue", "grün"][value] for i, value in enumerate(colour)
+        ],
         "wet": wet.astype(bool).tolist(),
         "kind": kinds.tolist(),
     }
@@ -63,7 +72,9 @@ def test_the_features_are_those_of_scikit_learns_transformers():
     table = Table("t.csv", "kind")
     table.setup()
     raw = pd.DataFrame(mixed().to_dict(as_series=False))
-    text = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(sparse_output=False))
+    text = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(sparse_output=False)
+    )
     number = SimpleImputer(strategy="median", add_indicator=True)
     missing = make_pipeline(
         SimpleImputer(strategy="constant", fill_value="?"),
@@ -76,10 +87,10 @@ def test_the_features_are_those_of_scikit_learns_transformers():
         (OneHotEncoder(sparse_output=False), ["wet"]),
     )
     raw["colour"] = raw["colour"].astype(object).where(raw["colour"].notna(), np.nan)
-    pipeline = make_pipeline(encode, StandardScaler()).fit(raw.iloc[table.rows["train"]])
-    for part, rows in table.rows.items():
+    pipeline = make_pipeline(encode, StandardScaler()).fit(raw.iloc[table.indices["train"]])
+    for part, rows in table.indices.items():
         expected = pipeline.transform(raw.iloc[rows])
-        np.testing.assert_allclose(table.parts[part][0], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(table.splits[part][0], expected, rtol=1e-5, atol=1e-6)
     assert table.feature_names == [
         "size (cm)", "size (cm) missing", "colour=blue", "colour=grün", "colour=red", "colour missing", "wet=false",
         "wet=true",
@@ -93,8 +104,8 @@ def test_a_file_is_the_same_table_in_every_format():
     for table in tables:
         table.setup()
         assert table.feature_names == tables[0].feature_names
-        assert torch.equal(table.parts["test"][0], tables[0].parts["test"][0])
-        assert torch.equal(table.parts["test"][1], tables[0].parts["test"][1])
+        assert torch.equal(table.splits["test"][0], tables[0].splits["test"][0])
+        assert torch.equal(table.splits["test"][1], tables[0].splits["test"][1])
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -105,11 +116,15 @@ def test_scikit_learns_tables_score_as_in_memory_bit_for_bit(bunch, kind):
     path = write(frame, f"t.{kind}")
     names = list(bunch.data.columns)
     raw = RawTable(
-        bunch.data.to_numpy(), bunch.target.to_numpy(), names, [str(i) for i in range(bunch.target.nunique())]
+        bunch.data.to_numpy(),
+        bunch.target.to_numpy(),
+        names,
+        [str(i) for i in range(bunch.target.nunique())],
     )
     made = type("Made", (TabularData,), {"load": lambda self: raw})
     results = [
-        train(data, max_epochs=20, accelerator="cpu", log_dir="logs") for data in (made, partial(Table, path, "target"))
+        train(data, max_epochs=20, accelerator="cpu", log_dir="logs")
+        for data in (made, partial(Table, path, "target"))
     ]
     for name in ("train/loss", "test/loss", "test/accuracy"):
         assert results[0][name] == results[1][name]
@@ -134,9 +149,12 @@ def test_targets_of_any_type(name, kind):
     table = Table(write(frame, f"t.{kind}"), "y")
     table.setup()
     assert table.class_names == expected
-    for part, rows in table.rows.items():
-        said = [table.class_names[i] for i in table.parts[part][1]]
-        assert said == [str(values[row % 3]).lower() if name == "booleans" else str(values[row % 3]) for row in rows]
+    for part, rows in table.indices.items():
+        said = [table.class_names[i] for i in table.splits[part][1]]
+        assert said == [
+            str(values[row % 3]).lower() if name == "booleans" else str(values[row % 3])
+            for row in rows
+        ]
 
 
 def test_a_target_of_true_and_false_however_they_are_written():
@@ -154,13 +172,13 @@ def test_the_statistics_are_the_training_rows_alone():
     write(frame, "a.csv")
     table = Table("a.csv", "kind")
     table.setup()
-    test = table.rows["test"]
+    test = table.indices["test"]
     size = frame["size (cm)"].to_numpy().copy()
     size[test] *= 1000
     write(frame.with_columns(pl.Series("size (cm)", size).fill_nan(None)), "b.csv")
     other = Table("b.csv", "kind")
     other.setup()
-    assert torch.equal(table.parts["train"][0], other.parts["train"][0])
+    assert torch.equal(table.splits["train"][0], other.splits["train"][0])
     assert table.encoder.mean.equal(other.encoder.mean)
 
 
@@ -191,21 +209,34 @@ def test_it_prints_its_columns_before_training_and_logs_them(capsys):
 
     events = EventAccumulator("lightning_logs/version_0").Reload()
     (text,) = events.Tensors("columns/text_summary")
-    assert about in re.sub("^    ", "", text.tensor_proto.string_val[0].decode(), flags=re.MULTILINE)
+    assert about in re.sub(
+        "^    ", "", text.tensor_proto.string_val[0].decode(), flags=re.MULTILINE
+    )
 
 
 def test_ignore_weights_and_delimiter_are_flags_of_both_commands():
     random = np.random.default_rng(0)
     rare = (random.random(200) < 0.1).astype(int)
-    pl.DataFrame({"id": np.arange(200), "x": random.normal(rare), "y": rare}).write_csv("t.csv", separator=";")
-    flags = ["--data=Table", "--data.path=t.csv", "--data.target=y", "--data.ignore=[id]", "--data.delimiter=;"]
+    pl.DataFrame({"id": np.arange(200), "x": random.normal(rare), "y": rare}).write_csv(
+        "t.csv", separator=";"
+    )
+    flags = [
+        "--data=Table",
+        "--data.path=t.csv",
+        "--data.target=y",
+        "--data.ignore=[id]",
+        "--data.delimiter=;",
+    ]
     run(*flags, "--max_epochs=40")
     run(*flags, "--max_epochs=40", "--data.class_weight=balanced")
     found = [load(f"lightning_logs/version_{i}/checkpoints/best.ckpt") for i in (0, 1)]
     assert all(one.column_names == ["x"] for one in found)
     means = [one.predict_proba(np.linspace(-2, 3, 50)[:, None])[:, 1].mean() for one in found]
     assert means[1] > means[0] + 0.2
-    command(evaluate, [*flags, "--folds=3", "--repeats=1", "--accelerator=cpu", "--data.class_weight=balanced"])
+    command(
+        evaluate,
+        [*flags, "--folds=3", "--repeats=1", "--accelerator=cpu", "--data.class_weight=balanced"],
+    )
 
 
 X = "x,y\n" + "1,a\n2,a\n3,a\n" + "4,b\n5,b\n6,b\n7,b\n"
@@ -271,7 +302,9 @@ def test_bad_tables_are_one_line_and_exit_code_2_and_leave_nothing(name, functio
 
 
 def test_dates_and_lists_of_a_parquet_file_are_refused():
-    frame = pl.DataFrame({"d": pl.Series([0, 1] * 5).cast(pl.Date), "l": [[1]] * 10, "y": ["a", "b"] * 5})
+    frame = pl.DataFrame(
+        {"d": pl.Series([0, 1] * 5).cast(pl.Date), "l": [[1]] * 10, "y": ["a", "b"] * 5}
+    )
     frame.write_parquet("t.parquet")
     for ignore, message in (([], "column 'd' holds dates"), (["d"], "column 'l' holds List")):
         with pytest.raises(ValueError, match=message):
@@ -280,7 +313,11 @@ def test_dates_and_lists_of_a_parquet_file_are_refused():
 
 def test_a_parquet_file_of_other_types():
     frame = pl.DataFrame(
-        {"c": pl.Series(["u", "v"] * 5, dtype=pl.Categorical), "^a$": list(range(10)), "y": [0, 1] * 5}
+        {
+            "c": pl.Series(["u", "v"] * 5, dtype=pl.Categorical),
+            "^a$": list(range(10)),
+            "y": [0, 1] * 5,
+        }
     )
     frame.write_parquet("t.parquet")
     raw = Table("t.parquet", "y").load()
@@ -302,7 +339,12 @@ def test_a_number_far_from_all_training_rows_is_still_predicted():
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_files_as_spreadsheets_save_them(ending):
-    lines = ["size,colour,y", *(f"{i},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}" for i in range(10)), "", ""]
+    lines = [
+        "size,colour,y",
+        *(f"{i},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}" for i in range(10)),
+        "",
+        "",
+    ]
     Path("t.csv").write_bytes(b"\xef\xbb\xbf" + ending.join(lines).encode())
     table = Table("t.csv", "y")
     raw = table.load()
@@ -317,11 +359,17 @@ def test_every_word_for_missing_is_missing_in_a_column_of_numbers():
 
 
 # Anything that a CSV file can hold: text with separators, quotes, line breaks, and words that look like something else.
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=6)
+words = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=6
+)
 words |= st.sampled_from(
     ["", " ", "a,b", 'say "x"', "two\nlines", "-", "NA", "true", "1e5", "0x1", "2024-01-02", "nan"]
 )
-numbers = st.integers(-(10**6), 10**6).map(str) | st.floats(-1e9, 1e9).map(str) | st.sampled_from(["", "NA", "?"])
+numbers = (
+    st.integers(-(10**6), 10**6).map(str)
+    | st.floats(-1e9, 1e9).map(str)
+    | st.sampled_from(["", "NA", "?"])
+)
 names = st.lists(words, min_size=2, max_size=5, unique=True)
 REFUSED = (
     "has two columns|is missing in|in every row|each class needs 3|looks like regression|holds dates|same in all"
@@ -335,11 +383,17 @@ def tables(draw):
     header = draw(names)
     size = draw(st.integers(3, 40))
     kinds = [
-        draw(st.sampled_from([words, numbers, st.sampled_from(["true", "false", "True"]), st.just("k")]))
+        draw(
+            st.sampled_from(
+                [words, numbers, st.sampled_from(["true", "false", "True"]), st.just("k")]
+            )
+        )
         for _ in header
     ]
     columns = [draw(st.lists(kind, min_size=size, max_size=size)) for kind in kinds[:-1]]
-    classes = draw(st.lists(st.one_of(words.filter(str.strip), numbers), min_size=2, max_size=3, unique=True))
+    classes = draw(
+        st.lists(st.one_of(words.filter(str.strip), numbers), min_size=2, max_size=3, unique=True)
+    )
     columns.append(
         [classes[i % len(classes)] for i in range(size)]
         if size > 5
@@ -358,7 +412,9 @@ def test_any_table_trains_and_predicts_or_is_refused(table, random):
     try:
         data = Table("t.csv", header[-1], delimiter=delimiter)
         data.setup()
-        classifier = Classifier(data.num_features, data.num_classes, partial(MLP, hidden=[2]), schedule=None)
+        classifier = Classifier(
+            data.num_features, data.num_classes, partial(MLP, hidden=[2]), schedule=None
+        )
         trainer = Trainer(
             max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, limit_val_batches=0, log_every_n_steps=1,
@@ -377,7 +433,9 @@ def test_any_table_trains_and_predicts_or_is_refused(table, random):
     assert set(labels) <= set(data.class_names)
     assert labels == [data.class_names[i] for i in figures.argmax(1)]
     np.testing.assert_allclose(figures.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.array([row[1:] for row in back[:0:-1]], float), figures, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.array([row[1:] for row in back[:0:-1]], float), figures, rtol=1e-4, atol=1e-6
+    )
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -11,8 +11,8 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from data import Iris, RawTable, TabularData
-from data.tabular import Batches, row_order
+from data.iris import Iris
+from data.tabular import Batches, RawTable, TabularData, row_order
 
 
 class Made(TabularData):
@@ -38,7 +38,12 @@ def test_knows_its_table_before_a_network_is_built():
     iris = Iris()
     iris.setup()
     assert (iris.num_features, iris.num_classes) == (4, 3)
-    assert iris.feature_names == ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+    assert iris.feature_names == [
+        "sepal length (cm)",
+        "sepal width (cm)",
+        "petal length (cm)",
+        "petal width (cm)",
+    ]
     assert iris.class_names == ["setosa", "versicolor", "virginica"]
 
 
@@ -46,15 +51,17 @@ def test_statistics_are_standardscalers_on_the_training_rows():
     iris = Iris()
     iris.setup()
     raw = load_iris().data
-    scaler = StandardScaler().fit(raw[iris.rows["train"]])
-    for part, rows in iris.rows.items():
-        np.testing.assert_allclose(iris.parts[part][0].numpy(), scaler.transform(raw[rows]), rtol=1e-6, atol=1e-6)
-    train = iris.parts["train"][0].double()
+    scaler = StandardScaler().fit(raw[iris.indices["train"]])
+    for part, rows in iris.indices.items():
+        np.testing.assert_allclose(
+            iris.splits[part][0].numpy(), scaler.transform(raw[rows]), rtol=1e-6, atol=1e-6
+        )
+    train = iris.splits["train"][0].double()
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(train.std(0, unbiased=False), 1, atol=1e-6)
     state = iris.state_dict()
-    np.testing.assert_allclose(state["mean"], raw[iris.rows["train"]].mean(0), rtol=1e-12)
-    np.testing.assert_allclose(state["scale"], raw[iris.rows["train"]].std(0), rtol=1e-12)
+    np.testing.assert_allclose(state["mean"], raw[iris.indices["train"]].mean(0), rtol=1e-12)
+    np.testing.assert_allclose(state["scale"], raw[iris.indices["train"]].std(0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e9])
@@ -64,41 +71,46 @@ def test_a_constant_column_stays_finite(constant):
     features[:, 1] = constant
     table = Made(table.table._replace(features=features))
     table.setup()
-    assert all(part[0].isfinite().all() and part[0][:, 1].abs().max() < 1e-3 for part in table.parts.values())
+    assert all(
+        part[0].isfinite().all() and part[0][:, 1].abs().max() < 1e-3
+        for part in table.splits.values()
+    )
 
 
 def test_no_test_or_validation_row_changes_what_is_trained_on():
     before = made(val_fraction=0.2)
     features = before.table.features.copy()
-    features[np.concatenate([before.rows["test"], before.rows["val"]])] *= 1000
+    features[np.concatenate([before.indices["test"], before.indices["val"]])] *= 1000
     after = Made(before.table._replace(features=features), val_fraction=0.2)
     after.setup()
-    assert torch.equal(before.parts["train"][0], after.parts["train"][0])
-    assert not torch.equal(before.parts["test"][0], after.parts["test"][0])
+    assert torch.equal(before.splits["train"][0], after.splits["train"][0])
+    assert not torch.equal(before.splits["test"][0], after.splits["test"][0])
 
 
 @given(st.integers(30, 90), st.floats(0.1, 0.4), st.floats(0.1, 0.4), st.integers(0, 2**32 - 1))
 def test_parts_are_disjoint_complete_and_stratified(rows, test_fraction, val_fraction, seed):
     table = made(rows, test_fraction=test_fraction, val_fraction=val_fraction, split_seed=seed)
-    assert sorted(np.concatenate(list(table.rows.values()))) == list(range(rows))
+    assert sorted(np.concatenate(list(table.indices.values()))) == list(range(rows))
     for part, fraction in {"test": test_fraction, "val": val_fraction}.items():
-        assert len(table.rows[part]) == round(fraction * rows)
-        counts = np.bincount(table.parts[part][1], minlength=3)
+        assert len(table.indices[part]) == round(fraction * rows)
+        counts = np.bincount(table.splits[part][1], minlength=3)
         assert counts.max() - counts.min() <= 2
 
 
 def test_the_test_rows_depend_on_the_split_seed_alone():
-    assert np.array_equal(made().rows["test"], made(val_fraction=0.3, batch_size=7).rows["test"])
-    assert not np.array_equal(made().rows["test"], made(split_seed=1).rows["test"])
+    assert np.array_equal(
+        made().indices["test"], made(val_fraction=0.3, batch_size=7).indices["test"]
+    )
+    assert not np.array_equal(made().indices["test"], made(split_seed=1).indices["test"])
 
 
 def test_the_articles_split_is_the_articles():
     iris = Iris(test_fraction=0.2, val_fraction=0, stratify=False, split_seed=42)
     iris.setup()
     train, test = train_test_split(np.arange(150), test_size=0.2, random_state=42)
-    assert np.array_equal(iris.rows["train"], train)
-    assert np.array_equal(iris.rows["test"], test)
-    assert list(iris.rows) == ["train", "test"]
+    assert np.array_equal(iris.indices["train"], train)
+    assert np.array_equal(iris.indices["test"], test)
+    assert list(iris.indices) == ["train", "test"]
 
 
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 9))
@@ -107,9 +119,9 @@ def test_every_row_is_in_one_batch_and_the_short_one_is_kept(rows, batch_size, e
     batches = Batches([numbers, numbers * 2], batch_size, lambda: row_order(rows, 0, epoch))
     cut = list(batches)
     assert len(cut) == len(batches) == -(-rows // batch_size)
-    assert [len(first) for first, _ in cut] == [batch_size] * (rows // batch_size) + [rows % batch_size] * (
-        rows % batch_size > 0
-    )
+    assert [len(first) for first, _ in cut] == [batch_size] * (rows // batch_size) + [
+        rows % batch_size
+    ] * (rows % batch_size > 0)
     assert sorted(torch.cat([first for first, _ in cut]).tolist()) == numbers.tolist()
     assert all(torch.equal(second, first * 2) for first, second in cut)
 
@@ -117,11 +129,17 @@ def test_every_row_is_in_one_batch_and_the_short_one_is_kept(rows, batch_size, e
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
 def test_processes_share_all_rows_in_as_many_steps(rows, batch_size, world_size):
     shares = [
-        list(Batches([torch.arange(rows)], batch_size, lambda: row_order(rows, 0, 0), rank, world_size))
+        list(
+            Batches(
+                [torch.arange(rows)], batch_size, lambda: row_order(rows, 0, 0), rank, world_size
+            )
+        )
         for rank in range(world_size)
     ]
     assert len({len(share) for share in shares}) == 1
-    assert {row for share in shares for (batch,) in share for row in batch.tolist()} == set(range(rows))
+    assert {row for share in shares for (batch,) in share for row in batch.tolist()} == set(
+        range(rows)
+    )
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -136,10 +154,13 @@ def test_a_shuffled_epoch_is_the_runs_order(batch_size, seed, epoch):
     table = made(batch_size=batch_size)
     torch.manual_seed(seed)
     table.trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device="cpu"), current_epoch=epoch, global_rank=0, world_size=1
+        strategy=SimpleNamespace(root_device="cpu"),
+        current_epoch=epoch,
+        global_rank=0,
+        world_size=1,
     )
     features = torch.cat([batch[0] for batch in table.train_dataloader()])
-    assert torch.equal(features, table.parts["train"][0][row_order(len(features), seed, epoch)])
+    assert torch.equal(features, table.splits["train"][0][row_order(len(features), seed, epoch)])
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.conftest import python
+from tests.helpers import python
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 FLAGS += ["--disable-sync", "--disable-quic"]
 # All text of a page, also within web components, which TensorBoard is made of.
 TEXT = """() => {
@@ -34,7 +39,9 @@ TEXT = """() => {
 def browser():
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: apt-get install chromium")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "there is no chromium: apt-get install chromium"
+        )
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
@@ -60,7 +67,9 @@ def run(tmp_path_factory):
     ]
     with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
         try:
-            url = next(found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row)))
+            url = next(
+                found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row))
+            )
             yield folder / "lightning_logs" / "version_0", url
         finally:
             server.terminate()
@@ -87,7 +96,9 @@ def seen(page, address, *words):
 
 def colours(picture):
     """How many different colours a picture (PNG bytes) has: a blank one has one."""
-    return len(np.unique(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3), axis=0))
+    return len(
+        np.unique(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3), axis=0)
+    )
 
 
 def shown(page, selector):
@@ -105,7 +116,17 @@ def shown(page, selector):
 def test_time_series_has_the_run_and_its_numbers(page, run):
     folder, url = run
     result = json.loads((folder / "result.json").read_text())
-    words = "version_0", "final", "train", "val", "ConfusionMatrix", "Regions", "Weights", "Reliability", "gradients"
+    words = (
+        "version_0",
+        "final",
+        "train",
+        "val",
+        "ConfusionMatrix",
+        "Regions",
+        "Weights",
+        "Reliability",
+        "gradients",
+    )
     seen(page, f"{url}#timeseries", *words)
     page.get_by_role("combobox", name="Filter tags (regex)").fill("final/test")
     shortest = float(f"{result['test/loss']:.4g}")
@@ -114,9 +135,17 @@ def test_time_series_has_the_run_and_its_numbers(page, run):
 
 
 def test_images_are_drawn(page, run):
-    seen(page, f"{run[1]}#images", "ConfusionMatrix/test", "ConfusionMatrix/validation", "Regions/components")
+    seen(
+        page,
+        f"{run[1]}#images",
+        "ConfusionMatrix/test",
+        "ConfusionMatrix/validation",
+        "Regions/components",
+    )
     shown(page, "tf-image-loader img")
-    sizes = page.locator("tf-image-loader img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    sizes = page.locator("tf-image-loader img").evaluate_all(
+        "all => all.map(one => one.naturalWidth)"
+    )
     assert len(sizes) >= 4
     assert min(sizes) >= 350
     for i in range(4):
@@ -134,14 +163,18 @@ def test_hparams_has_settings_and_result(page, run):
     folder, url = run
     result = json.loads((folder / "result.json").read_text())
     page.set_viewport_size({"width": 2600, "height": 1000})  # the table shows what it has room for
-    text = seen(page, f"{url}#hparams", "optimizer.lr", "network.hidden", "version_0", "Iris", "0.20000")
+    text = seen(
+        page, f"{url}#hparams", "optimizer.lr", "network.hidden", "version_0", "Iris", "0.20000"
+    )
     for name in ("test/loss", "train/loss", "train/accuracy"):
         assert f"final/{name}" in text
         assert f"{result[name]:#.5g}" in text, name
 
 
 def test_the_projector_has_the_last_hidden_layer(page, run):
-    seen(page, f"{run[1]}#projector", "1 tensor found", "Embedding", "150x128", "class", "predicted")
+    seen(
+        page, f"{run[1]}#projector", "1 tensor found", "Embedding", "150x128", "class", "predicted"
+    )
     for frame in page.frames:
         if frame.locator("canvas").count():
             frame.locator("canvas").first.wait_for()
@@ -153,7 +186,10 @@ def test_pr_curves_are_one_for_each_class(page, run):
     seen(
         page,
         f"{run[1]}#pr_curves",
-        *(f"PrecisionRecall/{i}_{name}" for i, name in enumerate(("setosa", "versicolor", "virginica"))),
+        *(
+            f"PrecisionRecall/{i}_{name}"
+            for i, name in enumerate(("setosa", "versicolor", "virginica"))
+        ),
     )
     shown(page, "vz-line-chart2")
 

@@ -19,10 +19,11 @@ from scipy.stats import binomtest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from cli import command
-from model.run import LastCheckpoint, new_version
-from tests.conftest import ROOT, python, run, weights
+from cli.command import command
+from tests.helpers import ROOT, python, run, weights
 from train import train
+from training.callbacks import LastCheckpoint
+from training.run import new_version
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
 
@@ -55,7 +56,9 @@ def test_the_screen_is_a_table_and_two_lines(default_run):
 def test_a_terminal_gets_a_bar(tmp_path):
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
-    with subprocess.Popen([sys.executable, str(ROOT / "train.py")], cwd=tmp_path, stderr=terminal) as process:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py")], cwd=tmp_path, stderr=terminal
+    ) as process:
         os.close(terminal)
         shown = b""
         while True:
@@ -72,7 +75,10 @@ def test_a_terminal_gets_a_bar(tmp_path):
 def test_the_folder_holds_what_it_should(default_run):
     folder, _ = default_run
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert names[:2] == ["00100/Embedding/metadata.tsv", "00100/Embedding/tensors.tsv"]  # the Projector's
+    assert names[:2] == [
+        "00100/Embedding/metadata.tsv",
+        "00100/Embedding/tensors.tsv",
+    ]  # the Projector's
     assert names[2:4] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     assert names[4] == "config.yaml"
     assert names[5].startswith("events.out.tfevents")
@@ -143,7 +149,7 @@ def test_the_order_of_rows_is_the_seeds():
 
 
 def test_test_rows_change_nothing_before_the_test(monkeypatch):
-    from data import Iris
+    from data.iris import Iris
 
     run("--data.batch_size", "16", "--max_epochs", "5")
     iris, load = Iris(), Iris.load
@@ -151,15 +157,19 @@ def test_test_rows_change_nothing_before_the_test(monkeypatch):
 
     def spoiled(self):
         table = load(self)
-        table.features[iris.rows["test"]] *= 1000
+        table.features[iris.indices["test"]] *= 1000
         return table
 
     monkeypatch.setattr(Iris, "load", spoiled)
     run("--data.batch_size", "16", "--max_epochs", "5")
     for name in ("best", "last"):
-        before, after = (weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in (0, 1))
+        before, after = (
+            weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in (0, 1)
+        )
         assert all(torch.equal(before[key], after[key]) for key in before)
-    results = [json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)]
+    results = [
+        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
+    ]
     assert results[0]["test/loss"] != results[1]["test/loss"]
 
 
@@ -167,7 +177,9 @@ def test_validation_rows_choose_the_epoch(capsys):
     result = run("--data.val_fraction", "0.1")
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert lines[1:4] == [["train", "105"], ["validation", "15"], ["test", "30"]]
-    losses = {event.step: event.value for event in events("lightning_logs/version_0").Scalars("val/loss")}
+    losses = {
+        event.step: event.value for event in events("lightning_logs/version_0").Scalars("val/loss")
+    }
     assert min(losses, key=losses.get) == result["best_epoch"]
     assert losses[result["best_epoch"]] == pytest.approx(result["val/loss"], rel=1e-5)
 
@@ -176,12 +188,23 @@ def test_without_validation_the_last_epoch_is_kept():
     result = run("--max_epochs", "7")
     assert result["best_epoch"] == result["epochs"] == 7
     assert "val/loss" not in result
-    best, last = (weights(f"lightning_logs/version_0/checkpoints/{name}.ckpt") for name in ("best", "last"))
+    best, last = (
+        weights(f"lightning_logs/version_0/checkpoints/{name}.ckpt") for name in ("best", "last")
+    )
     assert all(torch.equal(best[key], last[key]) for key in best)
 
 
 def test_patience_stops_early():
-    result = run("--patience", "3", "--optimizer", "SGD", "--optimizer.lr", "1e-9", "--network.dropout", "0.5")
+    result = run(
+        "--patience",
+        "3",
+        "--optimizer",
+        "SGD",
+        "--optimizer.lr",
+        "1e-9",
+        "--network.dropout",
+        "0.5",
+    )
     assert result["epochs"] < 100
 
 
@@ -209,7 +232,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 1
     assert re.fullmatch(
-        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; give a lower --optimizer.lr\n", error
+        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; give a lower --optimizer.lr\n",
+        error,
     )
     epoch = int(re.search(r"epoch (\d+)", error)[1])
     if epoch > 1:
@@ -220,7 +244,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys):
 
 def test_a_run_that_never_finished_an_epoch_leaves_nothing(capsys):
     with pytest.raises(SystemExit) as stop:
-        run("--optimizer", "SGD", "--optimizer.lr", "1e38", "--schedule", "null", "--data.batch_size", "16")
+        run(
+            "--optimizer",
+            "SGD",
+            "--optimizer.lr",
+            "1e38",
+            "--schedule",
+            "null",
+            "--data.batch_size",
+            "16",
+        )
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert list(Path("lightning_logs").iterdir()) == []
@@ -236,7 +269,10 @@ LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", 
 def begin(folder):
     """Start a long run in another process, and wait until it has written a checkpoint past its first."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *LONG], cwd=folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(ROOT / "train.py"), *LONG],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
     until = time.monotonic() + 100
@@ -263,8 +299,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert comparable(resumed) == comparable(whole)
     first, second = (weights(f"lightning_logs/version_{i}/checkpoints/last.ckpt") for i in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    curves = [[event.step for event in events(f"lightning_logs/version_{i}").Scalars("val/loss")] for i in (0, 1)]
-    assert curves[0] == curves[1]  # one point for each epoch, also for those that were trained twice
+    curves = [
+        [event.step for event in events(f"lightning_logs/version_{i}").Scalars("val/loss")]
+        for i in (0, 1)
+    ]
+    assert (
+        curves[0] == curves[1]
+    )  # one point for each epoch, also for those that were trained twice
 
 
 def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
@@ -272,11 +313,15 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
 
     def spy(self, trainer):
         state = trainer._checkpoint_connector.dump_checkpoint()["callbacks"]
-        saved.append(next(value for key, value in state.items() if key.startswith("ModelCheckpoint")))
+        saved.append(
+            next(value for key, value in state.items() if key.startswith("ModelCheckpoint"))
+        )
 
     monkeypatch.setattr(LastCheckpoint, "seconds", 0.0)
     save = LastCheckpoint.save
-    monkeypatch.setattr(LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer)))
+    monkeypatch.setattr(
+        LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer))
+    )
     run("--max_epochs", "20", "--data.batch_size", "16", "--data.val_fraction", "0.1")
     losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/loss")]
     assert [state["best_model_score"].item() for state in saved[:20]] == pytest.approx(
@@ -304,8 +349,13 @@ def test_two_processes_train_one_network(tmp_path):
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 6
     run(*line)
-    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == ["version_0", "version_1"]
-    both, alone = (json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1))
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [
+        "version_0",
+        "version_1",
+    ]
+    both, alone = (
+        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
+    )
     for name in ("train/loss", "test/loss"):
         assert both[name] == pytest.approx(alone[name], rel=1e-4)
 

@@ -18,10 +18,10 @@ def make() -> None:
 
     import polars as pl
 
-    from data import Table
+    from data.table import Table
     from data.tabular import FORMAT
     from evaluate import evaluate
-    from model import MLP
+    from model.networks import MLP
     from predict import load
     from train import train
 
@@ -30,7 +30,10 @@ def make() -> None:
     folds = {"folds": 3, "repeats": 1, "save": True}
     for name, function in {"best": train, "population": partial(evaluate, **folds)}.items():
         target = HERE / f"{name}_{FORMAT}.ckpt"
-        with target.open("xb") as file, TemporaryDirectory() as folder:  # x: never another one in its place
+        with (
+            target.open("xb") as file,
+            TemporaryDirectory() as folder,
+        ):  # x: never another one in its place
             function(log_dir=folder, **options)
             file.write(Path(folder, "version_0", "checkpoints", f"{name}.ckpt").read_bytes())
         probabilities = load(str(target)).predict_proba(pl.read_csv(HERE / "table.csv"))

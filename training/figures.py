@@ -13,12 +13,36 @@ if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT, DPI = 400, 320, 100  # of a figure, in pixels: TensorBoard shows it in cards of 250 to 350
+WIDTH, HEIGHT, DPI = (
+    400,
+    320,
+    100,
+)  # of a figure, in pixels: TensorBoard shows it in cards of 250 to 350
 NAME = 120  # a class name that is longer, in pixels, loses its middle
-OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]  # told apart by all eyes
+OKABE_ITO = [
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+]  # told apart by all eyes
 # A letter is drawn by the first of these that is installed and has it.
-FAMILIES = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Micro Hei"]
-FAMILIES += ["WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Microsoft YaHei"]
+FAMILIES = [
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "WenQuanYi Micro Hei",
+]
+FAMILIES += [
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+]
 FAMILIES += ["Malgun Gothic", "Noto Sans Devanagari", "Lohit Devanagari", "Nirmala UI", "Mangal"]
 FAMILIES += ["Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai", "Arial Unicode MS"]
 
@@ -35,7 +59,9 @@ def look() -> Iterator[None]:
         "text.parse_math": False,
     }  # $ is a letter
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # no font here has it: nothing that a user can act on
+        warnings.filterwarnings(
+            "ignore", message="Glyph"
+        )  # no font here has it: nothing that a user can act on
         yield
 
 
@@ -69,7 +95,11 @@ def drawn(figure: "Figure") -> np.ndarray:
 
 
 def heat_map(
-    values: np.ndarray, title: str, down: Sequence[str], across: Sequence[str], size: float | None = None
+    values: np.ndarray,
+    title: str,
+    down: Sequence[str],
+    across: Sequence[str],
+    size: float | None = None,
 ) -> tuple["Figure", "Axes"]:
     """Values (rows, columns) as colours, with as many names of rows and columns as there are and fit.
 
@@ -84,9 +114,13 @@ def heat_map(
     rows = thin(down, HEIGHT - bottom - 26)
     figure, axes = sheet(title, max(map(pixels, rows.values()), default=25) + 40, bottom, right)
     style: dict[str, Any] = (
-        {"cmap": "RdBu_r", "vmin": -(size or 0)} if size is not None else {"cmap": "Blues", "vmin": 0}
+        {"cmap": "RdBu_r", "vmin": -(size or 0)}
+        if size is not None
+        else {"cmap": "Blues", "vmin": 0}
     )
-    image = axes.imshow(values, aspect="auto", interpolation="nearest", vmax=1 if size is None else size, **style)
+    image = axes.imshow(
+        values, aspect="auto", interpolation="nearest", vmax=1 if size is None else size, **style
+    )
     if rows:
         axes.set_yticks([*rows], [*rows.values()])
     if columns:

@@ -28,16 +28,39 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.utils import make_grid
 
-from model.estimates import BINS, calibration, calibration_error
-from model.figures import HEIGHT, OKABE_ITO, WIDTH, drawn, fit, heat_map, look, palette, pixels, plain, sheet
-from model.spec import flatten, unknown
+from cli.component import flatten
+from cli.errors import unknown
+from evaluation.estimates import BINS, calibration, calibration_error
+from training.figures import (
+    HEIGHT,
+    OKABE_ITO,
+    WIDTH,
+    drawn,
+    fit,
+    heat_map,
+    look,
+    palette,
+    pixels,
+    plain,
+    sheet,
+)
 
 if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
 FEW = 10  # up to so many classes have a legend, and numbers in the confusion matrix
-MOST_ROWS, MOST_DOTS, MOST_NUMBERS, MOST_TAGS, MOST_KERNELS, MOST_MATRICES = 1000, 300, 100_000, 50, 16, 6
-GRID, FINER = (48, 60), 4  # logits are computed at the points of a grid, and interpolated between them
+MOST_ROWS, MOST_DOTS, MOST_NUMBERS, MOST_TAGS, MOST_KERNELS, MOST_MATRICES = (
+    1000,
+    300,
+    100_000,
+    50,
+    16,
+    6,
+)
+GRID, FINER = (
+    (48, 60),
+    4,
+)  # logits are computed at the points of a grid, and interpolated between them
 PARTS = {"train": "training", "val": "validation", "test": "test"}  # in words
 MARKERS = "osD^vP*X"
 
@@ -55,20 +78,27 @@ class View:
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, final: bool) -> None:
-        self.trainer, self.module, self.final, self.step = trainer, module, final, trainer.global_step
+        self.trainer, self.module, self.final, self.step = (
+            trainer,
+            module,
+            final,
+            trainer.global_step,
+        )
         self.network: nn.Module = getattr(module, "network", module)
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not loggers:
             raise ValueError("the run has no TensorBoardLogger; give the Trainer one")
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-            raise ValueError(f"under {type(trainer.strategy).__name__} no process has all weights; use ddp")
+            raise ValueError(
+                f"under {type(trainer.strategy).__name__} no process has all weights; use ddp"
+            )
         self.writer: Any = loggers[0].experiment
         self.table: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.class_names = [plain(name) for name in self.table.class_names]
-        parts: dict[str, tuple[Tensor, Tensor]] = self.table.parts
-        self.parts = {part: rows for part, rows in parts.items() if final or part != "test"}
-        self.part = next(part for part in ("test", "val", "train") if part in self.parts)
-        self.title = f"{len(self.parts[self.part][1]):,} {PARTS[self.part]} rows"
+        parts: dict[str, tuple[Tensor, Tensor]] = self.table.splits
+        self.splits = {part: rows for part, rows in parts.items() if final or part != "test"}
+        self.part = next(part for part in ("test", "val", "train") if part in self.splits)
+        self.title = f"{len(self.splits[self.part][1]):,} {PARTS[self.part]} rows"
 
     def on_device(self, features: Tensor) -> Tensor:
         """Rows as the network takes them."""
@@ -78,18 +108,23 @@ class View:
     def logits(self, features: Tensor) -> Tensor:
         """(rows, num_features) -> (rows, num_classes) on the CPU, some rows at a time."""
         with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
-            return torch.cat([self.module(self.on_device(rows)).float().cpu() for rows in features.split(MOST_ROWS)])
+            return torch.cat(
+                [
+                    self.module(self.on_device(rows)).float().cpu()
+                    for rows in features.split(MOST_ROWS)
+                ]
+            )
 
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the part that is looked at (rows, num_classes), and its targets (rows,)."""
-        features, targets = self.parts[self.part]
+        features, targets = self.splits[self.part]
         return self.logits(features).double().softmax(1).numpy(), targets.cpu().numpy()
 
     def sample(self, most: int) -> tuple[Tensor, Tensor, list[str]]:
         """About so many rows of all parts that may be looked at: features, targets, and the part of each."""
-        total = sum(len(targets) for _, targets in self.parts.values())
+        total = sum(len(targets) for _, targets in self.splits.values())
         found = []
-        for part, (features, targets) in self.parts.items():
+        for part, (features, targets) in self.splits.items():
             some = evenly(len(targets), math.ceil(most * len(targets) / total))
             found.append((features[some].cpu(), targets[some].cpu(), [PARTS[part]] * len(some)))
         rows, numbers, words = zip(*found, strict=True)
@@ -105,7 +140,11 @@ class View:
                 kept[name] = inputs[0].float().cpu(), output.float().cpu()
 
         named = [(name or "network", module) for name, module in self.network.named_modules()]
-        leaves = [(name, module) for name, module in named if isinstance(module, kind) and not [*module.children()]]
+        leaves = [
+            (name, module)
+            for name, module in named
+            if isinstance(module, kind) and not [*module.children()]
+        ]
         hooks = [module.register_forward_hook(partial(keep, name)) for name, module in leaves]
         try:
             with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
@@ -117,7 +156,9 @@ class View:
 
     def show(self, tag: str, figure: "Figure", step: int | None = None) -> None:
         """Draw a figure into the Images tab."""
-        self.writer.add_image(tag, drawn(figure), self.step if step is None else step, dataformats="HWC")
+        self.writer.add_image(
+            tag, drawn(figure), self.step if step is None else step, dataformats="HWC"
+        )
 
 
 class Picture(Callback):
@@ -140,7 +181,11 @@ class Picture(Callback):
         raise NotImplementedError(f"{type(self).__name__} must define draw(self, view)")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.epochs and (trainer.current_epoch + 1) % math.ceil((trainer.max_epochs or 1) / self.epochs) == 0:
+        if (
+            self.epochs
+            and (trainer.current_epoch + 1) % math.ceil((trainer.max_epochs or 1) / self.epochs)
+            == 0
+        ):
             self.attempt(trainer, pl_module, final=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -212,10 +257,14 @@ class ConfusionMatrix(Picture):
         for i in evenly(len(self.seen), MOST_MATRICES if view.final else 1):
             part, epoch, step, counts = self.seen[i]
             title = f"{int(counts.sum()):,} {PARTS[part]} rows, epoch {epoch}"
-            view.show(f"ConfusionMatrix/{PARTS[part]}", matrix(counts.cpu().numpy(), view.class_names, title), step)
+            view.show(
+                f"ConfusionMatrix/{PARTS[part]}",
+                matrix(counts.cpu().numpy(), view.class_names, title),
+                step,
+            )
         self.seen.clear()
         if view.final:
-            features, targets = view.parts["test"]
+            features, targets = view.splits["test"]
             counts = confusion(view.logits(features), targets.cpu())
             view.show("ConfusionMatrix/test", matrix(counts.numpy(), view.class_names, view.title))
 
@@ -228,7 +277,9 @@ def confusion(logits: Tensor, targets: Tensor) -> Tensor:
             [0, 1]])
     """
     size = logits.shape[1]
-    return torch.bincount(targets * size + logits.argmax(1), minlength=size * size).reshape(size, size)
+    return torch.bincount(targets * size + logits.argmax(1), minlength=size * size).reshape(
+        size, size
+    )
 
 
 def matrix(counts: np.ndarray, names: list[str], title: str) -> "Figure":
@@ -239,7 +290,14 @@ def matrix(counts: np.ndarray, names: list[str], title: str) -> "Figure":
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(names) <= FEW:
         for (i, j), count in np.ndenumerate(counts):
-            axes.text(j, i, f"{count:,}", ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
+            axes.text(
+                j,
+                i,
+                f"{count:,}",
+                ha="center",
+                va="center",
+                color="white" if share[i, j] > 0.5 else "black",
+            )
     return figure
 
 
@@ -251,7 +309,7 @@ class Regions(Picture):
     """
 
     def draw(self, view: View) -> None:
-        features, targets = (tensor.cpu() for tensor in view.parts["train"])
+        features, targets = (tensor.cpu() for tensor in view.splits["train"])
         center = features.mean(0)
         sample = features[evenly(len(features), MOST_ROWS)] - center
         _, spread, axes = torch.linalg.svd(sample, full_matrices=False)
@@ -270,22 +328,31 @@ class Regions(Picture):
         names = [plain(view.table.feature_names[i]) for i in best.tolist()]
         self.plane(view, "features", center, torch.eye(len(center))[best], names, units)
 
-    def plane(self, view: View, tag: str, center: Tensor, axes: Tensor, labels: list[str], units: Tensor) -> None:
+    def plane(
+        self, view: View, tag: str, center: Tensor, axes: Tensor, labels: list[str], units: Tensor
+    ) -> None:
         """Draw the plane through `center` (num_features,) along `axes` (2, num_features).
 
         `units` (2, 2) has what each axis shows at the center, and for a step of 1.
         """
         features, targets, _ = view.sample(MOST_DOTS)
-        total = sum(len(own) for _, own in view.parts.values())
+        total = sum(len(own) for _, own in view.splits.values())
         wrong = view.logits(features).argmax(1) != targets
         places = (features - center) @ axes.T
         low, high = places.amin(0), places.amax(0)
         margin = 0.05 * (high - low).clamp(min=1e-3)
         low, high = low - margin, high + margin
-        y, x = (torch.linspace(float(low[i]), float(high[i]), n) for i, n in ((1, GRID[0]), (0, GRID[1])))
+        y, x = (
+            torch.linspace(float(low[i]), float(high[i]), n)
+            for i, n in ((1, GRID[0]), (0, GRID[1]))
+        )
         points = torch.cartesian_prod(y, x).flip(1) @ axes + center
         logits = view.logits(points).reshape(1, *GRID, -1).permute(0, 3, 1, 2)
-        sure, answer = interpolate(logits, scale_factor=FINER, mode="bilinear", align_corners=True).softmax(1)[0].max(0)
+        sure, answer = (
+            interpolate(logits, scale_factor=FINER, mode="bilinear", align_corners=True)
+            .softmax(1)[0]
+            .max(0)
+        )
         colors = palette(len(view.class_names))
         image = 1 - (1 - colors[answer]) * (0.15 + 0.45 * sure.numpy()[..., None])
 
@@ -295,23 +362,44 @@ class Regions(Picture):
         legend = 19 * math.ceil(len(entries) / columns)
         title = f"{len(targets):,} of {total:,} rows, {int(wrong.sum())} wrong (ringed)"
         figure, plot = sheet(title, left=62, bottom=48 + legend)
-        (left, bottom), (right, top) = ((units[:, 0] + units[:, 1] * end).tolist() for end in (low, high))
-        plot.imshow(image, origin="lower", extent=(left, right, bottom, top), aspect="auto", interpolation="bilinear")
+        (left, bottom), (right, top) = (
+            (units[:, 0] + units[:, 1] * end).tolist() for end in (low, high)
+        )
+        plot.imshow(
+            image,
+            origin="lower",
+            extent=(left, right, bottom, top),
+            aspect="auto",
+            interpolation="bilinear",
+        )
         shown = (units[:, 0] + units[:, 1] * places).numpy()
         style: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.6, "s": 20}
         handles = []
         for i in range(len(view.class_names) if few else len(MARKERS)):
             own = (targets if few else targets % len(MARKERS)) == i
             marker = MARKERS[i % len(MARKERS)]
-            handles.append(plot.scatter(*shown[own].T, color=colors[targets[own]], marker=marker, **style))
-        ring: dict[str, Any] = {"s": 80, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
+            handles.append(
+                plot.scatter(*shown[own].T, color=colors[targets[own]], marker=marker, **style)
+            )
+        ring: dict[str, Any] = {
+            "s": 80,
+            "facecolors": "none",
+            "edgecolors": "black",
+            "linewidths": 1.2,
+        }
         handles.append(plot.scatter(*shown[wrong].T, **ring))
         names = fit(labels[0], WIDTH - 60), fit(labels[1], HEIGHT - 40 - legend)
         plot.set(xlabel=names[0], ylabel=names[1], xlim=(left, right), ylim=(bottom, top))
         if few:
             place: dict[str, Any] = {"loc": "lower center", "ncols": columns, "frameon": False}
             figure.legend(
-                handles, entries, **place, columnspacing=1, handletextpad=0.2, borderaxespad=0.1, labelspacing=0.3
+                handles,
+                entries,
+                **place,
+                columnspacing=1,
+                handletextpad=0.2,
+                borderaxespad=0.1,
+                labelspacing=0.3,
             )
         view.show(f"Regions/{tag}", figure)
 
@@ -335,13 +423,17 @@ class Weights(Picture):
     """The weights of each layer as a heat-map, and a convolution's kernels each as an image; 0 is white."""
 
     def draw(self, view: View) -> None:
-        named = [(name, weight) for name, weight in view.network.named_parameters() if weight.ndim > 1]
+        named = [
+            (name, weight) for name, weight in view.network.named_parameters() if weight.ndim > 1
+        ]
         for name, weight in named[:MOST_TAGS]:
             own = weight.detach().float().cpu()
             if own.ndim > 2:
                 view.show(f"Weights/{name}", kernels(own, name))
             else:
-                view.show(f"Weights/{name}", layer(own, name, view.table.feature_names, view.class_names))
+                view.show(
+                    f"Weights/{name}", layer(own, name, view.table.feature_names, view.class_names)
+                )
 
 
 def layer(weight: Tensor, name: str, features: Sequence[str], classes: Sequence[str]) -> "Figure":
@@ -362,7 +454,9 @@ def kernels(weight: Tensor, name: str) -> "Figure":
     outputs, inputs = weight.shape[:2]
     own = weight[:MOST_KERNELS, :MOST_KERNELS] if inputs > 1 else weight[: 4 * MOST_KERNELS]
     images = own.reshape(-1, 1, own[0, 0, ..., 0].numel(), own.shape[-1])
-    values = make_grid(images, own.shape[1] if inputs > 1 else MOST_KERNELS // 2, padding=1, pad_value=math.nan)[0]
+    values = make_grid(
+        images, own.shape[1] if inputs > 1 else MOST_KERNELS // 2, padding=1, pad_value=math.nan
+    )[0]
     title = f"{name}, {own.shape[0]} of {outputs:,} outputs, {own.shape[1]} of {inputs:,} inputs"
     figure, axes = heat_map(values.numpy(), title, [], [], float(own.abs().max()))
     axes.set(xticks=[], yticks=[], aspect="equal", facecolor="#999999")
@@ -377,8 +471,15 @@ class Reliability(Picture):
         sums = calibration(*view.probabilities())
         rows, sure, right = sums[sums[:, 0] > 0].T
         edges = np.arange(BINS)[sums[:, 0] > 0] / BINS
-        figure, axes = sheet(f"{view.title}, calibration error {calibration_error(sums):.3f}", left=55, bottom=125)
-        bars: dict[str, Any] = {"width": 1 / BINS, "align": "edge", "edgecolor": "white", "color": OKABE_ITO[4]}
+        figure, axes = sheet(
+            f"{view.title}, calibration error {calibration_error(sums):.3f}", left=55, bottom=125
+        )
+        bars: dict[str, Any] = {
+            "width": 1 / BINS,
+            "align": "edge",
+            "edgecolor": "white",
+            "color": OKABE_ITO[4],
+        }
         axes.bar(edges, right / rows, **bars)
         axes.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
         axes.plot(sure / rows, right / rows, "o", color=OKABE_ITO[5], markeredgecolor="black")
@@ -393,18 +494,33 @@ class Histograms(Picture):
     """Weights, the loss's gradient in some training rows, and what comes out of each layer for them."""
 
     def draw(self, view: View) -> None:
-        features, targets = (rows[: MOST_ROWS // 4] for rows in view.parts["train"])
-        parameters = {name: own for name, own in view.network.named_parameters() if own.requires_grad}
-        with torch.inference_mode(False), torch.enable_grad(), view.trainer.precision_plugin.forward_context():
+        features, targets = (rows[: MOST_ROWS // 4] for rows in view.splits["train"])
+        parameters = {
+            name: own for name, own in view.network.named_parameters() if own.requires_grad
+        }
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            view.trainer.precision_plugin.forward_context(),
+        ):
             module: Any = view.module
             loss = module.loss(module(view.on_device(features)), targets.to(module.device))
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         found = {f"weights/{name}": own.detach() for name, own in parameters.items()}
-        found |= {f"gradients/{name}": own for name, own in zip(parameters, gradients, strict=True) if own is not None}
-        found |= {f"activations/{name}": own for name, (_, own) in view.modules(nn.Module, features).items()}
+        found |= {
+            f"gradients/{name}": own
+            for name, own in zip(parameters, gradients, strict=True)
+            if own is not None
+        }
+        found |= {
+            f"activations/{name}": own
+            for name, (_, own) in view.modules(nn.Module, features).items()
+        }
         for tag, values in found.items():
             flat = values.flatten()
-            view.writer.add_histogram(tag, flat[:: -(-len(flat) // MOST_NUMBERS)].float().cpu().numpy(), view.step)
+            view.writer.add_histogram(
+                tag, flat[:: -(-len(flat) // MOST_NUMBERS)].float().cpu().numpy(), view.step
+            )
 
 
 class PrecisionRecall(Picture):
@@ -426,11 +542,20 @@ class Embedding(Picture):
         if not layers:
             return
         hidden = [*layers.values()][-1][0].flatten(1)
-        numbers = zip(targets.tolist(), view.logits(features).argmax(1).tolist(), parts, strict=True)
-        labels = [[view.class_names[true], view.class_names[answer], part] for true, answer, part in numbers]
+        numbers = zip(
+            targets.tolist(), view.logits(features).argmax(1).tolist(), parts, strict=True
+        )
+        labels = [
+            [view.class_names[true], view.class_names[answer], part]
+            for true, answer, part in numbers
+        ]
         header = ["class", "predicted", "part"]
-        with redirect_stdout(StringIO()):  # where a run ends a second time torch prints that the folder is there
-            view.writer.add_embedding(hidden, labels, global_step=view.step, tag="Embedding", metadata_header=header)
+        with redirect_stdout(
+            StringIO()
+        ):  # where a run ends a second time torch prints that the folder is there
+            view.writer.add_embedding(
+                hidden, labels, global_step=view.step, tag="Embedding", metadata_header=header
+            )
 
 
 class Card(Picture):
@@ -441,8 +566,14 @@ class Card(Picture):
         columns = [plain(name) for name in getattr(table, "column_names", table.feature_names)]
         lines = flatten(dict(view.module.hparams)) | {"data": type(table).__name__}
         lines |= {f"data.{name}": value for name, value in table.hparams.items()}
-        lines |= {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "seed": torch.initial_seed()}
-        lines |= {f"{PARTS[part]} rows": f"{len(targets):,}" for part, (_, targets) in view.parts.items()}
+        lines |= {
+            "max_epochs": trainer.max_epochs,
+            "precision": trainer.precision,
+            "seed": torch.initial_seed(),
+        }
+        lines |= {
+            f"{PARTS[part]} rows": f"{len(targets):,}" for part, (_, targets) in view.splits.items()
+        }
         lines |= {f"{len(columns):,} columns": first(columns)}
         lines |= {f"{len(view.class_names):,} classes": first(view.class_names)}
         lines |= {name: f"{value:.4f}" for name, value in trainer.callback_metrics.items()}
@@ -456,7 +587,9 @@ def first(names: Sequence[str], most: int = 20) -> str:
     >>> first(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (
+        f" and {len(names) - most:,} more" if len(names) > most else ""
+    )
 
 
 def cell(value: Any) -> str:
@@ -470,7 +603,16 @@ def cell(value: Any) -> str:
 
 PICTURES: dict[str, type[Picture]] = {
     picture.__name__: picture
-    for picture in (ConfusionMatrix, Regions, Weights, Reliability, Histograms, PrecisionRecall, Embedding, Card)
+    for picture in (
+        ConfusionMatrix,
+        Regions,
+        Weights,
+        Reliability,
+        Histograms,
+        PrecisionRecall,
+        Embedding,
+        Card,
+    )
 }
 WHEN = {"none": None, "final": 0, "all": 10}
 
@@ -498,5 +640,7 @@ def evenly(count: int, most: int) -> list[int]:
     ([0, 1, 2], [0, 5, 9], [9])
     """
     return sorted(
-        {count - 1 - i * (count - 1) // max(1, most - 1) for i in range(most)} if count > most else range(count)
+        {count - 1 - i * (count - 1) // max(1, most - 1) for i in range(most)}
+        if count > most
+        else range(count)
     )

@@ -11,7 +11,9 @@ def report(result: dict[str, Any]) -> Iterator[str]:
     nested = "optimistic" in result
     if "accuracy/mean" in result:
         yield f"{'':22}{'mean':>8}   95 % interval"
-        yield f"{'accuracy':22}{interval(result, 'accuracy')}" + ("   nested: what to expect" if nested else "")
+        yield f"{'accuracy':22}{interval(result, 'accuracy')}" + (
+            "   nested: what to expect" if nested else ""
+        )
         if nested:
             best = interval(result["optimistic"], "accuracy")
             yield f"{'  optimistic':22}{best}   the best setting's, on the rows that chose it"
@@ -27,7 +29,9 @@ def report(result: dict[str, Any]) -> Iterator[str]:
         verdict = "no difference can be told from these data"
         if row["p"] < 0.05:
             verdict = f"{row['second'] if row['mean'] > 0 else row['first']} is better"
-        yield "{second} minus {first}: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}".format_map(row)
+        yield "{second} minus {first}: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}".format_map(
+            row
+        )
         yield f"p = {row['p']:.3f}: {verdict}"
         yield ""
     if "confusion" in result:
@@ -43,7 +47,8 @@ def report(result: dict[str, Any]) -> Iterator[str]:
     rate = result["members"] / result["fit_seconds"]
     yield (
         f"{result['members']:,} networks, {result['folds']} folds x {result['repeats']} repeats, "
-        f"in {result['fit_seconds']:.1f} s: " + (f"{rate:,.0f} per second" if rate >= 1 else f"{1 / rate:,.1f} s each")
+        f"in {result['fit_seconds']:.1f} s: "
+        + (f"{rate:,.0f} per second" if rate >= 1 else f"{1 / rate:,.1f} s each")
     )
 
 
@@ -51,7 +56,9 @@ def settings_table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """A line for each setting."""
     width = max(len(row["setting"]) for row in rows)
     nested = "chosen" in rows[0]
-    yield f"{'setting':{width}}  accuracy   95 % interval   log-loss" + ("   chosen in folds" if nested else "")
+    yield f"{'setting':{width}}  accuracy   95 % interval   log-loss" + (
+        "   chosen in folds" if nested else ""
+    )
     for row in rows:
         scores = f"{'all networks failed':>36}"
         if "accuracy/mean" in row:
@@ -63,8 +70,13 @@ def confusion(result: dict[str, Any]) -> Iterator[str]:
     """Which class is taken for which, in rows of the table; and the rows that most networks get wrong."""
     names = result["class_names"]
     each = result["repeats"] * result["seeds"]
-    left, right = max(len("true class"), *map(len, names)), max(9, *(len(name) + 3 for name in names))
-    yield f"{'true class':{left}}" + "".join(f"{name:>{right}}" for name in names) + "   (predicted)"
+    left, right = (
+        max(len("true class"), *map(len, names)),
+        max(9, *(len(name) + 3 for name in names)),
+    )
+    yield (
+        f"{'true class':{left}}" + "".join(f"{name:>{right}}" for name in names) + "   (predicted)"
+    )
     for name, votes in zip(names, result["confusion"], strict=True):
         yield f"{name:{left}}" + "".join(f"{count / each:{right}.1f}" for count in votes)
     yield ""

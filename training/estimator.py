@@ -74,7 +74,9 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]!r}; give rows of two classes or more")
+            raise ValueError(
+                f"y has one class, {self.classes_[0]!r}; give rows of two classes or more"
+            )
         table = Rows(X, targets, list(map(str, self.classes_)), self.batch_size)
         table.setup()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -84,7 +86,9 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
             with torch.random.fork_rng(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.14
+                warnings.filterwarnings(
+                    "ignore", message=".*LeafSpec.*"
+                )  # Lightning 2.6.6 on torch 2.14
                 torch.manual_seed(seed)
                 loss: Callable[..., nn.Module] = self.loss
                 if self.class_weight is not None:
@@ -115,7 +119,9 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)  # noqa: N806
         with torch.inference_mode():
-            probabilities: np.ndarray = self.network_(self.encoder_(torch.tensor(X))).softmax(1).numpy()
+            probabilities: np.ndarray = (
+                self.network_(self.encoder_(torch.tensor(X))).softmax(1).numpy()
+            )
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -35,7 +35,9 @@ def deviation(values: np.ndarray, test_per_train: float) -> float:
     return float(np.sqrt((1 / len(values) + test_per_train) * np.var(values, ddof=1)))
 
 
-def estimate(values: np.ndarray, test_per_train: float, center: float | None = None, most: float = np.inf) -> Estimate:
+def estimate(
+    values: np.ndarray, test_per_train: float, center: float | None = None, most: float = np.inf
+) -> Estimate:
     """The mean of the folds' scores with the corrected resampled t interval, cut to [0, most].
 
     >>> estimate(np.array([0.9, 1.0, 0.9, 1.0]), test_per_train=1 / 3, most=1.0)
@@ -68,7 +70,9 @@ def scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     >>> scores(np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([0, 1]))
     {'accuracy': 1.0, 'log_loss': 0.3465..., 'brier': 0.25}
     """
-    true = np.take_along_axis(probabilities, np.broadcast_to(targets, probabilities.shape[:-1])[..., None], -1)
+    true = np.take_along_axis(
+        probabilities, np.broadcast_to(targets, probabilities.shape[:-1])[..., None], -1
+    )
     square = ((probabilities - np.eye(probabilities.shape[-1])[targets]) ** 2).sum(-1)
     return {
         "accuracy": float((probabilities.argmax(-1) == targets).mean()),
@@ -84,8 +88,12 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     confidence = probabilities.max(-1).ravel()
     right = (probabilities.argmax(-1) == targets).ravel()
-    bins = (np.ceil(confidence * BINS) - 1).clip(0, BINS - 1).astype(int)  # each bin holds its upper edge
-    return np.stack([np.bincount(bins, sums, BINS) for sums in (np.ones_like(confidence), confidence, right)], 1)
+    bins = (
+        (np.ceil(confidence * BINS) - 1).clip(0, BINS - 1).astype(int)
+    )  # each bin holds its upper edge
+    return np.stack(
+        [np.bincount(bins, sums, BINS) for sums in (np.ones_like(confidence), confidence, right)], 1
+    )
 
 
 def calibration_error(sums: np.ndarray) -> np.ndarray:
@@ -114,11 +122,18 @@ def summarize(
     per_train = float(np.mean([len(y) / n for y, n in zip(targets, train_rows, strict=True)]))
     folds = [scores(p, y) for p, y in zip(probabilities, targets, strict=True)]
     values = {name: np.array([fold[name] for fold in folds]) for name in folds[0]}
-    found = {name: estimate(values[name], per_train, most=1.0 if name == "accuracy" else np.inf) for name in values}
+    found = {
+        name: estimate(values[name], per_train, most=1.0 if name == "accuracy" else np.inf)
+        for name in values
+    }
     if np.all(values["accuracy"] == 1):
         rows = round(np.mean([len(y) for y in targets]) + np.mean(train_rows))
-        found["accuracy"] = Estimate(1.0, binomtest(rows, rows).proportion_ci(method="wilson").low, 1.0)
+        found["accuracy"] = Estimate(
+            1.0, binomtest(rows, rows).proportion_ci(method="wilson").low, 1.0
+        )
     sums = np.stack([calibration(p, y) for p, y in zip(probabilities, targets, strict=True)])
     pooled, n = calibration_error(sums.sum(0)), len(sums)
     influence = n * pooled - (n - 1) * calibration_error(sums.sum(0) - sums)
-    return found | {"calibration_error": estimate(influence, per_train, center=float(pooled), most=1.0)}
+    return found | {
+        "calibration_error": estimate(influence, per_train, center=float(pooled), most=1.0)
+    }

@@ -7,12 +7,9 @@ is named starts from its own defaults, one that is not named keeps the function'
 
 import argparse
 import json
-import logging
-import os
 import re
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -25,7 +22,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from model.spec import HOMES, describe, find, flatten, settings, unknown
+from cli.component import REGISTRY, describe, find, flatten, to_config
+from cli.errors import unknown
 
 # Parameters that are no flags, most since the program passes them: so many positional ones, and those of these names.
 PASSED: dict[str, set[str | int]] = {
@@ -36,46 +34,15 @@ PASSED: dict[str, set[str | int]] = {
     "schedule": {1, "total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
 }
 # Arguments of the Trainer that the program sets itself.
-OURS = {"logger", "callbacks", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "fast_dev_run"}
+OURS = {
+    "logger",
+    "callbacks",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "fast_dev_run",
+}
 OURS |= {"barebones", "default_root_dir", "num_sanity_val_steps", "plugins", "model_registry"}
-
-
-def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
-    """Run `function` as the command line says; one line and exit code 2 for wrong input, 1 for a failed training."""
-    quiet()
-    try:
-        function(**parse(function, sys.argv[1:] if argv is None else list(argv)))
-    except BrokenPipeError:  # `| head`: who read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's flush at the end
-        sys.exit(141)
-    except (ValueError, OSError, NotImplementedError) as error:
-        fail(str(error), 2)
-    except FloatingPointError as error:
-        fail(str(error), 1)
-    except KeyboardInterrupt as error:
-        fail(str(error) or "stopped", 130)
-    except Exception as error:
-        if type(error).__name__ != "MisconfigurationException":  # Lightning's, by name: predict.py does not import it
-            raise
-        fail(str(error), 2)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """End with one line on standard error."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
-
-
-def quiet() -> None:
-    """Keep off the screen what no user can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric"):  # "GPU available: False", tips, "`fit` stopped"
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.15
-    warnings.filterwarnings("ignore", message=".*torch.jit.trace.*")  # TensorBoard's add_graph on torch 2.15
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's
-    # torch 2.15's optimizers look for a driver library in every step, a tenth of a small fit; here is no GPU to find.
-    if not torch.cuda.is_available():
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def load(path: str) -> dict[str, Any]:
@@ -98,10 +65,14 @@ def words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
-        return "|".join(dict.fromkeys(words(option) for option in get_args(hint) if option is not torch.Tensor))
+        return "|".join(
+            dict.fromkeys(words(option) for option in get_args(hint) if option is not torch.Tensor)
+        )
     if get_args(hint):
         return f"[{words(get_args(hint)[0])}, ...]"
-    return {bool: "true|false", NoneType: "null", str: "text"}.get(hint, getattr(hint, "__name__", "value"))
+    return {bool: "true|false", NoneType: "null", str: "text"}.get(
+        hint, getattr(hint, "__name__", "value")
+    )
 
 
 def sentence(text: str | None) -> str:
@@ -110,7 +81,9 @@ def sentence(text: str | None) -> str:
     >>> sentence("weight decay :attr:`coefficient` (default: 1e-2). More")
     'Weight decay coefficient.'
     """
-    first = re.split(r"\.\s+(?=[A-Z])|\s*\(?[Dd]efaults?:|\n\n", re.sub(r":\w+:|`", "", text or ""))[0].strip(" .\n")
+    first = re.split(
+        r"\.\s+(?=[A-Z])|\s*\(?[Dd]efaults?:|\n\n", re.sub(r":\w+:|`", "", text or "")
+    )[0].strip(" .\n")
     return " ".join(f"{first[:1].upper()}{first[1:]}.".split())
 
 
@@ -128,8 +101,14 @@ class Lines(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         default = action.default if hasattr(action, "_typehint") else None
-        shown = "" if default is None else f" ({default if isinstance(default, str) else json.dumps(default)})"
-        return (shorten(sentence(action.help), 88 - len(shown), placeholder=" ...") + shown).replace("%", "%%")
+        shown = (
+            ""
+            if default is None
+            else f" ({default if isinstance(default, str) else json.dumps(default)})"
+        )
+        return (
+            shorten(sentence(action.help), 88 - len(shown), placeholder=" ...") + shown
+        ).replace("%", "%%")
 
 
 class Parser(ArgumentParser):
@@ -139,7 +118,9 @@ class Parser(ArgumentParser):
         key = re.match(r'Parser key "(.+?)"', message)
         action = next((action for action in self._actions if key and action.dest == key[1]), None)
         if key and action:
-            given = " ".join(self.args).rpartition(f"--{key[1]}")[2].lstrip("= ").partition(" --")[0]
+            given = (
+                " ".join(self.args).rpartition(f"--{key[1]}")[2].lstrip("= ").partition(" --")[0]
+            )
             hint = getattr(action, "_typehint", None)
             message = f"--{key[1]} is {given!r}; expected {words(hint)}"
             if get_origin(hint) is Literal:
@@ -153,7 +134,7 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
     With `one` setting alone: without sweep and compare.
     """
     parameters = signature(function).parameters
-    nouns = [name for name in parameters if name in HOMES]
+    nouns = [name for name in parameters if name in REGISTRY]
     many, argv = taken(argv) if "sweep" in parameters else ({}, argv)
     if files := many.get("compare"):
         return compared(function, files, argv)
@@ -173,7 +154,9 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
         for noun in set(nouns) & set(source):  # another class, other arguments
             given = {key: value for key, value in given.items() if not key.startswith(f"{noun}.")}
         given |= source
-    sweep = {key[6:]: given.pop(key) for key in list(given) if key.startswith("sweep.")} | many.get("sweep", {})
+    sweep = {key[6:]: given.pop(key) for key in list(given) if key.startswith("sweep.")} | many.get(
+        "sweep", {}
+    )
     compare = {key[8:]: given.pop(key) for key in list(given) if key.startswith("compare.")}
     for name in {"trainer", "sweep", "compare"} & set(given):
         del given[name]  # null in a file that a run wrote
@@ -183,14 +166,24 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
     # Second look, with a parser made for these classes.
     doc = docstring_parser.parse(function.__doc__ or "")
     about = {entry.arg_name: sentence(entry.description) for entry in doc.params}
-    positional = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    positional = [
+        name for name, parameter in parameters.items() if parameter.default is parameter.empty
+    ]
     usage = " ".join(["%(prog)s", *(name.upper() for name in positional), "[--FLAG VALUE] ..."])
     if nouns:
         usage = "%(prog)s [--config FILE] [--NOUN CLASS] [--FLAG VALUE] ..."
-    parser = Parser(usage=usage, description=doc.short_description, formatter_class=Lines, allow_abbrev=False)
+    parser = Parser(
+        usage=usage, description=doc.short_description, formatter_class=Lines, allow_abbrev=False
+    )
     if nouns:
-        parser.add_argument("--config", metavar="FILE", help="YAML file of settings; what stands further right wins.")
-        parser.add_argument("--print_config", action="store_true", help="Print all settings as YAML and stop.")
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML file of settings; what stands further right wins.",
+        )
+        parser.add_argument(
+            "--print_config", action="store_true", help="Print all settings as YAML and stop."
+        )
     parser.add_function_arguments(
         function, as_group=False, as_positional=True, skip={*nouns, "trainer", "sweep", "compare"}
     )
@@ -202,9 +195,13 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
         factory = parameters[noun].default
         if noun in given:
             name = given.pop(noun)
-            factory = None if noun == "schedule" and name in (None, "null") else find(noun, str(name))
+            factory = (
+                None if noun == "schedule" and name in (None, "null") else find(noun, str(name))
+            )
         spec = describe(noun, factory)
-        group = parser.add_argument_group(f"--{noun} {spec['class'] if spec else 'null'}  {about[noun].rstrip('.')}")
+        group = parser.add_argument_group(
+            f"--{noun} {spec['class'] if spec else 'null'}  {about[noun].rstrip('.')}"
+        )
         if factory is not None:
             factories[noun] = bound = partial(factory)  # one level, also where it was a partial
             options = {"skip": PASSED[noun], "fail_untyped": False, "default": bound.keywords}
@@ -212,7 +209,9 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
     if "trainer" in parameters:
         from lightning.pytorch import Trainer
 
-        group = parser.add_argument_group(f"--trainer.*  {about['trainer']} --trainer.help lists it")
+        group = parser.add_argument_group(
+            f"--trainer.*  {about['trainer']} --trainer.help lists it"
+        )
         group.add_class_arguments(Trainer, "trainer", as_group=False, skip=OURS | set(parameters))
         if "--trainer.help" not in flags:
             for action in group._group_actions:
@@ -221,9 +220,14 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
         if action.dest.endswith(".help"):  # jsonargparse's, for arguments that are classes
             action.help = argparse.SUPPRESS
 
-    tokens = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    tokens = [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in given.items()
+    ]
     tokens += ["--help" if flag == "--trainer.help" else flag for flag in flags]
-    switches = {f"--{name}" for name, parameter in parameters.items() if parameter.annotation is bool}
+    switches = {
+        f"--{name}" for name, parameter in parameters.items() if parameter.annotation is bool
+    }
     for i, token in enumerate(tokens):
         if token in switches and "".join(tokens[i + 1 : i + 2]).lower() not in ("true", "false"):
             tokens[i] = f"{token}=true"
@@ -248,7 +252,7 @@ def parse(function: Callable[..., Any], argv: list[str], one: bool = False) -> d
         else:
             arguments[name] = None if name in nouns else values[name]
     if named.print_config:
-        print(yaml.safe_dump(settings(arguments), sort_keys=False, allow_unicode=True), end="")
+        print(yaml.safe_dump(to_config(arguments), sort_keys=False, allow_unicode=True), end="")
         sys.exit()
     return arguments
 
@@ -281,17 +285,23 @@ def taken(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     return found, rest
 
 
-def typed(function: Callable[..., Any], sweep: dict[str, Any], argv: list[str]) -> dict[str, list[Any]]:
+def typed(
+    function: Callable[..., Any], sweep: dict[str, Any], argv: list[str]
+) -> dict[str, list[Any]]:
     """The values of each swept setting, each as `--KEY VALUE` would have it."""
     argv = [token for token in argv if token != "--print_config"]
     found: dict[str, list[Any]] = {}
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f'--sweep.{key} is {values!r}; give a list of one value or more, such as "[1, 2]"')
+            raise ValueError(
+                f'--sweep.{key} is {values!r}; give a list of one value or more, such as "[1, 2]"'
+            )
         found[key] = []
         for value in values:
             token = f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
-            found[key].append(flatten(settings(parse(function, [*argv, token], one=True))).get(key))
+            found[key].append(
+                flatten(to_config(parse(function, [*argv, token], one=True))).get(key)
+            )
     return found
 
 
@@ -299,8 +309,8 @@ def compared(function: Callable[..., Any], files: list[str], argv: list[str]) ->
     """The first file's arguments, and the nouns of each, which may differ in what is learned and in nothing else."""
     rest = [token for token in argv if token != "--print_config"]
     found = [parse(function, [f"--config={file}", *rest], one=True) for file in files]
-    plain = [settings(arguments) for arguments in found]
-    learned = [noun for noun in HOMES if noun != "data"]
+    plain = [to_config(arguments) for arguments in found]
+    learned = [noun for noun in REGISTRY if noun != "data"]
     for file, other in zip(files, plain, strict=True):
         for key, value in other.items():
             if key not in learned and value != plain[0][key]:
@@ -308,9 +318,13 @@ def compared(function: Callable[..., Any], files: list[str], argv: list[str]) ->
                     f"{key} is {plain[0][key]} in {files[0]} and {value} in {file}; only network, loss, optimizer and "
                     f"schedule may differ, so give --{key} for both"
                 )
-    compare = {file: {noun: one[noun] for noun in learned} for file, one in zip(files, plain, strict=True)}
+    compare = {
+        file: {noun: one[noun] for noun in learned} for file, one in zip(files, plain, strict=True)
+    }
     if "--print_config" in argv:
-        whole = json.loads(json.dumps(plain[0] | {"compare": compare}))  # a copy of what stands twice: no &id001
+        whole = json.loads(
+            json.dumps(plain[0] | {"compare": compare})
+        )  # a copy of what stands twice: no &id001
         print(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), end="")
         sys.exit()
     return found[0] | {"compare": compare}

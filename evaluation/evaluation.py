@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model.estimates import Difference, Estimate, difference, scores, summarize
+from evaluation.estimates import Difference, Estimate, difference, scores, summarize
 from model.population import Member, Outcome
 
 
@@ -16,13 +16,17 @@ class Evaluation:
 
     Args:
         targets: Class numbers of the whole table (rows,).
-        splits: `data.folds.Split`s: outer ones, each followed by its inner ones.
+        splits: `data.folds.Fold`s: outer ones, each followed by its inner ones.
         outcomes: Of every member. Failed ones are counted and left out.
         num_settings: Number of settings.
     """
 
     def __init__(
-        self, targets: np.ndarray, splits: Sequence[Any], outcomes: dict[Member, Outcome], num_settings: int
+        self,
+        targets: np.ndarray,
+        splits: Sequence[Any],
+        outcomes: dict[Member, Outcome],
+        num_settings: int,
     ) -> None:
         self.targets, self.splits, self.num_settings = targets, splits, num_settings
         self.outer = [number for number, split in enumerate(splits) if not split.inner]
@@ -30,14 +34,23 @@ class Evaluation:
         networks: dict[tuple[int, int], list[np.ndarray]] = {}
         for member, outcome in sorted(outcomes.items()):
             if not outcome.failed_in:
-                networks.setdefault((member.setting, member.split), []).append(outcome.probabilities)
+                networks.setdefault((member.setting, member.split), []).append(
+                    outcome.probabilities
+                )
         # Shapes: (networks, held-out rows, num_classes).
-        self.held_out = {place: np.stack(probabilities) for place, probabilities in networks.items()}
+        self.held_out = {
+            place: np.stack(probabilities) for place, probabilities in networks.items()
+        }
 
     def folds(self, choice: Sequence[int]) -> list[tuple[int, np.ndarray]]:
         """Outer splits of which a network is left, with the probabilities of the setting chosen there."""
         pairs = zip(choice, self.outer, strict=True)
-        return [(split, self.held_out[place]) for place in pairs for split in place[1:] if place in self.held_out]
+        return [
+            (split, self.held_out[place])
+            for place in pairs
+            for split in place[1:]
+            if place in self.held_out
+        ]
 
     def estimate(self, choice: Sequence[int]) -> dict[str, Estimate]:
         """All scores with their intervals.
@@ -46,21 +59,27 @@ class Evaluation:
             FloatingPointError: None of the chosen networks stayed finite.
         """
         if not self.folds(choice):
-            raise FloatingPointError("no network of the chosen settings stayed finite; give a lower --optimizer.lr")
+            raise FloatingPointError(
+                "no network of the chosen settings stayed finite; give a lower --optimizer.lr"
+            )
         numbers, probabilities = zip(*self.folds(choice), strict=True)
-        rows = [self.splits[number].rows for number in numbers]
-        return summarize(probabilities, [self.targets[r["test"]] for r in rows], [len(r["train"]) for r in rows])
+        rows = [self.splits[number].indices for number in numbers]
+        return summarize(
+            probabilities, [self.targets[r["test"]] for r in rows], [len(r["train"]) for r in rows]
+        )
 
     def accuracy(self, setting: int, split: int) -> float:
         """Mean accuracy of a setting's networks on a split's held-out rows."""
-        targets = self.targets[self.splits[split].rows["test"]]
+        targets = self.targets[self.splits[split].indices["test"]]
         return scores(self.held_out[setting, split], targets)["accuracy"]
 
     def rank(self, splits: Sequence[int]) -> int:
         """The setting with the best mean accuracy on the splits; the first of equals, and last what failed there."""
 
         def merit(setting: int) -> float:
-            if any(member.setting == setting and member.split in splits for member in self.failures):
+            if any(
+                member.setting == setting and member.split in splits for member in self.failures
+            ):
                 return -1.0
             return float(np.mean([self.accuracy(setting, split) for split in splits]))
 
@@ -69,7 +88,11 @@ class Evaluation:
     def choose(self) -> list[int]:
         """For each outer split the best setting on its inner ones."""
         inner = {
-            number: [i for i, split in enumerate(self.splits) if split.inner and split[:2] == self.splits[number][:2]]
+            number: [
+                i
+                for i, split in enumerate(self.splits)
+                if split.inner and split[:2] == self.splits[number][:2]
+            ]
             for number in self.outer
         }
         return [self.rank(numbers) for numbers in inner.values()]
@@ -81,9 +104,13 @@ class Evaluation:
     def difference(self, first: int, second: int) -> Difference:
         """The accuracy gained from the first setting to the second."""
         splits = [i for i in self.outer if {(first, i), (second, i)} <= self.held_out.keys()]
-        before, after = (np.array([self.accuracy(setting, i) for i in splits]) for setting in (first, second))
-        rows = [self.splits[i].rows for i in splits]
-        return difference(before, after, float(np.mean([len(r["test"]) / len(r["train"]) for r in rows])))
+        before, after = (
+            np.array([self.accuracy(setting, i) for i in splits]) for setting in (first, second)
+        )
+        rows = [self.splits[i].indices for i in splits]
+        return difference(
+            before, after, float(np.mean([len(r["test"]) / len(r["train"]) for r in rows]))
+        )
 
     def votes(self, choice: Sequence[int]) -> np.ndarray:
         """How many networks put each held-out row into each class: (rows, num_classes)."""
@@ -91,7 +118,7 @@ class Evaluation:
         votes = np.zeros((len(self.targets), first.shape[-1]), dtype=int)
         for split, probabilities in self.folds(choice):
             for predicted in probabilities.argmax(-1):
-                votes[self.splits[split].rows["test"], predicted] += 1
+                votes[self.splits[split].indices["test"], predicted] += 1
         return votes
 
     def ensemble_accuracy(self, choice: Sequence[int]) -> float:
@@ -99,11 +126,13 @@ class Evaluation:
         first = next(iter(self.held_out.values()))
         total = np.zeros((len(self.targets), first.shape[-1]))
         for split, probabilities in self.folds(choice):
-            total[self.splits[split].rows["test"]] += probabilities.sum(0)
+            total[self.splits[split].indices["test"]] += probabilities.sum(0)
         return float((total.argmax(-1) == self.targets).mean())
 
 
-def conclude(found: Evaluation, names: list[str], chosen: int, class_names: list[str], nested: bool) -> dict[str, Any]:
+def conclude(
+    found: Evaluation, names: list[str], chosen: int, class_names: list[str], nested: bool
+) -> dict[str, Any]:
     """What result.json holds of the estimates."""
     everywhere = [[setting] * len(found.outer) for setting in range(len(names))]
     choice = found.choose() if nested else everywhere[chosen]
@@ -121,7 +150,9 @@ def conclude(found: Evaluation, names: list[str], chosen: int, class_names: list
         right = votes[np.arange(len(votes)), found.targets]
         result |= flat(found.estimate(choice))
         result["ensemble/accuracy"] = found.ensemble_accuracy(choice)
-        result["confusion"] = [votes[found.targets == k].sum(0).tolist() for k in range(len(class_names))]
+        result["confusion"] = [
+            votes[found.targets == k].sum(0).tolist() for k in range(len(class_names))
+        ]
         result["often_wrong"] = [
             {
                 "row": int(row) + 1,
@@ -140,7 +171,10 @@ def conclude(found: Evaluation, names: list[str], chosen: int, class_names: list
             if found.folds(everywhere[0]) and found.folds(everywhere[i])
         ]
     if nested:
-        result |= {"chosen": names[chosen], "optimistic": {k: v for k, v in rows[chosen].items() if "/" in k}}
+        result |= {
+            "chosen": names[chosen],
+            "optimistic": {k: v for k, v in rows[chosen].items() if "/" in k},
+        }
     failures = []
     for member in found.failures:
         split = found.splits[member.split]
@@ -151,4 +185,8 @@ def conclude(found: Evaluation, names: list[str], chosen: int, class_names: list
 
 def flat(estimates: dict[str, Estimate]) -> dict[str, float]:
     """Name/mean, name/low and name/high of each estimate."""
-    return {f"{name}/{key}": value for name, one in estimates.items() for key, value in one._asdict().items()}
+    return {
+        f"{name}/{key}": value
+        for name, one in estimates.items()
+        for key, value in one._asdict().items()
+    }

@@ -6,36 +6,29 @@ YAML file and in a checkpoint, `partial(MLP, hidden=[32])` in Python. Nothing is
 
 import ast
 import sys
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from inspect import Parameter, isclass, signature
 from pathlib import Path
 from typing import Any
 
-Spec = dict[str, Any]
+from cli.errors import unknown
+
+ComponentConfig = dict[str, Any]
 Factory = Callable[..., Any]
 
 # Where a short name is looked up, and the class that what is found there must inherit from.
-HOMES = {
-    "data": (("data",), "lightning.pytorch.LightningDataModule"),
-    "network": (("model.networks", "torch.nn"), "torch.nn.Module"),
+REGISTRY = {
+    "data": (
+        ("data.iris", "data.table", "data.images", "data.tabular"),
+        "lightning.pytorch.LightningDataModule",
+    ),
+    "network": (("model.networks", "model.convnet", "torch.nn"), "torch.nn.Module"),
     "loss": (("model.losses", "torch.nn.modules.loss"), "torch.nn.Module"),
     "optimizer": (("torch.optim",), "torch.optim.Optimizer"),
     "schedule": (("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler.LRScheduler"),
 }
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for a name that nothing has.
-
-    >>> unknown("activation", "Relu", ["ReLU", "SiLU", "Tanh"])
-    "activation 'Relu' is not known; nearest: ReLU"
-    """
-    names = {candidate.lower(): candidate for candidate in sorted(known)}
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.0)
-    return f"{kind} {name!r} is not known; nearest: {names[near[0]]}" if near else f"{kind} {name!r} is not known"
 
 
 def find(noun: str, name: str) -> type:
@@ -47,7 +40,7 @@ def find(noun: str, name: str) -> type:
     Raises:
         ValueError: Nothing has this name, or it is no class of the noun's kind.
     """
-    homes, base_path = HOMES[noun]
+    homes, base_path = REGISTRY[noun]
     base = getattr(import_module(base_path.rpartition(".")[0]), base_path.rpartition(".")[2])
     path, _, short = name.rpartition(".")
     if path:
@@ -64,7 +57,9 @@ def find(noun: str, name: str) -> type:
             raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
     known = []
     for module in map(import_module, homes):
-        named = {key: getattr(module, key) for key in {*vars(module), *getattr(module, "__all__", ())}}
+        named = {
+            key: getattr(module, key) for key in {*vars(module), *getattr(module, "__all__", ())}
+        }
         known += [key for key, value in named.items() if isclass(value) and issubclass(value, base)]
     raise ValueError(unknown(noun, short, known))
 
@@ -82,7 +77,9 @@ def defines(name: str) -> bool:
     spec = None
     for i, part in enumerate(path.split("."), 1):
         whole = ".".join(path.split(".")[:i])
-        spec = next((found for finder in sys.meta_path if (found := finder.find_spec(whole, search))), None)
+        spec = next(
+            (found for finder in sys.meta_path if (found := finder.find_spec(whole, search))), None
+        )
         if not part or spec is None:
             return False
         search = spec.submodule_search_locations
@@ -92,7 +89,7 @@ def defines(name: str) -> bool:
     return any(isinstance(node, ast.ClassDef) and node.name == short for node in body)
 
 
-def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
+def describe(noun: str, factory: Factory | ComponentConfig | None) -> ComponentConfig | None:
     """The plain data of a class, or of a `partial` of one.
 
     The defaults are filled in where the constructor is not torch's own: a checkpoint must outlive their change.
@@ -112,13 +109,18 @@ def describe(noun: str, factory: Factory | Spec | None) -> Spec | None:
     if not cls.__init__.__module__.startswith("torch."):
         parameters = parameters_of(cls).values()
         arguments = {
-            p.name: p.default for p in parameters if p.default is not p.empty and is_plain(p.default)
+            p.name: p.default
+            for p in parameters
+            if p.default is not p.empty and is_plain(p.default)
         } | arguments
     for name, value in arguments.items():
         if not is_plain(value):
-            raise ValueError(f"{noun}.{name} is a {type(value).__name__}; give numbers, text or lists of them")
+            raise ValueError(
+                f"{noun}.{name} is a {type(value).__name__}; give numbers, text or lists of them"
+            )
     return {"class": name_of(noun, cls)} | {
-        name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in arguments.items()
     }
 
 
@@ -132,7 +134,11 @@ def parameters_of(cls: Any) -> dict[str, Parameter]:
     for own in cls.__mro__:
         if "__init__" in vars(own):
             parameters = signature(own).parameters
-            found |= {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD and name not in found}
+            found |= {
+                name: p
+                for name, p in parameters.items()
+                if p.kind is not p.VAR_KEYWORD and name not in found
+            }
             if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
                 break
     return found
@@ -155,7 +161,7 @@ def name_of(noun: str, cls: Any) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def build(noun: str, spec: Factory | Spec) -> Factory:
+def build(noun: str, spec: Factory | ComponentConfig) -> Factory:
     """What `describe` described, ready to be called.
 
     >>> build("network", {"class": "MLP", "hidden": [8]})(4, 3)[0]
@@ -167,9 +173,12 @@ def build(noun: str, spec: Factory | Spec) -> Factory:
     return partial(find(noun, arguments.pop("class")), **arguments)
 
 
-def settings(arguments: dict[str, Any]) -> dict[str, Any]:
+def to_config(arguments: dict[str, Any]) -> dict[str, Any]:
     """A command's arguments as plain data, each noun described: what config.yaml and the HParams tab hold."""
-    return {name: describe(name, value) if name in HOMES else value for name, value in arguments.items()}
+    return {
+        name: describe(name, value) if name in REGISTRY else value
+        for name, value in arguments.items()
+    }
 
 
 def flatten(settings: dict[str, Any]) -> dict[str, Any]:

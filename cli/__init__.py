@@ -1,0 +1,1 @@
+"""A typed function becomes a command."""

@@ -1,0 +1,1 @@
+"""Trained networks in use: checkpoint, predictor, attribution, ONNX."""

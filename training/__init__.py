@@ -1,0 +1,1 @@
+"""A run around a fit: folder, logger, callbacks, pictures."""
