@@ -3,6 +3,8 @@
 Both read the logits through a sigmoid, one output for each class, as the article does (section 4.2, Y = sigma(...)).
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -33,3 +35,14 @@ class MSELoss(nn.MSELoss):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return super().forward(logits.sigmoid(), one_hot(targets, logits.shape[1]).to(logits))
+
+
+def weigh(components: dict[str, Any], class_weights: list[float] | None) -> dict[str, Any]:
+    """The components, with the class weights in the loss if the table has some.
+
+    >>> weigh({"loss": {"class": "CrossEntropyLoss"}}, [0.5, 2.0])
+    {'loss': {'class': 'CrossEntropyLoss', 'weight': [0.5, 2.0]}}
+    """
+    if class_weights is None:
+        return components
+    return components | {"loss": components["loss"] | {"weight": class_weights}}

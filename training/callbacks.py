@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
@@ -96,34 +95,3 @@ class CurveBands(Callback):
                         }
                         logger.log_metrics(points, step=epoch)
         self.epochs, self.written = len(parts[0][1]["train/loss"]), time.monotonic()
-
-
-class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt after the first epoch, every two seconds and after the last epoch.
-
-    Only between two epochs: the order of rows is a function of the epoch, so a run that goes on from there gets the
-    weights that it would have got. Not after every epoch: writing takes 8 ms, as long as a small table's epoch.
-    """
-
-    seconds = 2.0
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.path, self.written = (
-            Path(str(trainer.log_dir), "checkpoints", "last.ckpt"),
-            float("-inf"),
-        )
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        due = time.monotonic() - self.written > self.seconds
-        due = trainer.strategy.broadcast(due)  # one answer for all processes
-        if due:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(
-            self.path
-        )  # written beside it, then renamed: never half a checkpoint
-        self.written = time.monotonic()
