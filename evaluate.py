@@ -30,7 +30,7 @@ from cli.errors import unknown
 from data.encoder import Encoder
 from data.folds import cross_validation, standardized
 from data.iris import Iris
-from data.sampler import row_order
+from data.sampling import row_order
 from data.tabular import TabularData
 from evaluation.evaluation import Evaluation, conclude
 from evaluation.report import report

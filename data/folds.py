@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
 from data.encoder import Encoder
-from data.tabular import RawTable, Splits, TabularData, split_off, standardize
+from data.sampling import split_off
+from data.tabular import RawTable, Splits, TabularData, standardize
 
 
 class Fold(NamedTuple):

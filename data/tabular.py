@@ -6,12 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.encoder import Encoder, Layout
-from data.sampler import EpochSampler
+from data.sampling import EpochSampler, split_off
 
 EVALUATION_ROWS = 65_536  # rows per batch without training: bounds memory, changes no metric
 FORMAT = 1  # of the table's state in a checkpoint; tests/golden has a file of each format
@@ -216,29 +215,6 @@ class TabularData(LightningDataModule):
                 "the checkpoint was trained on other rows; "
                 "give the data settings of its config.yaml"
             )
-
-
-def split_off(
-    indices: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `size` of the row indices at random; return the remaining and the drawn ones.
-
-    The stratified share of a class of three or four rows can round to 0. Then one of its rows
-    changes places with a drawn row of the most frequent class.
-    """
-    labels = targets[indices] if stratify else None
-    remaining, drawn = train_test_split(indices, test_size=size, random_state=seed, stratify=labels)
-    if not stratify:
-        return remaining, drawn
-    for missing_class in np.setdiff1d(targets[remaining], targets[drawn]):
-        most_frequent = np.bincount(targets[drawn]).argmax()
-        candidates = np.flatnonzero(targets[remaining] == missing_class)
-        replaceable = np.flatnonzero(targets[drawn] == most_frequent)
-        if len(candidates) > 1 and len(replaceable) > 1:
-            i = candidates[0]
-            j = replaceable[0]
-            remaining[i], drawn[j] = drawn[j], remaining[i]
-    return remaining, drawn
 
 
 def standardize(

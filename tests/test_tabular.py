@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.iris import Iris
-from data.sampler import EpochSampler, row_order
+from data.sampling import EpochSampler, row_order
 from data.tabular import RawTable, TabularData
 from training.fast import TensorBatches
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from data.sampler import EpochSampler
+from data.sampling import EpochSampler
 from model.classifier import Batch, Classifier
 
 

@@ -1,8 +1,9 @@
-"""The order of the training rows: a function of seed and epoch alone."""
+"""Which rows, in which order: splits and epochs drawn at random, each from a seed."""
 
 from collections.abc import Iterator
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 from torch.utils.data import Sampler
 
 
@@ -50,3 +51,26 @@ def row_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     [0, 1, 2, 3]
     """
     return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+def split_off(
+    indices: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `size` of the row indices at random; return the remaining and the drawn ones.
+
+    The stratified share of a class of three or four rows can round to 0. Then one of its rows
+    changes places with a drawn row of the most frequent class.
+    """
+    labels = targets[indices] if stratify else None
+    remaining, drawn = train_test_split(indices, test_size=size, random_state=seed, stratify=labels)
+    if not stratify:
+        return remaining, drawn
+    for missing_class in np.setdiff1d(targets[remaining], targets[drawn]):
+        most_frequent = np.bincount(targets[drawn]).argmax()
+        candidates = np.flatnonzero(targets[remaining] == missing_class)
+        replaceable = np.flatnonzero(targets[drawn] == most_frequent)
+        if len(candidates) > 1 and len(replaceable) > 1:
+            i = candidates[0]
+            j = replaceable[0]
+            remaining[i], drawn[j] = drawn[j], remaining[i]
+    return remaining, drawn
