@@ -16,9 +16,9 @@ from cli.convert import to_text
 
 REQUIRED = Parameter.empty  # the default of an argument that has none
 
-# Constructor parameters that are not flags, because the program supplies them: the first N...
+# Constructor parameters that are not flags, because the program supplies them: the first ones,
 SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
-# ...and these. torch deprecates the loss's `size_average` and `reduce`, and its `weight` is a tensor.
+# and these by name. torch deprecates `size_average` and `reduce`; the loss's `weight` is a tensor.
 SUPPLIED = {
     "loss": {"weight", "size_average", "reduce"},
     "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
