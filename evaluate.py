@@ -165,7 +165,7 @@ def evaluate(
         table.num_classes,
         weighted,
         members[run.global_rank :: run.world_size],
-        splits=parts,
+        folds=parts,
         batch_size=table.batch_size,
         row_order=row_order,
         augments=[augment for encoder in encoders if (augment := table.augmentation(encoder))],
@@ -215,7 +215,7 @@ def evaluate(
             kept = [
                 m
                 for m in sorted(weights)
-                if m.setting == chosen and not (splits[m.split].inner or m in found.failures)
+                if m.candidate == chosen and not (splits[m.fold].inner or m in found.failures)
             ]
             (folder / "checkpoints").mkdir()
             save_ensemble(
@@ -377,7 +377,7 @@ def save_ensemble(
 ) -> None:
     """Write members of one setting as one checkpoint, each with the statistics of its own training rows."""
     ensemble = population.ensemble(members, [weights[member] for member in members])
-    table.encoder = encoders[0].stack([encoders[member.split] for member in members])
+    table.encoder = encoders[0].stack([encoders[member.fold] for member in members])
     checkpoint = {
         "state_dict": ensemble.state_dict(),
         "hyper_parameters": dict(ensemble.hparams),

@@ -34,7 +34,7 @@ class Evaluation:
         networks: dict[tuple[int, int], list[np.ndarray]] = {}
         for member, outcome in sorted(outcomes.items()):
             if not outcome.failed_in:
-                networks.setdefault((member.setting, member.split), []).append(
+                networks.setdefault((member.candidate, member.fold), []).append(
                     outcome.probabilities
                 )
         # Shapes: (networks, held-out rows, num_classes).
@@ -78,7 +78,7 @@ class Evaluation:
 
         def merit(setting: int) -> float:
             if any(
-                member.setting == setting and member.split in splits for member in self.failures
+                member.candidate == setting and member.fold in splits for member in self.failures
             ):
                 return -1.0
             return float(np.mean([self.accuracy(setting, split) for split in splits]))
@@ -141,7 +141,7 @@ def conclude(
         for name, same in zip(names, everywhere, strict=True)
     ]
     for setting, row in enumerate(rows):
-        row["failed"] = sum(member.setting == setting for member in found.failures)
+        row["failed"] = sum(member.candidate == setting for member in found.failures)
         if nested:
             row["chosen"] = choice.count(setting)
     result: dict[str, Any] = {}
@@ -177,8 +177,8 @@ def conclude(
         }
     failures = []
     for member in found.failures:
-        split = found.splits[member.split]
-        place = f"fold {split.fold}, repeat {split.repeat}, seed {member.seed}, setting {names[member.setting]}"
+        split = found.splits[member.fold]
+        place = f"fold {split.fold}, repeat {split.repeat}, seed {member.seed}, setting {names[member.candidate]}"
         failures.append(place + (f", inner fold {split.inner}" if split.inner else ""))
     return result | {"settings": rows, "failed": len(failures), "failures": failures}
 
