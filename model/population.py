@@ -240,9 +240,7 @@ class Population(LightningModule):
             start = stop
 
         augments = [self.augments[member.fold] for member in members] if self.augments else []
-        return StackFit(
-            stack, loss_groups, optimizers, self.num_classes, augments, self.patience
-        )
+        return StackFit(stack, loss_groups, optimizers, self.num_classes, augments, self.patience)
 
     def on_train_epoch_start(self) -> None:
         self.epoch_metrics: dict[str, list[np.ndarray]] = {}

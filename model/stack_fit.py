@@ -187,9 +187,7 @@ class StackFit:
         Returns:
             The metrics, with NaN for members that had stopped before this epoch.
         """
-        recorded = {
-            name: np.where(self.active, values, np.nan) for name, values in metrics.items()
-        }
+        recorded = {name: np.where(self.active, values, np.nan) for name, values in metrics.items()}
         finite = np.isfinite(list(metrics.values())).all(0)
         self.failed_in[self.active & ~finite] = epoch
         self.active &= finite

@@ -236,7 +236,9 @@ def test_each_member_keeps_its_best_epoch_and_stops_by_itself(tmp_path):
 
 
 def test_patience_without_validation_keeps_the_epoch_it_stopped_in():
-    candidates = [candidate(network=nn.Linear, optimizer=partial(SGD, lr=rate)) for rate in (0.1, 40.0)]
+    candidates = [
+        candidate(network=nn.Linear, optimizer=partial(SGD, lr=rate)) for rate in (0.1, 40.0)
+    ]
     members = [Member(s, 0, 0) for s in (0, 1)]
     population = trained(candidates, members, [table()], epochs=20, precision="64-true", patience=3)
     losses = population.learning_curves()[1]["train/loss"]
@@ -255,7 +257,9 @@ def test_the_answer_does_not_depend_on_the_size_of_a_stack():
         for rate in (0.1, 0.01)
     ]
     members = [Member(s, 0, i) for s in (0, 1) for i in range(5)]
-    whole, pieces = (trained(candidates, members, [table()], stack_bytes=size) for size in (2**30, 1))
+    whole, pieces = (
+        trained(candidates, members, [table()], stack_bytes=size) for size in (2**30, 1)
+    )
     assert (len(whole.stacks), len(pieces.stacks)) == (1, 10)
     for member in members:
         np.testing.assert_allclose(
@@ -315,7 +319,9 @@ def test_losses_and_hits_are_torchs():
     plain = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.3)
     for loss in (*plain, nn.CrossEntropyLoss(ignore_index=1), nn.MultiMarginLoss(), MSELoss()):
         expected = torch.stack([loss(one.T, own) for one, own in zip(logits, targets, strict=True)])
-        torch.testing.assert_close(member_losses(loss, logits, targets, can_vmap_loss(loss, 3)), expected)
+        torch.testing.assert_close(
+            member_losses(loss, logits, targets, can_vmap_loss(loss, 3)), expected
+        )
         if loss in plain:
             soft = soft_targets(
                 targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3
