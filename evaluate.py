@@ -31,6 +31,7 @@ from evaluation.tensorboard import log_candidate
 from model import recipe
 from model.population import STACK_BYTES
 from training.callbacks import CurveBands, FitBar
+from training.fast import skip_driver_lookup
 from training.hparams import hyperparameters
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
 
@@ -104,6 +105,7 @@ def evaluate(
         )
     components = {name: config[name] for name in COMPONENTS}
     candidates = make_candidates(components, sweep, compare)
+    skip_driver_lookup()
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -135,14 +137,14 @@ def evaluate(
 
     # All arguments are valid: create the run folder.
     with Run(trainer, log_dir) as run:
-        loggers = candidate_loggers(run, len(candidates)) if rank == 0 else []
+        loggers = candidate_loggers(run, len(candidates)) if run.is_main_process else []
         trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
-        if rank == 0:
+        if run.is_main_process:
             run.show_columns(datamodule)
         trainer.fit(population, range(len(population.stacks)))
         seconds = time.perf_counter() - start
         weights = population.weights() if save else {}
-        if rank != 0:
+        if not run.is_main_process:
             return None
 
         # What the held-out rows say. A sweep ends in the command that trains what it chose.
@@ -161,10 +163,9 @@ def evaluate(
         run.write_result(result)
         for logger, candidate, row in zip(loggers, configs, result.candidates, strict=True):
             log_candidate(logger, row, hyperparameters(config | candidate), population.curves)
-        text = "\n".join(report(result))
-        run.logger.experiment.add_text("result", textwrap.indent(text, "    "))
-    print(text)
-    run.print_places()
+        lines = list(report(result))
+        run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
+        run.report(lines)
     return result
 
 

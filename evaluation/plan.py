@@ -6,7 +6,8 @@ import numpy as np
 
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardized
-from data.tabular import Splits, TabularData, row_order
+from data.sampling import row_order
+from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
 from evaluation.devices import check_memory
 from model.classifier import Classifier

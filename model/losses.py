@@ -1,6 +1,6 @@
-"""Losses of torch that need one target per class, here called with class indices; class weights.
+"""torch's losses on one-hot targets, called with class indices as cross-entropy is.
 
-Both apply a sigmoid to the logits, one output per class, as the article does (section 4.2,
+Both pass the logits through a sigmoid, one output per class, as in the article (section 4.2,
 Y = sigma(...)).
 """
 
@@ -11,9 +11,9 @@ from torch.nn.functional import one_hot
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """Binary cross-entropy of every output: the loss of the article's listing (5.2) / num_classes.
+    """Binary cross-entropy of each class: the loss of the article's listing (5.2) / num_classes.
 
-    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+    Shapes: logits (rows, num_classes), targets (rows,) -> scalar.
 
     >>> import torch
     >>> BCEWithLogitsLoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # log 2
@@ -25,14 +25,12 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
 
 class MSELoss(nn.MSELoss):
-    """Mean squared error of sigmoid(logits) against one-hot targets.
+    """Mean squared error of sigmoid(logits): 2 / num_classes of the article's other loss (4.2).
 
-    It is 2/num_classes of the article's other loss (4.2).
-
-    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+    Shapes: logits (rows, num_classes), targets (rows,) -> scalar.
 
     >>> import torch
-    >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is half off
+    >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is off by 0.5
     tensor(0.2500)
     """
 
@@ -41,14 +39,10 @@ class MSELoss(nn.MSELoss):
 
 
 def weigh(components: dict[str, Any], class_weights: list[float] | None) -> dict[str, Any]:
-    """The components with the class weights in the loss; unchanged without class weights.
+    """The components, with the class weights in the loss if the table has some.
 
     >>> weigh({"loss": {"class": "CrossEntropyLoss"}}, [0.5, 2.0])
     {'loss': {'class': 'CrossEntropyLoss', 'weight': [0.5, 2.0]}}
-
-    Args:
-        components: The ComponentConfig of each component.
-        class_weights: A weight for each class, or None.
     """
     if class_weights is None:
         return components
