@@ -19,17 +19,16 @@ from cli.command import command
 from cli.component import to_config
 from data.iris import Iris
 from data.tabular import TabularData
-from evaluation.candidates import COMPONENTS, make_candidates, train_command
+from evaluation.candidates import COMPONENTS, make_candidates, train_commands
 from evaluation.conclude import conclude
 from evaluation.devices import available_memory, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.evaluation import Evaluation
-from evaluation.plan import check_counts, make_plan, make_population
+from evaluation.plan import check_arguments, make_plan, make_population
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
 from evaluation.tensorboard import log_candidate
 from model import recipe
-from model.population import STACK_BYTES
 from training.callbacks import CurveBands, FitBar
 from training.fast import skip_driver_lookup
 from training.hparams import hyperparameters
@@ -98,11 +97,7 @@ def evaluate(
     """
     config = to_config(locals())
     check_run(accelerator, max_epochs, patience)
-    check_counts(repeats, seeds)
-    if precision == "16-mixed":
-        raise ValueError(
-            "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed"
-        )
+    check_arguments(repeats, seeds, precision)
     components = {name: config[name] for name in COMPONENTS}
     candidates = make_candidates(components, sweep, compare)
     skip_driver_lookup()
@@ -121,48 +116,58 @@ def evaluate(
         log_every_n_steps=1,
     )
     train_shares(trainer, strategy)
-    device = trainer.strategy.root_device
-    memory = available_memory(device)
-    stack_bytes = memory // 4 if device.type == "cuda" else STACK_BYTES
 
-    # Which networks to train, on which rows. Each process builds and trains its share of them.
+    # Which networks are trained on which rows: all of them, and the share of this process.
     datamodule = data()
-    num_inner = inner_folds if sweep else 0
-    configs = list(candidates.values())
-    plan = make_plan(datamodule, configs, folds, repeats, num_inner, seeds, seed, memory)
+    plan = make_plan(
+        datamodule,
+        list(candidates.values()),
+        folds=folds,
+        repeats=repeats,
+        inner_folds=inner_folds if sweep else 0,
+        seeds=seeds,
+        first_seed=seed,
+        memory=available_memory(trainer.strategy.root_device),
+    )
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
-    rank, world_size = trainer.global_rank, trainer.world_size
-    population = make_population(plan, datamodule, patience, stack_bytes, rank, world_size)
+    population = make_population(plan, datamodule, trainer, patience)
 
     # All arguments are valid: create the run folder.
     with Run(trainer, log_dir) as run:
-        loggers = candidate_loggers(run, len(candidates)) if run.is_main_process else []
-        trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
+        loggers = []
         if run.is_main_process:
+            loggers = candidate_loggers(run, len(candidates))
             run.show_columns(datamodule)
+        trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
         trainer.fit(population, range(len(population.stacks)))
-        seconds = time.perf_counter() - start
+        info = RunInfo(
+            members=len(plan.members),
+            folds=folds,
+            repeats=repeats,
+            seeds=seeds,
+            fit_seconds=time.perf_counter() - start,
+            seed=seed,
+            device=device_name(trainer),
+            versions=VERSIONS,
+        )
         weights = population.weights() if save else {}
         if not run.is_main_process:
             return None
 
-        # What the held-out rows say. A sweep ends in the command that trains what it chose.
-        count, device_used = len(plan.members), device_name(trainer)
-        info = RunInfo(count, folds, repeats, seeds, seconds, seed, device_used, VERSIONS)
-        defaults = {name: p.default for name, p in signature(evaluate).parameters.items()}
-        commands = [train_command(config | candidate, defaults) for candidate in configs]
+        # What the held-out rows say.
         evaluation = Evaluation(plan.targets, plan.folds, population.outcomes, len(candidates))
-        result = conclude(
-            evaluation, list(candidates), datamodule.class_names, info, commands if sweep else None
-        )
+        configs = {name: config | candidate for name, candidate in candidates.items()}
+        commands = train_commands(configs, signature(evaluate)) if sweep else None
+        result = conclude(evaluation, list(candidates), datamodule.class_names, info, commands)
         if save:
             path = run.run_dir / "checkpoints" / "population.ckpt"
             save_ensemble(path, evaluation, population, weights, datamodule, plan.encoders)
         run.write_config(config)
         run.write_result(result)
-        for logger, candidate, row in zip(loggers, configs, result.candidates, strict=True):
-            log_candidate(logger, row, hyperparameters(config | candidate), population.curves)
+        for logger, candidate in zip(loggers, result.candidates, strict=True):
+            arguments = hyperparameters(configs[candidate.name])
+            log_candidate(logger, candidate, arguments, population.curves)
         lines = list(report(result))
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
         run.report(lines)

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from inspect import signature
+from inspect import Signature, signature
 from itertools import product
 from typing import Any
 
@@ -87,6 +87,17 @@ def change(candidate: Components, key: str, value: Any) -> None:
 def as_flag(value: Any) -> str:
     """A value as it is written on the command line."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def train_commands(configs: dict[str, dict[str, Any]], defaults: Signature) -> list[str]:
+    """The `python train.py …` that trains each candidate.
+
+    Args:
+        configs: The arguments of each candidate, as plain data.
+        defaults: The signature whose defaults train.py shares: that of evaluate.py.
+    """
+    values = {name: parameter.default for name, parameter in defaults.parameters.items()}
+    return [train_command(config, values) for config in configs.values()]
 
 
 def train_command(config: dict[str, Any], defaults: dict[str, Any]) -> str:

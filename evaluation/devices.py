@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from model.classifier import Classifier
+from model.population import STACK_BYTES
 
 
 def available_memory(device: torch.device) -> int:
@@ -18,6 +19,13 @@ def available_memory(device: torch.device) -> int:
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 2**63  # Windows does not say
+
+
+def stack_bytes(device: torch.device) -> int:
+    """The activation budget of one stack of a population."""
+    if device.type == "cuda":
+        return available_memory(device) // 4
+    return STACK_BYTES
 
 
 def check_memory(

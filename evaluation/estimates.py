@@ -97,9 +97,8 @@ def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> 
     error = standard_error(gains, test_per_train)
     degrees_of_freedom = len(gains) - 1
     half_width = float(t.ppf(0.975, degrees_of_freedom)) * error
-    if error == 0:  # every fold gains the same
-        p = float(mean == 0)
-    else:
+    p = float(mean == 0)  # where every fold gains the same
+    if error > 0:
         p = float(2 * t.sf(abs(mean) / error, degrees_of_freedom))
     return Difference(mean, mean - half_width, mean + half_width, p)
 

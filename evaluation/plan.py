@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+from lightning.pytorch import Trainer
 
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardized
 from data.sampling import row_order
 from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
-from evaluation.devices import check_memory
+from evaluation.devices import check_memory, stack_bytes
 from model.classifier import Classifier
 from model.losses import weigh
 from model.population import Member, Population
@@ -40,11 +41,19 @@ class Plan:
     members: list[Member]
 
 
-def check_counts(repeats: int, seeds: int) -> None:
-    """Refuse an evaluation without networks."""
+def check_arguments(repeats: int, seeds: int, precision: str) -> None:
+    """Refuse arguments with which no population can be trained.
+
+    Raises:
+        ValueError: One of them cannot be used.
+    """
     for name, value in {"repeats": repeats, "seeds": seeds}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; give 1 or more")
+    if precision == "16-mixed":
+        raise ValueError(
+            "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed"
+        )
 
 
 def make_plan(
@@ -113,21 +122,17 @@ def make_members(candidates: int, folds: int, seeds: int, first_seed: int) -> li
 
 
 def make_population(
-    plan: Plan,
-    datamodule: TabularData,
-    patience: int | None,
-    stack_bytes: int,
-    rank: int = 0,
-    world_size: int = 1,
+    plan: Plan, datamodule: TabularData, trainer: Trainer, patience: int | None
 ) -> Population:
-    """The population of one process: every `world_size`-th network of the plan.
+    """The population of this process: of `world_size` processes each trains its share.
 
     Raises:
         ValueError: There are fewer networks than processes, or a network cannot be a member.
     """
-    if len(plan.members) < world_size:
+    processes = trainer.world_size
+    if len(plan.members) < processes:
         raise ValueError(
-            f"{len(plan.members)} networks are too few for {world_size} devices; give fewer devices"
+            f"{len(plan.members)} networks are too few for {processes} devices; give fewer devices"
         )
     augments = []
     for encoder in plan.encoders:
@@ -138,11 +143,11 @@ def make_population(
         plan.num_features,
         plan.num_classes,
         plan.candidates,
-        plan.members[rank::world_size],
+        plan.members[trainer.global_rank :: processes],
         folds=plan.splits,
         batch_size=datamodule.batch_size,
         row_order=row_order,
         augments=augments,
         patience=patience,
-        stack_bytes=stack_bytes,
+        stack_bytes=stack_bytes(trainer.strategy.root_device),
     )
