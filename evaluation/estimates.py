@@ -98,7 +98,7 @@ def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> 
     degrees_of_freedom = len(gains) - 1
     half_width = float(t.ppf(0.975, degrees_of_freedom)) * error
     p = float(mean == 0)  # where every fold gains the same
-    if error > 0:
+    if error != 0:
         p = float(2 * t.sf(abs(mean) / error, degrees_of_freedom))
     return Difference(mean, mean - half_width, mean + half_width, p)
 
