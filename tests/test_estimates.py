@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and torchmetrics, intervals against a bootstrap of their own definition."""
+"""Scores against scikit-learn and torchmetrics; intervals against SciPy and their definitions."""
 
 import numpy as np
 import pytest

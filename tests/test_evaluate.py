@@ -356,8 +356,12 @@ BAD = {
     "--repeats 1000000": "10,000,000 networks need ",
     "--network tests.test_population.BatchNormed": "network BatchNormed mixes rows",
     "--optimizer LBFGS --schedule null": "the optimizer cannot train a population",
-    "--precision 16-mixed": "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed",
-    "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": "2 networks are too few for 3 devices",
+    "--precision 16-mixed": (
+        "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed"
+    ),
+    "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": (
+        "2 networks are too few for 3 devices"
+    ),
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
     "--accelerator gpu": "accelerator is gpu, but PyTorch finds no such GPU",
     "--trainer.gradient_clip_val 1": "setting 'trainer.gradient_clip_val' is not known",
