@@ -59,7 +59,7 @@ def made(generator: np.random.Generator, rows: int, distance: float) -> RawTable
 
 def outcomes(settings: list[dict[str, Any]], members: list[Member], parts: list[Any]) -> Population:
     """The trained population."""
-    population = Population(COLUMNS, 2, settings, members, splits=parts)
+    population = Population(COLUMNS, 2, settings, members, folds=parts)
     trainer = Trainer(
         accelerator="cpu", max_epochs=EPOCHS, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, log_every_n_steps=1,
@@ -78,7 +78,7 @@ def truth(distance: float) -> float:
     ]
     population = outcomes([SETTING], [Member(0, i, i) for i in range(TRUTH)], parts)
     right = [
-        (outcome.probabilities.argmax(-1) == parts[member.split]["test"][1].numpy()).mean()
+        (outcome.probabilities.argmax(-1) == parts[member.fold]["test"][1].numpy()).mean()
         for member, outcome in population.outcomes.items()
     ]
     return float(np.mean(right))
@@ -110,9 +110,9 @@ def evaluations(
         found = outcomes(settings, members, parts).outcomes
         for i, (table, splits) in enumerate(zip(every, cuts, strict=True)):
             own = {
-                Member(member.setting, member.split - i * each, member.seed): outcome
+                Member(member.candidate, member.fold - i * each, member.seed): outcome
                 for member, outcome in found.items()
-                if i * each <= member.split < (i + 1) * each
+                if i * each <= member.fold < (i + 1) * each
             }
             yield Evaluation(table.targets, splits, own, len(settings))
 

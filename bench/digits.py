@@ -50,7 +50,7 @@ def main() -> None:
     runs: dict[str, dict[str, Any]] = {}
     for name, flags in {"with augmentation": FLAGS, "without": [*FLAGS, *PLAIN]}.items():
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            found = evaluate(**parse(evaluate, [*flags, "--log_dir", folder]))
+            found = evaluate(**parse(evaluate, [*flags, "--log_dir", folder])).to_json()
         figures = ("accuracy", "log_loss", "brier", "calibration_error")
         runs[name] = {
             figure: [round(found[f"{figure}/{point}"], 4) for point in ("mean", "low", "high")]

@@ -82,7 +82,7 @@ def population(
         3,
         [SETTING],
         members,
-        splits=parts,
+        folds=parts,
         batch_size=batch,
         row_order=row_order,
         stack_bytes=size,

@@ -88,7 +88,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             found = evaluate(
                 partial(Bunch, name=name), repeats=repeats, accelerator="cpu", log_dir=folder
-            )
+            ).to_json()
         rows["the recipe"][name] = [found[f"accuracy/{key}"] for key in ("mean", "low", "high")]
         rows["the recipe, ten as one"][name] = [found["ensemble/accuracy"]]
         data, targets = load(return_X_y=True)

@@ -23,7 +23,8 @@ from evaluate import evaluate
 from export import export
 from model.classifier import Classifier
 from model.convnet import ConvNet
-from model.population import Stack, can_vmap
+from model.probes import can_vmap
+from model.stack import Stack
 from predict import load
 from tests.helpers import run
 from train import train

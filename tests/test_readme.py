@@ -19,6 +19,7 @@ from cli.command import command
 from cli.parser import parse
 from evaluate import evaluate
 from evaluation.report import report
+from evaluation.result import EvaluationResult
 from explain import explain
 from export import export
 from predict import predict
@@ -74,7 +75,7 @@ def figures():
     population, coverage, tables, iris = (
         results(name) for name in ("population", "coverage", "tables", "evaluate")
     )
-    yield "\n".join(report(iris))
+    yield "\n".join(report(EvaluationResult.from_json(iris)))
     for row in coverage["coverage"]:
         yield "| {true accuracy:.3f} | {mean estimate:.3f} | {mean width:.2f} |".format_map(row) + (
             " {share:.3f} ({low:.3f} to {high:.3f}) |".format_map(row["covered"])
