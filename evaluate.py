@@ -38,7 +38,7 @@ from model.classifier import Classifier
 from model.population import STACK_BYTES, Member, Population
 from train import train, weigh
 from training.callbacks import CurveBands, FitBar
-from training.hparams import MACHINE, hyperparameters
+from training.hparams import MACHINE, log_result
 from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name
 
 LEARNED = ("network", "loss", "optimizer", "schedule")  # the nouns of a setting
@@ -244,7 +244,7 @@ def evaluate(
     text = "\n".join(report(result))
     for one, name, row in zip(loggers, names, result["settings"], strict=True):
         figures = {key: value for key, value in row.items() if "/" in key}
-        one.log_hyperparams(hyperparameters(config | candidates[name]), figures)
+        log_result(one, config | candidates[name], figures)
         one.experiment.add_custom_scalars(bands(population.curves))
     logger.experiment.add_text("result", textwrap.indent(text, "    "))
     for one in {logger, *loggers}:

@@ -27,7 +27,7 @@ from data.tabular import TabularData
 from model import recipe
 from model.classifier import Classifier
 from training.callbacks import FitBar, LastCheckpoint
-from training.hparams import hyperparameters
+from training.hparams import VISUAL, log_result
 from training.pictures import chosen
 from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name
 
@@ -134,7 +134,7 @@ def train(
         if not resume:
             logger.draw_graph(classifier.network, classifier.example)
             for name, image in table.example_images().items():
-                logger.experiment.add_image(f"samples/{name}", image)
+                logger.experiment.add_image(f"{VISUAL}/samples/{name}", image)
         if about := table.about():
             print(about, end="\n\n")
             logger.experiment.add_text("columns", textwrap.indent(about, "    "))
@@ -167,13 +167,9 @@ def train(
     }
     if run.is_global_zero:
         metrics = {
-            f"final/{part}/{name}": result[f"{part}/{name}"]
-            for part in table.splits
-            for name in METRICS
+            f"{part}/{name}": result[f"{part}/{name}"] for part in table.splits for name in METRICS
         }
-        logger.log_hyperparams(
-            hyperparameters(config), dict(sorted(metrics.items())), step=run.global_step
-        )
+        log_result(logger, config, metrics, step=run.global_step)
         logger.experiment.close()
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         report(result)

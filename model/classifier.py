@@ -235,7 +235,7 @@ class Classifier(LightningModule):
         self.check(
             {"the sum of all weights": sum(p.detach().sum().item() for p in self.parameters())}
         )
-        self.record(self.summarize("train") | {"lr": self.lr})
+        self.record(self.summarize("train") | {"values/lr": self.lr})
 
     def on_validation_epoch_end(self) -> None:
         values = self.summarize("val")

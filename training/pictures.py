@@ -157,7 +157,7 @@ class View:
     def show(self, tag: str, figure: "Figure", step: int | None = None) -> None:
         """Draw a figure into the Images tab."""
         self.writer.add_image(
-            tag, drawn(figure), self.step if step is None else step, dataformats="HWC"
+            f"visual/{tag}", drawn(figure), self.step if step is None else step, dataformats="HWC"
         )
 
 
@@ -519,7 +519,7 @@ class Histograms(Picture):
         for tag, values in found.items():
             flat = values.flatten()
             view.writer.add_histogram(
-                tag, flat[:: -(-len(flat) // MOST_NUMBERS)].float().cpu().numpy(), view.step
+                f"visual/{tag}", flat[:: -(-len(flat) // MOST_NUMBERS)].float().cpu().numpy(), view.step
             )
 
 
