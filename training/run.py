@@ -5,6 +5,7 @@ import os
 import shutil
 import textwrap
 import warnings
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
@@ -58,6 +59,7 @@ class Run:
         self.logger = RunLogger(log_dir, trainer.global_rank, resume)
         self.run_dir = Path(self.logger.log_dir)
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        self.is_main_process = trainer.is_global_zero
         self.is_resumed = resume is not None
         self.has_result = False
         self.loggers: list[TensorBoardLogger] = [self.logger]
@@ -73,7 +75,7 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         can_resume = self.last_checkpoint.exists()
-        if self.trainer.is_global_zero:
+        if self.is_main_process:
             self.close()
             if not (can_resume or self.is_resumed or self.has_result):
                 shutil.rmtree(self.run_dir)
@@ -110,8 +112,14 @@ class Run:
             print(about, end="\n\n")
             self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
-    def print_places(self) -> None:
-        """Print where the run is and how to see its curves."""
+    def log_hyperparameters(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Log settings and final metrics to TensorBoard's HParams tab."""
+        final = {f"final/{name}": metrics[name] for name in sorted(metrics)}
+        self.logger.log_hyperparams(settings, final, step=self.trainer.global_step)
+
+    def report(self, lines: Iterable[str]) -> None:
+        """Print the result, where the run is, and how to see its curves."""
+        print(*lines, sep="\n")
         print(f"\nrun      {self.run_dir}")
         print(f"curves   tensorboard --logdir {self.run_dir.parent}")
 
@@ -158,6 +166,11 @@ class RunLogger(TensorBoardLogger):
             self.experiment.add_graph(network, example)
         except Exception as error:  # a network that cannot be traced can still be trained
             warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
+
+    def add_images(self, images: dict[str, Tensor]) -> None:
+        """Show samples of what the network sees, images (channels, height, width) by name."""
+        for name, image in images.items():
+            self.experiment.add_image(f"samples/{name}", image)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml has the settings
@@ -212,6 +225,20 @@ def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
     if accelerator in ("gpu", "cuda") and not (has_cuda or has_mps):
         raise ValueError(
             f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
+        )
+
+
+def check_resume(resume: str | None) -> None:
+    """Refuse a checkpoint to resume that does not lie in a run's folder.
+
+    Raises:
+        ValueError: There is no config.yaml beside its folder.
+    """
+    if resume is None:
+        return
+    if not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
+        raise ValueError(
+            f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt"
         )
 
 
