@@ -40,7 +40,7 @@ from model.losses import weigh
 from model.population import STACK_BYTES, Member, Population
 from train import train
 from training.callbacks import CurveBands, FitBar
-from training.hparams import MACHINE, log_result
+from training.hparams import MACHINE, VALUES, log_result
 from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name
 
 LEARNED = ("network", "loss", "optimizer", "schedule")  # the nouns of a setting
@@ -259,14 +259,14 @@ def bands(tags: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What TensorBoard's Custom Scalars tab draws: of each metric the mean, in its band.
 
     >>> bands(["train/loss"])
-    {'train': {'loss': ['Margin', ['train/loss/mean', 'train/loss/low', 'train/loss/high']]}}
+    {'train': {'loss': ['Margin', ['train/loss/mean', 'values/band/train/loss/low', 'values/band/train/loss/high']]}}
     """
     found: dict[str, dict[str, Any]] = {}
     for tag in tags:
         part, metric = tag.split("/")
         found.setdefault(part, {})[metric] = [
             "Margin",
-            [f"{tag}/{point}" for point in ("mean", "low", "high")],
+            [f"{tag}/mean", f"{VALUES}/band/{tag}/low", f"{VALUES}/band/{tag}/high"],
         ]
     return found
 

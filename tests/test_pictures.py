@@ -26,9 +26,13 @@ from model.classifier import Classifier
 from model.convnet import ConvNet
 from tests.helpers import run, weights
 from train import train
-from training import pictures
-from training.figures import DPI, HEIGHT, WIDTH
-from training.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
+from training.pictures import confusion
+from training.pictures.choice import PICTURES
+from training.pictures.confusion import ConfusionMatrix
+from training.pictures.figures import DPI, HEIGHT, WIDTH
+from training.pictures.regions import Regions, f_values
+from training.pictures.view import View
+from training.pictures.weights import Weights
 
 NAMES = ["setosa", "versicolor", "virginica"]
 LONG = [f"a class of the table whose name is of sixty letters long {i:03d}" for i in range(30)]
@@ -205,7 +209,7 @@ def test_the_features_of_the_plane_are_those_of_scikit_learn(figures):
     iris.setup()
     features, targets = iris.splits["train"]
     assert np.allclose(
-        separation(features, targets), f_classif(features.numpy(), targets.numpy())[0], rtol=1e-3
+        f_values(features, targets), f_classif(features.numpy(), targets.numpy())[0], rtol=1e-3
     )
     run("--pictures", "Regions", "--max_epochs", "50")
     axes = figures["Regions/features"].axes[0]
@@ -270,7 +274,7 @@ def test_any_table_and_network_has_its_pictures(features, classes, network):
 
 
 def test_kernels_of_a_convolution_are_images(figures):
-    alone(Images("digits", batch_size=500), ConvNet, pictures.Weights())
+    alone(Images("digits", batch_size=500), ConvNet, Weights())
     assert list(figures) == [f"Weights/{i}.weight" for i in (1, 3, 6, 8, 12, 14)]
     first = figures["Weights/1.weight"].axes[0].images[0].get_array()
     assert first.shape == (4 * 4 + 1, 8 * 4 + 1)  # 32 kernels of 3 x 3, and lines between them

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from model.population import gathered
+from training.hparams import VALUES
 
 # Candidate index of each member (members,), and each metric's curve (epochs, members).
 Curves = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -109,7 +110,7 @@ class CurveBands(Callback):
                 low, high = np.quantile(finite, self.quantiles)
                 points = {
                     f"{tag}/mean": float(finite.mean()),
-                    f"{tag}/low": float(low),
-                    f"{tag}/high": float(high),
+                    f"{VALUES}/band/{tag}/low": float(low),
+                    f"{VALUES}/band/{tag}/high": float(high),
                 }
                 logger.log_metrics(points, step=epoch)

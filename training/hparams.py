@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from cli.component import REGISTRY, ComponentConfig, describe, find, flatten
+from cli.component import REGISTRY, ComponentConfig, Factory, describe, find, flatten
 from data.iris import Iris
 from model import recipe
 
@@ -24,7 +24,7 @@ ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "sav
 # Settings in the row of every run; others are there only when they differ from their default.
 ALWAYS = {"network.hidden", "optimizer.lr", "seed"}
 DEFAULTS = {"max_epochs": recipe.MAX_EPOCHS, "precision": "32-true"}
-COMPONENTS = {
+COMPONENTS: dict[str, Factory] = {
     "data": Iris,
     "network": recipe.NETWORK,
     "loss": recipe.LOSS,
@@ -73,7 +73,9 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, str | float]:
     {'seed': 0, 'optimizer': 'SGD', 'optimizer.lr': 0.1, 'optimizer.momentum': 0.9}
     """
     learned = {
-        name: value for name, value in config.items() if name not in MACHINE and name not in ESTIMATE
+        name: value
+        for name, value in config.items()
+        if name not in MACHINE and name not in ESTIMATE
     }
     defaults: dict[str, Any] = dict(DEFAULTS)
     for name in REGISTRY.keys() & learned.keys():
