@@ -259,14 +259,14 @@ def bands(tags: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What TensorBoard's Custom Scalars tab draws: of each metric the mean, in its band.
 
     >>> bands(["train/loss"])
-    {'train': {'loss': ['Margin', ['train/loss/mean', 'values/band/train/loss/low', 'values/band/train/loss/high']]}}
+    {'train': {'loss': ['Margin', ['train/loss/mean', 'values/quantiles/train/loss/low', 'values/quantiles/train/loss/high']]}}
     """
     found: dict[str, dict[str, Any]] = {}
     for tag in tags:
         part, metric = tag.split("/")
         found.setdefault(part, {})[metric] = [
             "Margin",
-            [f"{tag}/mean", f"{VALUES}/band/{tag}/low", f"{VALUES}/band/{tag}/high"],
+            [f"{tag}/mean", f"{VALUES}/quantiles/{tag}/low", f"{VALUES}/quantiles/{tag}/high"],
         ]
     return found
 

@@ -100,8 +100,10 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     points = {}
     for tag in ("train/loss", "train/accuracy"):
         for name in ("mean", "low", "high"):
-            points[tag, name] = [event.value for event in read.Scalars(f"{tag}/{name}")]
-            assert [event.step for event in read.Scalars(f"{tag}/{name}")] == list(range(1, 101))
+            group = tag if name == "mean" else f"values/quantiles/{tag}"
+            curve = read.Scalars(f"{group}/{name}")
+            points[tag, name] = [event.value for event in curve]
+            assert [event.step for event in curve] == list(range(1, 101))
         assert np.all(np.array(points[tag, "low"]) <= np.array(points[tag, "high"]))
     assert points["train/loss", "mean"][-1] < points["train/loss", "mean"][0]
     layout = Layout.FromString(
@@ -113,8 +115,8 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     assert set(charts) == {"loss", "accuracy"}
     assert [value for _, value in charts["loss"]] == [
         "train/loss/mean",
-        "train/loss/low",
-        "train/loss/high",
+        "values/quantiles/train/loss/low",
+        "values/quantiles/train/loss/high",
     ]
     (text,) = read.Tensors("result/text_summary")
     assert "accuracy" in text.tensor_proto.string_val[0].decode()
@@ -125,7 +127,8 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     }
     shown = content["_hparams_/session_start_info"].session_start_info.hparams
     assert shown["optimizer.lr"].number_value == 0.05
-    (event,) = read.Scalars("accuracy/mean")
+    assert shown["Test accuracy"].number_value == pytest.approx(result["accuracy/mean"])
+    (event,) = read.Scalars("values/final/accuracy/mean")
     assert event.value == pytest.approx(result["accuracy/mean"])
 
 
@@ -185,7 +188,8 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     for i, row in enumerate(result["settings"], 1):
         read = events(folder / f"setting_{i}")
         assert len(read.Scalars("train/loss/mean")) == 5
-        assert read.Scalars("accuracy/mean")[0].value == pytest.approx(row["accuracy/mean"])
+        (event,) = read.Scalars("values/final/accuracy/mean")
+        assert event.value == pytest.approx(row["accuracy/mean"])
 
 
 def test_the_printed_command_trains_what_was_chosen():
@@ -291,7 +295,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-5) for name in states[0])
     for i in (1, 2):
         curves = [
-            [event.value for event in events(f"{path}/setting_{i}").Scalars("train/loss/high")]
+            [event.value for event in events(f"{path}/setting_{i}").Scalars("values/quantiles/train/loss/high")]
             for path in ("lightning_logs/version_0", folder)
         ]
         assert curves[0] == pytest.approx(curves[1], rel=1e-4)

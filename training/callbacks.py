@@ -110,7 +110,7 @@ class CurveBands(Callback):
                 low, high = np.quantile(finite, self.quantiles)
                 points = {
                     f"{tag}/mean": float(finite.mean()),
-                    f"{VALUES}/band/{tag}/low": float(low),
-                    f"{VALUES}/band/{tag}/high": float(high),
+                    f"{VALUES}/quantiles/{tag}/low": float(low),
+                    f"{VALUES}/quantiles/{tag}/high": float(high),
                 }
                 logger.log_metrics(points, step=epoch)
