@@ -27,11 +27,10 @@ from evaluation.evaluation import Evaluation
 from evaluation.plan import check_arguments, make_plan, make_population
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
-from evaluation.tensorboard import log_candidate
 from model import recipe
 from training.callbacks import CurveBands, FitBar
 from training.fast import skip_driver_lookup
-from training.hparams import hyperparameters
+from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
 
 
@@ -166,8 +165,7 @@ def evaluate(
         run.write_config(config)
         run.write_result(result)
         for logger, candidate in zip(loggers, result.candidates, strict=True):
-            arguments = hyperparameters(configs[candidate.name])
-            log_candidate(logger, candidate, arguments, population.curves)
+            log_result(logger, configs[candidate.name], candidate.figures())
         lines = list(report(result))
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
         run.report(lines)

@@ -270,12 +270,20 @@ def draw(ranking: list[Importance]) -> np.ndarray:
     """The ranking's first columns as bars, (height, width, 3) uint8: legible where TensorBoard makes it small."""
     from matplotlib.figure import Figure
 
-    from training.figures import DPI, OKABE_ITO, WIDTH, drawn, fit, look, pixels
+    from training.pictures.figures import (
+        DPI,
+        OKABE_ITO,
+        WIDTH,
+        figure_style,
+        render,
+        shorten,
+        text_width,
+    )
 
     shown, shuffled = ranking[:SHOWN], ranking[0].loss is not None
-    with look():
-        names = [fit(column.label, 140) for column in shown]
-        left, gap, top, bottom = max(map(pixels, names)) + 16, 16, 24, 66
+    with figure_style():
+        names = [shorten(column.label, 140) for column in shown]
+        left, gap, top, bottom = max(map(text_width, names)) + 16, 16, 24, 66
         height = top + bottom + 17 * max(len(shown), 3)
         width = (WIDTH - left - 8) / (1 + shuffled) - gap
         figure = Figure((WIDTH / DPI, height / DPI), dpi=DPI)
@@ -319,7 +327,7 @@ def draw(ranking: list[Importance]) -> np.ndarray:
             else f"{len(ranking)} columns"
         )
         figure.text(0.5, 1 - 10 / height, title, ha="center", va="center")
-        return drawn(figure)
+        return render(figure)
 
 
 def short(name: str) -> str:

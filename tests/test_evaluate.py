@@ -100,8 +100,10 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     points = {}
     for tag in ("train/loss", "train/accuracy"):
         for name in ("mean", "low", "high"):
-            points[tag, name] = [event.value for event in read.Scalars(f"{tag}/{name}")]
-            assert [event.step for event in read.Scalars(f"{tag}/{name}")] == list(range(1, 101))
+            group = tag if name == "mean" else f"values/quantiles/{tag}"
+            curve = read.Scalars(f"{group}/{name}")
+            points[tag, name] = [event.value for event in curve]
+            assert [event.step for event in curve] == list(range(1, 101))
         assert np.all(np.array(points[tag, "low"]) <= np.array(points[tag, "high"]))
     assert points["train/loss", "mean"][-1] < points["train/loss", "mean"][0]
     (config,) = read.Tensors("custom_scalars__config__")
@@ -111,7 +113,8 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
         for chart in layout.category[0].chart
     }
     assert set(charts) == {"loss", "accuracy"}
-    assert charts["loss"] == ["train/loss/mean", "train/loss/low", "train/loss/high"]
+    low, high = (f"values/quantiles/train/loss/{name}" for name in ("low", "high"))
+    assert charts["loss"] == ["train/loss/mean", low, high]
     (text,) = read.Tensors("result/text_summary")
     assert "accuracy" in text.tensor_proto.string_val[0].decode()
     content = {
@@ -121,7 +124,8 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     }
     shown = content["_hparams_/session_start_info"].session_start_info.hparams
     assert shown["optimizer.lr"].number_value == 0.05
-    (event,) = read.Scalars("accuracy/mean")
+    assert shown["Test accuracy"].number_value == pytest.approx(result["accuracy/mean"])
+    (event,) = read.Scalars("values/final/accuracy/mean")
     assert event.value == pytest.approx(result["accuracy/mean"])
 
 
@@ -183,7 +187,8 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     for i, row in enumerate(result["settings"], 1):
         read = events(run_dir / f"setting_{i}")
         assert len(read.Scalars("train/loss/mean")) == 5
-        assert read.Scalars("accuracy/mean")[0].value == pytest.approx(row["accuracy/mean"])
+        (event,) = read.Scalars("values/final/accuracy/mean")
+        assert event.value == pytest.approx(row["accuracy/mean"])
 
 
 @pytest.mark.parametrize(
@@ -283,9 +288,10 @@ def test_two_processes_find_what_one_finds(tmp_path):
     states = [weights(path / "checkpoints" / "population.ckpt") for path in run_dirs]
     assert states[0].keys() == states[1].keys()
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-5) for name in states[0])
+    tag = "values/quantiles/train/loss/high"
     for i in (1, 2):
         curves = [
-            [event.value for event in events(f"{path}/setting_{i}").Scalars("train/loss/high")]
+            [event.value for event in events(f"{path}/setting_{i}").Scalars(tag)]
             for path in run_dirs
         ]
         assert curves[0] == pytest.approx(curves[1], rel=1e-4)

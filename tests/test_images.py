@@ -265,8 +265,8 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
     result = run(*flags)
     assert result["test/accuracy"] > 0.9
     events = EventAccumulator("lightning_logs/version_0").Reload()
-    samples = [tag for tag in events.Tags()["images"] if tag.startswith("samples/")]
-    assert samples == [f"samples/{digit}" for digit in range(10)]
+    samples = [tag for tag in events.Tags()["images"] if tag.startswith("visual/samples/")]
+    assert samples == [f"visual/samples/{digit}" for digit in range(10)]
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     bunch = load_digits()
     probabilities, _ = load(checkpoint).predict_raw(bunch.data)

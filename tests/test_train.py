@@ -97,31 +97,33 @@ def test_tensorboard_reads_every_tag(default_run):
     folder, _ = default_run
     result = json.loads((folder / "result.json").read_text())
     read = events(folder)
-    for tag in ("train/loss", "train/accuracy", "lr"):
+    for tag in ("train/loss", "train/accuracy", "values/lr"):
         assert [event.step for event in read.Scalars(tag)] == list(range(1, 101))
     for name in METRICS:
-        (event,) = read.Scalars(f"final/{name}")
+        (event,) = read.Scalars(f"values/final/{name}")
         assert event.value == pytest.approx(result[name])
-    assert max(event.value for event in read.Scalars("lr")) == pytest.approx(0.05, rel=1e-3)
+    assert max(event.value for event in read.Scalars("values/lr")) == pytest.approx(0.05, rel=1e-3)
     assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", part) for node in read.Graph().SerializeToString().decode(
         "latin1").split("/") for part in [node]}  # fmt: skip
 
 
-def test_the_hparams_tab_has_settings_and_metrics(default_run):
+def test_the_hparams_tab_has_settings_and_results(default_run):
     folder, _ = default_run
+    result = json.loads((folder / "result.json").read_text())
     content = {
         tag: HParamsPluginData.FromString(data)
         for tag, data in events(folder).summary_metadata.items()
         if tag.startswith("_hparams_")
         for data in [data.plugin_data.content]
     }
-    metrics = {info.name.tag for info in content["_hparams_/experiment"].experiment.metric_infos}
-    assert metrics == {f"final/{name}" for name in METRICS}
-    settings = content["_hparams_/session_start_info"].session_start_info.hparams
-    assert settings["optimizer"].string_value == "AdamW"
-    assert settings["optimizer.lr"].number_value == 0.05
-    assert settings["network.hidden"].string_value == "[128]"
-    assert settings["data.test_fraction"].number_value == 0.2
+    assert "_hparams_/experiment" not in content  # TensorBoard collects the columns of all runs
+    row = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert row["Test accuracy"].number_value == pytest.approx(result["test/accuracy"])
+    assert row["Test loss"].number_value == pytest.approx(result["test/loss"])
+    assert row["network.hidden"].string_value == "[128]"
+    assert row["optimizer.lr"].number_value == 0.05
+    assert row["seed"].number_value == 0
+    assert len(row) == 5
 
 
 def test_a_run_is_replayed_from_its_config(default_run):
