@@ -9,12 +9,12 @@ from lightning.pytorch import LightningDataModule
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from data.checkpoint_format import FORMAT
 from data.encoder import Encoder, Layout
 
 EVALUATION_ROWS = (
     65_536  # rows per batch where nothing is trained: bounds memory, changes no figure
 )
-FORMAT = 1  # of what a checkpoint says about its table; each has a golden file in tests/
 
 
 class RawTable(NamedTuple):

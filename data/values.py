@@ -3,5 +3,17 @@
 # In a column of numbers these texts are missing values.
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?", "-"]
 
-# A column of booleans is text of two categories, whatever its spelling.
+# The two categories of a column of booleans, whatever its spelling.
 BOOLEANS = ["false", "true"]
+
+# How files spell them.
+BOOLEAN_SPELLINGS = {
+    "false": "false",
+    "False": "false",
+    "FALSE": "false",
+    "0": "false",
+    "true": "true",
+    "True": "true",
+    "TRUE": "true",
+    "1": "true",
+}

@@ -17,7 +17,9 @@ from cli.command import command
 from data.file import matrix
 from data.table import Table
 from evaluate import evaluate
-from export import columns_of, draw, export, input_names
+from export import export
+from inference.exported import random_rows
+from inference.onnx import input_names, onnx_inputs
 from predict import load
 from tests.helpers import ROOT
 from tests.test_table import mixed, write
@@ -38,15 +40,19 @@ def test_onnxruntime_and_torch_agree_on_ten_thousand_rows(checkpoint, capsys):
     assert "labels identical" in printed
     assert float(printed.split("from torch ")[1].split(",")[0]) <= 1e-5
     classifier = load(checkpoint)
-    raw = draw(classifier, 10_000, np.random.default_rng(1)).astype(np.float32).astype(np.float64)
+    raw = (
+        random_rows(classifier, 10_000, np.random.default_rng(1))
+        .astype(np.float32)
+        .astype(np.float64)
+    )
     assert 0.05 < np.isnan(raw).mean() < 0.15
     for i, name in enumerate(classifier.column_names):
         if name in classifier.categories:
             assert (raw[:, i] == len(classifier.categories[name])).sum() > 1000  # unseen
     session = onnxruntime.InferenceSession("model.onnx")
-    labels, *figures = session.run(None, columns_of(classifier, raw))
+    labels, *figures = session.run(None, onnx_inputs(classifier, raw))
     expected = classifier.predict_raw(raw)
-    assert len(figures) == 1 + classifier.many
+    assert len(figures) == 1 + classifier.is_population
     for found, figure in zip(figures, expected, strict=False):
         np.testing.assert_allclose(found, figure, rtol=0, atol=1e-5)
     assert (labels == np.array(classifier.class_names, object)[expected[0].argmax(1)]).all()
@@ -240,5 +246,5 @@ def test_columns_are_given_to_onnx_as_a_table_has_them():
     classifier = load(CHECKPOINTS[0])
     frame = pl.read_csv(GOLDEN / "table.csv", infer_schema=False)
     raw = matrix(frame, classifier.column_names, classifier.categories)
-    found = columns_of(classifier, raw)
+    found = onnx_inputs(classifier, raw)
     assert found["colour"][:, 0].tolist() == [value or "" for value in frame["colour"]]
