@@ -1,4 +1,4 @@
-"""Say which columns a trained network, or a population of them, goes by: in each row, and over all.
+"""Explain which columns a trained network relies on, in each row and over all rows.
 
 python explain.py lightning_logs/version_0/checkpoints/best.ckpt flowers.csv
 """
@@ -23,23 +23,27 @@ def explain(
     picture: bool = True,
     delimiter: str | None = None,
 ) -> None:
-    """Say which columns a trained network, or a population of them, goes by: in each row, and over all.
+    """Explain which columns a trained network relies on, in each row and over all rows.
 
-    Attribution: integrated gradients (Sundararajan et al., 2017) of the logit of each row's predicted class, of a
-    population its ensemble's, from a baseline that has the training rows' mean in every standardized feature; the
-    features of a column are added up. Importance: the accuracy that is lost when a column is shuffled, by the table's
-    classes or, where it has none, by the predicted ones. The table is held in memory.
+    Attribution: integrated gradients (Sundararajan et al., 2017) of the logit of each row's
+    predicted class, for a population its ensemble's logit. The baseline is the training rows' mean,
+    0 in every standardized feature; the attributions of a column's features are added up.
+
+    Importance: the accuracy that is lost when a column is shuffled, measured by the table's classes
+    or, if it has none, by the predicted ones. The table is held in memory.
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
-        table: CSV, TSV or Parquet file of raw columns, found by name; - reads CSV from standard input.
+        table: CSV, TSV or Parquet file with the raw columns, matched by name; - reads CSV from
+            standard input.
         output: CSV or Parquet file for each row's attributions, written whole or not at all.
-        repeats: How often each column is shuffled, from seed 0 on; 0 leaves that out.
-        picture: Draw the importances into the run's TensorBoard, where the checkpoint lies in a run's folder.
-        delimiter: Between a CSV file's fields; null takes what its first line has most of.
+        repeats: How often each column is shuffled, with random seed 0; 0 leaves that out.
+        picture: Draw the importances into the run's TensorBoard, if the checkpoint is in a run's
+            folder.
+        delimiter: Field separator of a CSV file; null detects it from the first line.
 
     Raises:
-        ValueError: A checkpoint or table that cannot be used; nothing was written.
+        ValueError: The checkpoint or table cannot be used; nothing was written.
     """
     if repeats < 0:
         raise ValueError(
@@ -86,7 +90,8 @@ def print_report(predictor: Predictor, explanation: Explanation) -> None:
         f"""
 rows          {rows}
 attribution   integrated gradients of the predicted class's logit, from the training rows' mean
-completeness  a row's attributions add up to the difference in logits, to {explanation.gap:.1e} or better"""
+completeness  a row's attributions add up to the difference in logits, to {explanation.gap:.1e} or
+better"""
     )
 
 

@@ -1,4 +1,4 @@
-"""Write a trained network as one file that runs without this program: ONNX, or torch.export's .pt2.
+"""Write a trained network as a file that runs without this program: ONNX or torch.export's .pt2.
 
 python export.py lightning_logs/version_0/checkpoints/best.ckpt model.onnx
 """
@@ -20,20 +20,24 @@ from inference.predictor import load
 
 
 def export(checkpoint: str, output: str) -> None:
-    """Write a trained network as one file that runs without this program: ONNX, or torch.export's .pt2.
+    """Write a trained network as a file that runs without this program, .onnx or torch's .pt2.
 
-    An ONNX file takes each raw column by name, (rows, 1): numbers as float32, as float64 where float32 would predict
-    otherwise, NaN where missing; text as strings without spaces around, empty where missing. It gives `label` (rows,)
-    and `probabilities` (rows, classes), of a population `spread` too. Torch has no strings: a .pt2 file takes the
-    columns as one table (rows, columns) in float64, a text as the number of its category (its metadata.json has them),
-    and gives the number of the class.
+    An ONNX file takes each raw column by name, (rows, 1). Numbers are float32, or float64 where
+    rounding would change a prediction, and NaN where missing; text is strings without spaces
+    around, empty where missing. It returns `label` (rows,) and `probabilities` (rows, classes), and
+    for a population `spread` (rows, classes), the standard deviation between members.
+
+    Torch has no strings: a .pt2 file takes the columns as one float64 table (rows, columns) with
+    each text as the number of its category, which its metadata.json lists, and returns class
+    indices instead of labels.
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
         output: File to write, .onnx or .pt2.
 
     Raises:
-        ValueError: A checkpoint that cannot be used, or a file that would not predict as torch does; none is written.
+        ValueError: The checkpoint cannot be used, or the file would not predict as torch does;
+            nothing was written.
     """
     check_output(output, (".onnx", ".pt2"))
     suffix = Path(output).suffix.lower()

@@ -23,13 +23,15 @@ def predict(
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
-        table: CSV, TSV or Parquet file of raw columns, found by name; - reads CSV from standard input.
-        output: CSV or Parquet file to write, whole or not at all; null writes CSV to standard output.
-        score: Compare with the table's own column of classes.
-        delimiter: Between a CSV file's fields; null takes what its first line has most of.
+        table: CSV, TSV or Parquet file with the raw columns, matched by name; - reads CSV from
+            standard input.
+        output: CSV or Parquet file to write, whole or not at all; null writes CSV to standard
+            output.
+        score: Compare the predictions with the table's column of classes.
+        delimiter: Field separator of a CSV file; null detects it from the first line.
 
     Raises:
-        ValueError: A checkpoint or table that cannot be used; nothing was written.
+        ValueError: The checkpoint or table cannot be used; nothing was written.
     """
     predictor = load(checkpoint)
     with open_table(table, output, delimiter) as (file, rows):

@@ -1,6 +1,7 @@
-"""The format in which a checkpoint describes its table: data/tabular.py writes it, inference/checkpoint.py reads it.
+"""The format in which a checkpoint describes its table.
 
-Apart from both, since a reader must not import Lightning: that takes longer than predicting.
+data/tabular.py writes it, inference/checkpoint.py reads it. It is in a file of its own because the
+reader must not import Lightning, which takes longer than predicting.
 """
 
 FORMAT = 1  # written by this version

@@ -1,4 +1,4 @@
-"""Which columns a trained network goes by: integrated gradients of each row, permutation importance over all rows."""
+"""Which columns a network relies on: integrated gradients and permutation importance."""
 
 from dataclasses import dataclass
 
@@ -89,10 +89,13 @@ def explain_rows(
 
 
 def attributions(predictor: Predictor, raw: np.ndarray) -> np.ndarray:
-    """How much each column adds to the logit of a row's predicted class, starting from the training rows' mean.
+    """How much each column adds to the logit of a row's predicted class.
 
-    Integrated gradients (Sundararajan et al., 2017). The attributions of a row should add up to the difference in
-    logits; the rows that miss it by more than `TOLERANCE` are computed again with twice the steps, up to `MOST_STEPS`.
+    The baseline, to which it adds, is the training rows' mean.
+
+    Integrated gradients (Sundararajan et al., 2017). The attributions of a row should add up to the
+    difference in logits; the rows that miss it by more than `TOLERANCE` are computed again with
+    twice the steps, up to `MOST_STEPS`.
 
     Shapes: (rows, columns) float64, as `data.file.matrix` makes it -> (rows, columns).
 
@@ -123,7 +126,7 @@ def integrate_gradients(predictor: Predictor, raw: np.ndarray, steps: int) -> np
     from captum.attr import IntegratedGradients  # slow to import: errors in the input come first
 
     def summed_logits(features: Tensor, targets: Tensor) -> Tensor:
-        """One number for all rows: the same gradients, ten times as fast in captum as one number a row."""
+        """Summed over the rows: the same gradients, and captum is ten times as fast."""
         return ensemble_logits(predictor, features).gather(1, targets).sum(0)
 
     integrated_gradients = IntegratedGradients(summed_logits)
@@ -132,8 +135,8 @@ def integrate_gradients(predictor: Predictor, raw: np.ndarray, steps: int) -> np
     pass_rows = max(1, min(GRADIENT_ROWS, GRADIENT_FEATURES // num_features))
     chunk_rows = max(1, pass_rows // FEWEST_STEPS)
     values = torch.zeros(raw.shape, dtype=torch.float64)
-    # Each chunk adds to its rows of this one tensor. A small tensor kept for each chunk would lie between the large
-    # ones of the passes, and their memory could not be reused.
+    # Each chunk adds to its rows of this one tensor. A small tensor kept for each chunk would lie
+    # between the large ones of the passes, and their memory could not be reused.
     chunks = torch.from_numpy(raw).split(chunk_rows)
     for chunk, chunk_values in zip(chunks, values.split(chunk_rows), strict=True):
         features = rows_first(predictor, chunk)
@@ -191,7 +194,7 @@ def ensemble_logits(predictor: Predictor, features: Tensor) -> Tensor:
 
 
 class TrainedEstimator:
-    """A trained network with the methods that scikit-learn's permutation_importance requires of an estimator."""
+    """A trained network as an estimator for scikit-learn's permutation_importance."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor

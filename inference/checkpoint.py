@@ -16,7 +16,7 @@ LONGEST_REASON = 200  # characters of torch's own message in ours
 
 
 class Checkpoint(NamedTuple):
-    """The content of a checkpoint: weights by name, hyperparameters, and the description of its table."""
+    """A checkpoint's weights by name, its hyperparameters and the description of its table."""
 
     weights: dict[str, Tensor]
     hyper_parameters: dict[str, Any]
@@ -48,8 +48,8 @@ def read_checkpoint(path: str) -> Checkpoint:
 def check_archive(path: str) -> None:
     """Refuse a file that is not a whole zip archive as torch writes it.
 
-    torch.load ignores the checksums, and takes an entry that is marked as a folder for uninitialized weights; torch
-    itself writes neither folders nor compressed entries.
+    torch.load ignores the checksums, and takes an entry that is marked as a folder for
+    uninitialized weights; torch itself writes neither folders nor compressed entries.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder; give a checkpoint in it, such as best.ckpt")
@@ -58,9 +58,8 @@ def check_archive(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            if any(entry.compress_type or entry.external_attr for entry in entries):
-                damaged = "its list of files"
-            else:
+            damaged: str | None = "its list of files"
+            if not any(entry.compress_type or entry.external_attr for entry in entries):
                 damaged = archive.testzip()
     except Exception as error:  # zipfile raises many kinds on a damaged archive
         raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
@@ -133,7 +132,7 @@ def check_class(config: ComponentConfig | None, path: str) -> None:
 
 
 def torch_reason(error: Exception) -> str:
-    """The line of torch's long message that names the cause: the forbidden class, else its first line."""
+    """The line of torch's message that names a forbidden class, else its first line."""
     lines = [line.strip() for line in str(error).splitlines()]
     causes = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     reason = causes[0] if causes else first_line(error)

@@ -1,4 +1,4 @@
-"""A trained network as a program that torch.export can write, and the check that its file predicts as torch does."""
+"""A trained network as a program for torch.export, and the check that its file predicts alike."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ MISSING_SHARE = 0.1  # of random values
 
 @dataclass(frozen=True)
 class Agreement:
-    """How closely a file predicts what torch does: the largest difference of a probability, and the labels."""
+    """How closely a file predicts what torch does; `difference` is the largest of a probability."""
 
     difference: float
     same_labels: bool
@@ -41,8 +41,8 @@ class Agreement:
 class Program(nn.Module):
     """What is written: the predictor, with the class index of each row.
 
-    Shapes: (rows, columns) float64 -> class indices (rows,), probabilities (rows, classes) and, for a population,
-    their spread (rows, classes).
+    Shapes: (rows, columns) float64 -> class indices (rows,), probabilities (rows, classes) and, for
+    a population, their spread (rows, classes).
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -117,7 +117,7 @@ def make_metadata(predictor: Predictor, checkpoint: Path) -> dict[str, Any]:
 
 
 def describe_column(predictor: Predictor, name: str) -> dict[str, Any]:
-    """A column's name, type, unit if its name ends with one in parentheses, and categories if it is text."""
+    """A column's name and type, its unit if the name ends in one, its categories if it is text."""
     categories = predictor.categories.get(name)
     column: dict[str, Any] = {"name": name, "type": "number" if categories is None else "text"}
     unit = re.search(r"\(([^()]+)\)\s*$", name)
@@ -144,8 +144,8 @@ def run_dir_of(checkpoint: Path) -> Path:
 def comparison_rows(predictor: Predictor, checkpoint: Path) -> tuple[np.ndarray, str]:
     """Raw rows to compare the file with torch on, and where they are from.
 
-    They are the run's table, or random rows if it is not there any more, and two special rows: one with every value
-    missing, one with every category unseen.
+    They are the run's table, or random rows if it is not there any more, and two special rows: one
+    with every value missing, one with every category unseen.
     """
     table = read_run_table(predictor, checkpoint)
     if table is not None:
@@ -161,7 +161,7 @@ def comparison_rows(predictor: Predictor, checkpoint: Path) -> tuple[np.ndarray,
 
 
 def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
-    """The raw table (rows, columns) of the run that wrote a checkpoint; null if it is not there or has changed."""
+    """The raw table (rows, columns) of a checkpoint's run; null if it is gone or has changed."""
     try:
         text = (run_dir_of(checkpoint) / "config.yaml").read_text("utf-8")
         config = yaml.safe_load(text)
@@ -175,7 +175,7 @@ def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
 
 
 def random_rows(predictor: Predictor, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Random raw rows (count, columns) like the training rows, some values missing or of unseen categories."""
+    """Random raw rows (count, columns) like the training rows, some values missing or unseen."""
     encoder = predictor.encoder
     source = encoder.source.numpy()
     mean = encoder.mean.numpy().reshape(-1, len(source))[0]  # the first member's

@@ -1,4 +1,4 @@
-"""The files that predict.py, explain.py and export.py read and write: a table in, and an output written whole or not at all."""
+"""The files that the commands read and write: a table in, an output that is whole or not there."""
 
 import shutil
 import signal
@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 
@@ -21,7 +20,8 @@ def check_output(output: str, suffixes: Sequence[str]) -> None:
     """Refuse an output that cannot be written, before anything is computed.
 
     Raises:
-        ValueError: Its name has another suffix, its folder does not exist, or it is itself a folder.
+        ValueError: Its name has another suffix, its folder does not exist, or it is itself a
+        folder.
     """
     if Path(output).suffix.lower() not in suffixes:
         raise ValueError(f"output is {output!r}; give a name that ends in {' or '.join(suffixes)}")
@@ -49,7 +49,8 @@ def open_table(
 ) -> Iterator[tuple[File, Path]]:
     """The file of a table, and the path of a temporary CSV file to collect the output in.
 
-    The output is collected there until every row has been read, so that no row is written of a table with a bad row.
+    The output is collected there until every row has been read, so that no row is written of a
+    table with a bad row.
 
     Args:
         table: Path, or - for standard input.
@@ -65,24 +66,25 @@ def open_table(
             raise ValueError(f"output is {output!r}, the table itself; give another file")
     if table == "-" and sys.stdin is None:
         raise ValueError("standard input is closed; give a file")
+    is_pipe = table == "-" or Path(table).is_fifo()
+    if is_pipe:
+        # polars' signal handler restarts an interrupted read, and Ctrl-C would not end it.
+        signal.siginterrupt(signal.SIGINT, True)
     with scratch_folder(output, ".predict-") as folder:
-        if table == "-":
-            copy_stream(sys.stdin.buffer, folder / "table")
-            file = File(str(folder / "table"), delimiter, "standard input")
-        elif Path(table).is_fifo():
-            copy_stream(Path(table).open("rb"), folder / "table")
-            file = File(str(folder / "table"), delimiter, table)
+        rows = folder / "rows.csv"
+        if is_pipe:
+            copy = folder / "table"
+            copy_pipe(table, copy)
+            yield File(str(copy), delimiter, "standard input" if table == "-" else table), rows
         else:
-            file = File(table, delimiter)
-        yield file, folder / "rows.csv"
+            yield File(table, delimiter), rows
 
 
-def copy_stream(stream: BinaryIO, path: Path) -> None:
-    """Copy a pipe into a file: it can be read only once, and a table may be read again to name a bad line."""
-    # polars' signal handler restarts an interrupted read, and Ctrl-C would not end it.
-    signal.siginterrupt(signal.SIGINT, True)
-    with path.open("wb") as copy, stream:
-        shutil.copyfileobj(stream, copy)
+def copy_pipe(table: str, path: Path) -> None:
+    """Copy a pipe into a file: a table may be read again, to name a bad line, and a pipe cannot."""
+    source = sys.stdin.buffer if table == "-" else Path(table).open("rb")  # noqa: SIM115
+    with source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
 
 
 def write_table(rows: Path, output: str, names: Sequence[str]) -> None:

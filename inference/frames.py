@@ -15,7 +15,8 @@ def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     """The named columns of a table, in this order.
 
     Args:
-        table: A pandas or polars DataFrame, or an array (rows, columns) whose columns are in this order.
+        table: A pandas or polars DataFrame, or an array (rows, columns) whose columns are in this
+            order.
         names: The columns.
 
     Raises:
@@ -46,7 +47,10 @@ def array_to_frame(array: np.ndarray, names: Sequence[str]) -> pl.DataFrame:
 
 
 def pandas_to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
-    """Columns of a pandas DataFrame, whose several types of number, text and missing value become one of each."""
+    """Columns of a pandas DataFrame.
+
+    pandas has several types of number, text and missing value; they become one of each.
+    """
     if len(set(table.columns)) < len(table.columns):
         raise ValueError("the table has two columns of one name; rename one")
     columns = {}
@@ -64,7 +68,7 @@ def is_numeric(dtype: Any) -> bool:
 
 
 def to_series(name: str, values: np.ndarray) -> pl.Series:
-    """A column as a polars Series: numbers as they are, anything else as text, null where missing."""
+    """A column as a polars Series: numbers stay, anything else becomes text, null if missing."""
     if is_numeric(values.dtype):
         return pl.Series(name, values)
     texts = [to_text(value) for value in values.tolist()]

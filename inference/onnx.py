@@ -40,9 +40,10 @@ def check_packages() -> None:
 
 
 def input_names(predictor: Predictor) -> list[str]:
-    """The names of the graph's inputs: the columns' names, changed where ONNX could not tell them apart.
+    """The names of the graph's inputs: the columns' names, changed if they are not unique.
 
-    A column without a name is named by its position; underscores tell a column apart from an output or another column.
+    A column without a name is named by its position; underscores tell a column apart from an output
+    or another column.
     """
     columns = set(predictor.column_names)
     taken = set(OUTPUTS)
@@ -57,7 +58,7 @@ def input_names(predictor: Predictor) -> list[str]:
 
 
 def float64_columns(predictor: Predictor, raw: np.ndarray) -> set[str]:
-    """The number columns that the file must take as float64: rounded to float32 they would predict otherwise.
+    """The number columns that must be float64: rounded to float32 they would predict otherwise.
 
     None, as long as the rows (rows, columns) predict the same when all columns are rounded.
     """
@@ -92,7 +93,7 @@ def write_onnx(
     float64: Collection[str],
     path: Path,
 ) -> None:
-    """Write the traced program as an ONNX file that takes raw columns and returns class names, checked.
+    """Write the traced program as an ONNX file from raw columns to class names, and check it.
 
     Args:
         program: The predictor, traced.
@@ -102,13 +103,14 @@ def write_onnx(
         path: File to write.
     """
     import onnx_ir as ir
-    from onnx_ir.passes.common import CheckerPass, NameFixPass
+    from onnx_ir.passes.common import CheckerPass, ClearMetadataAndDocStringPass, NameFixPass
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notes of torch on its own exporter
         exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
     assert exported is not None
     model = exported.model
+    ClearMetadataAndDocStringPass()(model)  # stack traces with the paths of this machine
     model.graph.name = "classifier"
     replace_table_by_columns(model.graph, predictor, float64)
     replace_indices_by_labels(model.graph, predictor.class_names)
@@ -154,33 +156,42 @@ def replace_table_by_columns(
 
 
 def encode_categories(column: "ir.Value", categories: list[str]) -> "ir.Node":
-    """The node from a column of text to the numbers of its categories, as data.file.matrix assigns them."""
+    """The node from a text column to the numbers that data.file.matrix gives its categories."""
     import onnx_ir as ir
 
     numbers = {category: float(i) for i, category in enumerate(categories)}
     if categories == BOOLEANS:
         numbers = {text: numbers[boolean] for text, boolean in BOOLEAN_SPELLINGS.items()}
-    missing = {"": float("nan")}
-    attributes = {
-        "keys_strings": [*numbers, *missing],
-        "values_floats": [*numbers.values(), *missing.values()],
-        "default_float": float(len(categories)),  # unseen
-    }
-    return ir.node("LabelEncoder", [column], attributes, domain=ML_DOMAIN)
+    numbers[""] = float("nan")  # missing
+    return ir.node(
+        "LabelEncoder",
+        [column],
+        {
+            "keys_strings": list(numbers),
+            "values_floats": list(numbers.values()),
+            "default_float": float(len(categories)),  # unseen
+        },
+        domain=ML_DOMAIN,
+    )
 
 
 def replace_indices_by_labels(graph: "ir.Graph", class_names: list[str]) -> None:
     """Replace the first output, class indices, by class names, and name all outputs."""
     import onnx_ir as ir
 
-    attributes = {
-        "keys_int64s": list(range(len(class_names))),
-        "values_strings": class_names,
-        "default_string": "",
-    }
     label = ir.val("label", ir.DataType.STRING, ["rows"])
-    indices = graph.outputs[0]
-    graph.append(ir.node("LabelEncoder", [indices], attributes, domain=ML_DOMAIN, outputs=[label]))
+    to_label = ir.node(
+        "LabelEncoder",
+        [graph.outputs[0]],
+        {
+            "keys_int64s": list(range(len(class_names))),
+            "values_strings": class_names,
+            "default_string": "",
+        },
+        domain=ML_DOMAIN,
+        outputs=[label],
+    )
+    graph.append(to_label)
     graph.outputs[0] = label
     for name, output in zip(OUTPUTS, graph.outputs, strict=False):  # only populations have spread
         output.name = name

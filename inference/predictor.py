@@ -1,4 +1,4 @@
-"""Predictor: a trained network, or a population of them, that takes raw columns and names classes."""
+"""Predictor: a trained network, or a population, that takes raw columns and names classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,13 +38,14 @@ class Score:
 class Predictor(nn.Module):
     """A trained network, or a population of them, that takes raw columns and names classes.
 
-    `forward` takes a raw table (rows, columns), as data/encoder.py describes it. It returns two tensors (rows,
-    classes): each class's probability and, for a population, the standard deviation of the probability between
-    members; for a single network the second tensor is (rows, 0).
+    `forward` takes a raw table (rows, columns), as data/encoder.py describes it. It returns two
+    tensors (rows, classes): each class's probability and, for a population, the standard deviation
+    of the probability between members; for a single network the second tensor is (rows, 0).
 
     Args:
         table: The checkpoint's description of its table.
-        network: From standardized features to logits; for a population, a model.population.Population.
+        network: From standardized features to logits; for a population, a
+            model.population.Population.
         is_population: Which of the two it is.
     """
 
@@ -81,8 +82,8 @@ class Predictor(nn.Module):
         """Each class's probability, in the order of `class_names`: (rows, classes).
 
         Args:
-            table: A pandas or polars DataFrame with the columns by name, or an array (rows, columns) in the order of
-                `column_names`.
+            table: A pandas or polars DataFrame with the columns by name, or an array (rows,
+                columns) in the order of `column_names`.
 
         Raises:
             ValueError: A column is missing, or holds text where the network learned numbers.
@@ -135,7 +136,10 @@ class Predictor(nn.Module):
         return Score(rows, correct, log_loss_sum / rows) if score else None
 
     def read_rows(self, file: File) -> tuple[np.ndarray, np.ndarray | None]:
-        """All rows of a file: the raw table (rows, columns), and the class indices (rows,) if it has the target."""
+        """All rows of a file: the raw table (rows, columns) and the class indices (rows,).
+
+        The class indices are null if the file has no target column.
+        """
         file.need(self.column_names)
         has_target = self.target in file.names
         names = list(self.column_names)

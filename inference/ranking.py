@@ -132,8 +132,14 @@ def make_panels(shown: list[Importance]) -> list[Panel]:
 def draw_bars(axes: "Axes", panel: Panel, names: Sequence[str]) -> None:
     """Horizontal bars from top to bottom, with these names on the left."""
     count = len(panel.values)
-    style = {"color": panel.color, "ecolor": "#555555", "capsize": 2}
-    axes.barh(range(count), panel.values, xerr=panel.errors, **style)
+    axes.barh(
+        range(count),
+        panel.values,
+        color=panel.color,
+        xerr=panel.errors,
+        ecolor="#555555",
+        capsize=2,
+    )
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(xlabel=panel.title, ylim=(count - 0.4, -0.6), yticks=range(count))
     axes.set_yticklabels(names)
