@@ -161,7 +161,10 @@ def encode_categories(column: "ir.Value", categories: list[str]) -> "ir.Node":
 
     numbers = {category: float(i) for i, category in enumerate(categories)}
     if categories == BOOLEANS:
-        numbers = {text: numbers[boolean] for text, boolean in BOOLEAN_SPELLINGS.items()}
+        for spelling, boolean in BOOLEAN_SPELLINGS.items():
+            # ONNX cannot lower the case of a text in a LabelEncoder: true, True and TRUE.
+            for text in (spelling, spelling.capitalize(), spelling.upper()):
+                numbers[text] = numbers[boolean]
     numbers[""] = float("nan")  # missing
     return ir.node(
         "LabelEncoder",
