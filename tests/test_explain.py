@@ -1,4 +1,4 @@
-"""explain.py: attributions add up, equal captum's and a closed form; importances are scikit-learn's; a picture."""
+"""explain.py: attributions add up and equal captum's; importances are scikit-learn's; a picture."""
 
 import io
 import shutil
@@ -356,16 +356,32 @@ def test_the_screen_is_aligned_and_short():
 HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 WRONG = {
     "no file": (None, [], "there is no file t.csv"),
-    "missing column": ("petal width (cm)\n1\n", [], "t.csv has no columns 'sepal length (cm)', 'sepal width (cm)'"),
-    "text": (HEADER + "1,2,3,4\n1,2,3,long\n", [], "t.csv: line 3, column 'petal width (cm)' is 'long'"),
-    "unknown class": (HEADER[:-1] + ",species\n1,2,3,4,rose\n", [], "column 'species' is 'rose'; the network knows"),
+    "missing column": (
+        "petal width (cm)\n1\n",
+        [],
+        "t.csv has no columns 'sepal length (cm)', 'sepal width (cm)'",
+    ),
+    "text": (
+        HEADER + "1,2,3,4\n1,2,3,long\n",
+        [],
+        "t.csv: line 3, column 'petal width (cm)' is 'long'",
+    ),
+    "unknown class": (
+        HEADER[:-1] + ",species\n1,2,3,4,rose\n",
+        [],
+        "column 'species' is 'rose'; the network knows",
+    ),
     "no row": (HEADER, [], "t.csv has names of columns and no row"),
     "delimiter": (HEADER, ["--delimiter=ab"], "the delimiter is 'ab'; give one character"),
-    "output": (HEADER + "1,2,3,4\n", ["--output=out.txt"], "output is 'out.txt'; give a name that ends in .csv"),
+    "output": (
+        HEADER + "1,2,3,4\n",
+        ["--output=out.txt"],
+        "output is 'out.txt'; give a name that ends in .csv or .parquet",
+    ),
     "folder": (HEADER + "1,2,3,4\n", ["--output=no/out.csv"], "there is no folder"),
     "repeats": (HEADER + "1,2,3,4\n", ["--repeats=-1"], "repeats is -1; give how often"),
     "flag": (HEADER + "1,2,3,4\n", ["--pictures=false"], "nearest: picture"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -407,7 +423,8 @@ def test_a_network_that_has_no_gradient_or_has_diverged_is_refused():
 
 
 def test_errors_do_not_wait_for_captum():
-    code = "import sys, explain; assert not {'captum', 'matplotlib', 'lightning', 'sklearn'} & set(sys.modules)"
+    slow = "{'captum', 'matplotlib', 'lightning', 'sklearn'}"
+    code = f"import sys, explain; assert not {slow} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
     done = python("explain.py", BEST, "no.csv", cwd=".")
     assert (done.returncode, done.stderr) == (2, "error: there is no file no.csv\n")
