@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # an optional dependency, imported when a file is written
 OPSET = 20
 ML_DOMAIN = "ai.onnx.ml"
 ML_OPSET = 3
+ROUNDING_TOLERANCE = 1e-6  # of a column's scale
 OUTPUTS = ("label", "probabilities", "spread")
 
 
@@ -58,7 +59,7 @@ def input_names(predictor: Predictor) -> list[str]:
 
 
 def float64_columns(predictor: Predictor, raw: np.ndarray) -> set[str]:
-    """The number columns that must be float64: rounded to float32 they would predict otherwise.
+    """The numeric columns that must be float64: rounded to float32 they would predict otherwise.
 
     None, as long as the rows (rows, columns) predict the same when all columns are rounded.
     """
@@ -69,21 +70,26 @@ def float64_columns(predictor: Predictor, raw: np.ndarray) -> set[str]:
     same_labels = (exact_probabilities.argmax(1) == rounded_probabilities.argmax(1)).all()
     if same_labels and difference < LARGEST_DIFFERENCE / 2:
         return set()
-    encoder = predictor.encoder
-    by_member = encoder.scale.reshape(-1, len(encoder.source))
-    smallest = by_member.min(0).values
-    scales = {}
-    for column, scale, is_indicator in zip(
-        encoder.source.tolist(), smallest.tolist(), encoder.indicator.tolist(), strict=True
-    ):
-        if not is_indicator:
-            scales[column] = scale
     errors = np.nan_to_num(np.abs(raw - rounded)).max(0)
+    tolerances = ROUNDING_TOLERANCE * column_scales(predictor)
     return {
         name
         for i, name in enumerate(predictor.column_names)
-        if name not in predictor.categories and errors[i] > 1e-6 * scales[i]
+        if name not in predictor.categories and errors[i] > tolerances[i]
     }
+
+
+def column_scales(predictor: Predictor) -> np.ndarray:
+    """The scale of each column's standardization, for a population the smallest of its members'.
+
+    A text column has that of one of its categories.
+    """
+    encoder = predictor.encoder
+    by_member = encoder.scale.numpy().reshape(-1, len(encoder.source))
+    is_value = ~encoder.indicator.numpy()
+    scales = np.empty(len(predictor.column_names))
+    scales[encoder.source.numpy()[is_value]] = by_member.min(0)[is_value]
+    return scales
 
 
 def write_onnx(
@@ -99,7 +105,7 @@ def write_onnx(
         program: The predictor, traced.
         predictor: The network or population.
         metadata: What `make_metadata` returns.
-        float64: The number columns that are float64, not float32.
+        float64: The numeric columns that are float64, not float32.
         path: File to write.
     """
     import onnx_ir as ir
@@ -135,43 +141,43 @@ def replace_table_by_columns(
     (table,) = graph.inputs
     graph.inputs.clear()
     nodes = []
-    numbers = []
+    codes = []
     for name, column in zip(input_names(predictor), predictor.column_names, strict=True):
         if column in predictor.categories:
             value = ir.val(name, ir.DataType.STRING, ["rows", 1])
             encode = encode_categories(value, predictor.categories[column])
             nodes.append(encode)
-            number = encode.outputs[0]
+            code = encode.outputs[0]
         else:
             dtype = ir.DataType.DOUBLE if column in float64 else ir.DataType.FLOAT
             value = ir.val(name, dtype, ["rows", 1])
-            number = value
+            code = value
         graph.inputs.append(value)
-        cast = ir.node("Cast", [number], {"to": ir.DataType.DOUBLE})
+        cast = ir.node("Cast", [code], {"to": ir.DataType.DOUBLE})
         nodes.append(cast)
-        numbers.append(cast.outputs[0])
-    concat = ir.node("Concat", numbers, {"axis": 1})
+        codes.append(cast.outputs[0])
+    concat = ir.node("Concat", codes, {"axis": 1})
     table.replace_all_uses_with(concat.outputs[0])
     graph.insert_before(graph[0], [*nodes, concat])
 
 
 def encode_categories(column: "ir.Value", categories: list[str]) -> "ir.Node":
-    """The node from a text column to the numbers that data.file.matrix gives its categories."""
+    """The node from a text column to the category codes that data.file.matrix assigns."""
     import onnx_ir as ir
 
-    numbers = {category: float(i) for i, category in enumerate(categories)}
+    codes = {category: float(i) for i, category in enumerate(categories)}
     if categories == BOOLEANS:
         for spelling, boolean in BOOLEAN_SPELLINGS.items():
             # ONNX cannot lower the case of a text in a LabelEncoder: true, True and TRUE.
             for text in (spelling, spelling.capitalize(), spelling.upper()):
-                numbers[text] = numbers[boolean]
-    numbers[""] = float("nan")  # missing
+                codes[text] = codes[boolean]
+    codes[""] = float("nan")  # missing
     return ir.node(
         "LabelEncoder",
         [column],
         {
-            "keys_strings": list(numbers),
-            "values_floats": list(numbers.values()),
+            "keys_strings": list(codes),
+            "values_floats": list(codes.values()),
             "default_float": float(len(categories)),  # unseen
         },
         domain=ML_DOMAIN,
@@ -221,7 +227,7 @@ def onnx_inputs(
 
 
 def to_texts(values: np.ndarray, categories: list[str]) -> np.ndarray:
-    """The texts of category numbers, any number without a category as a text that is none."""
+    """The texts of category codes; a code without a category becomes a text that no category has."""
     texts = np.array([*categories, "\0unseen", ""], object)
     unseen = len(categories)
     missing = unseen + 1

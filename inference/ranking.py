@@ -18,13 +18,13 @@ LONGEST_NAME = 36  # characters of a column's name
 
 def label(column: Importance) -> str:
     """A column's name as it is shown, its position if nothing of the name can be printed."""
-    return shorten(column.name) or f"column {column.position}"
+    return shorten_name(column.name) or f"column {column.position}"
 
 
-def shorten(name: str) -> str:
+def shorten_name(name: str) -> str:
     """A name without what cannot be printed, and without its middle if it is too long.
 
-    >>> shorten("the mean of the temperature of the last week in °C")
+    >>> shorten_name("the mean of the temperature of the last week in °C")
     'the mean of the tempera…t week in °C'
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in name)

@@ -1,4 +1,4 @@
-"""predict.py and load: each row once, in order, equal to NumPy; a checkpoint is data, never code."""
+"""predict.py and load: each row once, in order, as NumPy predicts; a checkpoint is never code."""
 
 import os
 import pickle
@@ -187,7 +187,7 @@ def test_pandas_polars_and_numpy_are_the_same_rows(best):
 
 
 def test_a_category_is_the_same_in_every_type():
-    """Codes as text, as whole numbers or, with one missing, as floats; true and false as 1 and 0."""
+    """Codes as text, whole numbers or, with a missing one, floats; true and false as 1 and 0."""
     codes, wet = ["1", "2", "x"] * 20, ["true", "false", "false"] * 20
     pl.DataFrame({"c": codes, "w": wet, "y": ["a", "b", "c"] * 20}).write_csv("t.csv")
     train(partial(Table, "t.csv", "y"), max_epochs=20, accelerator="cpu")
