@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from training.figures import OKABE_ITO  # noqa: E402
+from training.pictures.figures import OKABE_ITO  # noqa: E402
 
 from cli.command import quiet  # noqa: E402
 from data.iris import Iris  # noqa: E402
