@@ -197,7 +197,7 @@ def test_an_unseen_category_lights_no_feature_and_the_rest_stands():
 
 def test_it_prints_its_columns_before_training_and_logs_them(capsys):
     write(mixed(), "t.csv")
-    run("--data", "data.Table", "--data.path=t.csv", "--data.target=kind", "--max_epochs=5")
+    run("--data", "data.table.Table", "--data.path=t.csv", "--data.target=kind", "--max_epochs=5")
     about = capsys.readouterr().out.split("\n\n")[0]
     assert about.splitlines() == [
         "size (cm)  number from -1.98 to 10.88; 9 missing",
