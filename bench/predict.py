@@ -5,8 +5,8 @@ CSV, predict, write a CSV of labels and probabilities. "The same, not writing" e
 less than predict.py. Peak memory also at four times as many rows. One row at a time: the ONNX file in onnxruntime, and
 the others in this process. Medians of n.
 
-python bench/predict.py           # 3 minutes on 2 cores
-python bench/predict.py --small   # seconds, writes nothing: does it run?
+python -m bench.predict           # 3 minutes on 2 cores
+python -m bench.predict --small   # seconds, writes nothing: does it run?
 """
 
 import json
@@ -35,15 +35,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bench.measure import processor, whole
+from cli.command import quiet
+from export import export
+from predict import load
+from train import train
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor, whole  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from export import export  # noqa: E402
-from predict import load  # noqa: E402
-from train import train  # noqa: E402
-
 SMALL = "--small" in sys.argv
 N, ROWS, CALLS = (1, 2000, 10) if SMALL else (5, 1_000_000, 2000)
 
@@ -133,7 +131,7 @@ def main() -> None:
         latency = one_row(checkpoint, model, classifier)
     seconds = {name: median(run[0] for run in each) for name, each in runs.items()}
     result = {
-        "command": "python bench/predict.py",
+        "command": "python -m bench.predict",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {
             "python": platform.python_version(),

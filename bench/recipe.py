@@ -1,4 +1,4 @@
-"""The default recipe beside its neighbours: cross-validated accuracy on scikit-learn's small tables.
+"""The default recipe beside its neighbours: accuracies on scikit-learn's small tables.
 
 Each candidate differs from the recipe (model/recipe.py) in what its name says and is estimated by
 evaluate.py: 10-fold cross-validation, repeated 10 times (digits: once), a network for each fold.

@@ -1,6 +1,6 @@
 """How long a fit and the whole command take, as ratios of two things measured interleaved in one run.
 
-    python bench/speed.py
+    python -m bench.speed
 
 Fit: 100 epochs of batches of 16 on Iris's 105 training rows, validation every epoch, the same network, optimizer and
 schedule; for the two Lightning jobs TensorBoard and checkpoints on. Command: train.py's start to end against importing
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import sys
 import tempfile
 import time
 import warnings
@@ -37,15 +36,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from bench.measure import processor, whole
+from cli.command import quiet
+from data.iris import Iris
+from model import recipe
+from train import train
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor, whole  # noqa: E402  the project is no package: its folder must be on the path
-from cli.command import quiet  # noqa: E402
-from data.iris import Iris  # noqa: E402
-from model import recipe  # noqa: E402
-from train import train  # noqa: E402
-
 N, EPOCHS, BATCH, HIDDEN = 7, 100, 16, 128
 IMPORTS = "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selection, torch.utils.tensorboard"
 
@@ -207,7 +204,7 @@ def main() -> None:
     seconds = {name: median(run[0] for run in each) for name, each in runs.items()}
     memory = {name: median(run[1] for run in each) for name, each in runs.items()}
     result = {
-        "command": "python bench/speed.py",
+        "command": "python -m bench.speed",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {
             "python": platform.python_version(),
