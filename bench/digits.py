@@ -1,4 +1,4 @@
-"""scikit-learn's digits with a convolutional network: configs/digits.yaml, and without augmentation.
+"""Convolutional networks on scikit-learn's digits: configs/digits.yaml, with its augmentation or not.
 
 10-fold cross-validation; the ten networks train as a population. The folds are those of
 bench/tables.py, which has the figures of scikit-learn's classifiers. The configuration was chosen
