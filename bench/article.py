@@ -41,8 +41,8 @@ PUBLISHED = [
 PUBLISHED_ACCURACY = 29 / 30
 KINDS = ("listing", "bce", "softmax")  # the listing's gradient, and two correct ones
 RATES = [float(f"{rate:.2g}") for rate in np.geomspace(0.01, 30, 71)]
-# Rates are for the gradient of the mean over rows. The listing's alpha, 0.1, is for the sum over its
-# 120 rows: 12 here.
+# Rates are for the gradient of the mean over rows. The listing's alpha, 0.1, is for the sum over
+# its 120 rows: 12 here.
 ALPHA = {"sum over rows, as printed": 0.1 * 120, "mean over rows": 0.1}
 
 # Verbatim, the functions of 5.2 and the main lines of 5.4.

@@ -1,4 +1,4 @@
-"""Convolutional networks on scikit-learn's digits: configs/digits.yaml, with its augmentation or not.
+"""Convolutional networks on scikit-learn's digits, with configs/digits.yaml's augmentation or not.
 
 10-fold cross-validation; the ten networks train as a population. The folds are those of
 bench/tables.py, which has the figures of scikit-learn's classifiers. The configuration was chosen
