@@ -6,8 +6,8 @@ accuracy of networks trained on 9 of 10 such rows: known from training on 2,000 
 interval covers where the known accuracy lies in it. Besides, on labels that are pure noise (distance 0), a sweep over 8
 settings: the nested estimate beside the optimistic one; the truth is 0.5.
 
-python bench/coverage.py           # 15 minutes on 2 cores
-python bench/coverage.py --small   # seconds, writes nothing: does it run?
+python -m bench.coverage           # 15 minutes on 2 cores
+python -m bench.coverage --small   # seconds, writes nothing: does it run?
 """
 
 import json
@@ -23,15 +23,12 @@ import torch
 from lightning.pytorch import Trainer
 from scipy.stats import binomtest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from data.folds import Fold, cross_validation, standardized  # noqa: E402
-from data.tabular import RawTable, TabularData  # noqa: E402
-from evaluation.evaluation import Evaluation  # noqa: E402
-from model.population import Member, Population  # noqa: E402
+from bench.measure import processor
+from cli.command import quiet
+from data.folds import Fold, cross_validation, standardized
+from data.tabular import RawTable, TabularData
+from evaluation.evaluation import Evaluation
+from model.population import Member, Population
 
 SMALL = "--small" in sys.argv
 TABLES, NOISE_TABLES, TRUTH, FRESH = (4, 2, 10, 100) if SMALL else (400, 300, 2000, 2000)
@@ -128,7 +125,7 @@ def main() -> None:
     """Simulate, write bench/results/coverage.json, print."""
     quiet()
     result: dict[str, Any] = {
-        "command": "python bench/coverage.py",
+        "command": "python -m bench.coverage",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {
             "python": platform.python_version(),

@@ -1,11 +1,10 @@
 """The README's pictures, drawn of the committed run lightning_logs/reference as TensorBoard shows it.
 
-python bench/gallery.py   # seconds; writes curves.png, regions.png and weights.png into bench/results
+python -m bench.gallery   # seconds; writes curves.png, regions.png and weights.png into bench/results
 """
 
 import io
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,16 +15,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cli.command import quiet
+from data.iris import Iris
+from model.classifier import Classifier
+from training.pictures import Regions, Weights
+from training.pictures.figures import OKABE_ITO
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training.pictures.figures import OKABE_ITO  # noqa: E402
-
-from cli.command import quiet  # noqa: E402
-from data.iris import Iris  # noqa: E402
-from model.classifier import Classifier  # noqa: E402
-from training.pictures import Regions, Weights  # noqa: E402
-
 RUN = ROOT / "lightning_logs" / "reference"
 RESULTS = ROOT / "bench" / "results"
 

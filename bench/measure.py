@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+
 
 def processor() -> str:
     """The processor's name, as far as the system tells it."""

@@ -5,8 +5,8 @@ standardized before the clock starts. The population's time includes building it
 one process, and the figures are medians. Then the cost of a network as members and rows grow, and the whole command
 `python evaluate.py` beside `python train.py`. On a CUDA GPU also populations of up to a million.
 
-python bench/population.py           # 6 minutes on 2 cores
-python bench/population.py --small   # seconds, writes nothing: does it run?
+python -m bench.population           # 6 minutes on 2 cores
+python -m bench.population --small   # seconds, writes nothing: does it run?
 """
 
 import json
@@ -28,17 +28,15 @@ from lightning.pytorch import Trainer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from bench.measure import processor
+from cli.command import quiet
+from data.folds import cross_validation, standardized
+from data.iris import Iris
+from data.sampling import row_order
+from data.tabular import Splits
+from model.population import STACK_BYTES, Member, Population
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from data.folds import cross_validation, standardized  # noqa: E402
-from data.iris import Iris  # noqa: E402
-from data.sampling import row_order  # noqa: E402
-from data.tabular import Splits  # noqa: E402
-from model.population import STACK_BYTES, Member, Population  # noqa: E402
-
 SMALL = "--small" in sys.argv
 EPOCHS, ROUNDS = (3, 1) if SMALL else (100, 5)
 SETTING = {
@@ -156,7 +154,7 @@ def main() -> None:
     population(parts, 10, None)  # warm
     scikit_learn(parts, 1, None)
     result: dict[str, Any] = {
-        "command": "python bench/population.py",
+        "command": "python -m bench.population",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {
             "python": platform.python_version(),

@@ -1,0 +1,1 @@
+"""Scripts that measure: `python -m bench.NAME` in the project's folder, results in bench/results."""
