@@ -1,6 +1,6 @@
 """The README's pictures, drawn of the committed run lightning_logs/reference as TensorBoard shows it.
 
-python bench/gallery.py   # seconds; writes curves.png, regions.png and weights.png into bench/results
+python bench/gallery.py   # seconds; writes curves.png, regions.png and weights.png into docs/images
 """
 
 import io
@@ -26,7 +26,7 @@ from training.figures import OKABE_ITO  # noqa: E402
 from training.pictures import Regions, Weights  # noqa: E402
 
 RUN = ROOT / "lightning_logs" / "reference"
-RESULTS = ROOT / "bench" / "results"
+IMAGES = ROOT / "docs" / "images"
 
 
 def curves() -> None:
@@ -42,7 +42,7 @@ def curves() -> None:
         )
         axes.set(title=tag, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.savefig(RESULTS / "curves.png")
+    figure.savefig(IMAGES / "curves.png")
 
 
 def pictures() -> None:
@@ -66,7 +66,7 @@ def pictures() -> None:
             ]
             side_by_side = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
             # 256 colours are enough, and a quarter of the bytes
-            side_by_side.quantize(256).save(RESULTS / f"{name.lower()}.png", optimize=True)
+            side_by_side.quantize(256).save(IMAGES / f"{name.lower()}.png", optimize=True)
 
 
 if __name__ == "__main__":
