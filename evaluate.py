@@ -30,13 +30,15 @@ from cli.errors import unknown
 from data.encoder import Encoder
 from data.folds import cross_validation, standardized
 from data.iris import Iris
-from data.tabular import TabularData, row_order
+from data.sampling import row_order
+from data.tabular import TabularData
 from evaluation.evaluation import Evaluation, conclude
 from evaluation.report import report
 from model import recipe
 from model.classifier import Classifier
+from model.losses import weigh
 from model.population import STACK_BYTES, Member, Population
-from train import train, weigh
+from train import train
 from training.callbacks import CurveBands, FitBar
 from training.hparams import MACHINE, hyperparameters
 from training.run import VERSIONS, Accelerator, Precision, RunLogger, check_run, device_name

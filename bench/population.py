@@ -35,7 +35,8 @@ from bench.measure import processor  # noqa: E402
 from cli.command import quiet  # noqa: E402
 from data.folds import cross_validation, standardized  # noqa: E402
 from data.iris import Iris  # noqa: E402
-from data.tabular import Splits, row_order  # noqa: E402
+from data.sampling import row_order  # noqa: E402
+from data.tabular import Splits  # noqa: E402
 from model.population import STACK_BYTES, Member, Population  # noqa: E402
 
 SMALL = "--small" in sys.argv

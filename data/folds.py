@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
 from data.encoder import Encoder
-from data.tabular import RawTable, Splits, TabularData, cut, standardize
+from data.sampling import split_off
+from data.tabular import RawTable, Splits, TabularData, standardize
 
 
 class Fold(NamedTuple):
@@ -83,7 +84,7 @@ def set_aside(
     if not table.val_fraction:
         return {"train": train}
     try:
-        train, val = cut(
+        train, val = split_off(
             train, round(table.val_fraction * of), targets, table.stratify, table.split_seed
         )
     except ValueError as error:

@@ -137,3 +137,13 @@ def summarize(
     return found | {
         "calibration_error": estimate(influence, per_train, center=float(pooled), most=1.0)
     }
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a proportion.
+
+    >>> wilson_interval(30, 30)
+    (0.8864..., 1.0)
+    """
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -138,7 +138,7 @@ def test_plateau_schedule_follows_the_loss(val_fraction):
         max_epochs=4,
         **CPU,
     )
-    assert result["epochs"] == 4
+    assert result.epochs == 4
     state = torch.load("logs/version_0/checkpoints/last.ckpt", weights_only=True)
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cli.component import describe
 from data.iris import Iris
-from data.tabular import row_order
+from data.sampling import row_order
 from model import recipe
 from model.classifier import Classifier
 from model.losses import MSELoss

@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from cli.command import command
 from tests.helpers import ROOT, python, run, weights
 from train import train
-from training.callbacks import LastCheckpoint
+from training.fast import LastCheckpoint
 from training.run import new_version
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
