@@ -143,7 +143,7 @@ def check_tensorboard(arguments):
             for _ in range(100):
                 assert server.poll() is None, server.stderr.read()
                 tags = scalar_tags(address)
-                if "final/test/accuracy" in tags.get("version_0", {}):
+                if any("final/test/accuracy" in tag for tag in tags.get("version_0", {})):
                     return
                 time.sleep(0.2)
         finally:

@@ -12,8 +12,9 @@ from tests.helpers import ROOT
 
 
 @pytest.fixture
-def notebook():
+def notebook(monkeypatch):
     """The notebook after all its cells were run beside its tables."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for its kernel: this clone, installed or not
     shutil.copytree(ROOT / "examples", "examples")
     content = nbformat.read("examples/iris.ipynb", as_version=4)
     resources = {"metadata": {"path": "examples"}}
