@@ -123,7 +123,7 @@ def commands() -> dict[str, float]:
 
 
 def draw(members: dict[str, float], rows: dict[str, float]) -> None:
-    """bench/results/population.png: cost against members, and against rows."""
+    """docs/images/population.png: cost against members, and against rows."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -143,11 +143,11 @@ def draw(members: dict[str, float], rows: dict[str, float]) -> None:
         axis.set(xlabel=label, ylabel="ms per network")
         axis.margins(0.15, 0.2)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).with_name("results") / "population.png", dpi=110)
+    figure.savefig(ROOT / "docs" / "images" / "population.png", dpi=110)
 
 
 def main() -> None:
-    """Measure, write bench/results/population.json and .png, print."""
+    """Measure, write bench/results/population.json and docs/images/population.png, print."""
     quiet()
     warnings.simplefilter("ignore", ConvergenceWarning)
     parts = folds(100 if not SMALL else 1)
