@@ -20,7 +20,8 @@ def processor() -> str:
     )
 
 
-# Between this process and the measured one: a process begins with the peak memory of the one that started it.
+# Runs between this process and the measured one, because a process starts with the peak memory of
+# the process that started it.
 LAUNCH = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""How long a fit and the whole command take, as ratios of two things measured interleaved in one run.
+"""How long a fit and the whole command take, as ratios of things measured in turns in one run.
 
     python -m bench.speed
 
@@ -254,7 +254,7 @@ def measure_fits() -> dict[str, dict[str, float]]:
 
 
 def measure_deviations(command_seconds: float) -> dict[str, dict[str, float]]:
-    """What each deviation saves: a share of the fit of small batches, and of the default command."""
+    """What each deviation saves, as a share of the fit of small batches and of the command."""
     saved: dict[str, dict[str, float]] = {}
     small = interleaved({name: partial(undone, name, small_batches) for name in DEVIATIONS})
     default = interleaved({name: partial(undone, name, fit_of_train) for name in DEVIATIONS})
@@ -271,7 +271,7 @@ def measure_deviations(command_seconds: float) -> dict[str, dict[str, float]]:
 
 
 def measure_commands() -> dict[str, dict[str, float]]:
-    """Seconds and peak memory of whole processes, and their ratio to the import of the libraries."""
+    """Seconds and peak memory of whole processes, and their ratio to importing the libraries."""
     script = str(ROOT / "train.py")
     commands: dict[str, Callable[[], tuple[float, float]]] = {
         "import": lambda: whole("-c", IMPORTS),
