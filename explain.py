@@ -110,8 +110,8 @@ def add_picture(run_dir: Path, ranking: list[Importance]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(run_dir)) as writer:
-        writer.add_image("explain/importance", draw(ranking), dataformats="HWC")
-    print(f"picture       explain/importance in TensorBoard, {run_dir}")
+        writer.add_image("visual/importance", draw(ranking), dataformats="HWC")
+    print(f"picture       visual/importance in TensorBoard, {run_dir}")
 
 
 if __name__ == "__main__":

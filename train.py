@@ -27,8 +27,9 @@ from model.classifier import Classifier
 from model.losses import weigh
 from training.callbacks import FitBar
 from training.fast import FastClassifier, LastCheckpoint, TensorBatches, skip_driver_lookup
-from training.hparams import hyperparameters
-from training.pictures import Picture, chosen
+from training.hparams import log_result
+from training.pictures.base import Picture
+from training.pictures.choice import chosen
 from training.result import SplitMetrics, TrainResult
 from training.run import VERSIONS, Accelerator, Precision, Run, check_resume, check_run, device_name
 
@@ -147,7 +148,7 @@ def train(
             versions=VERSIONS,
         )
         if run.is_main_process:
-            run.log_hyperparameters(hyperparameters(config), result.metrics())
+            log_result(run.logger, config, result.metrics(), fit_trainer.global_step)
             run.write_result(result)
             run.report(result.report())
     return result

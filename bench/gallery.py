@@ -1,11 +1,10 @@
 """The README's pictures, drawn of the committed run lightning_logs/reference as TensorBoard shows it.
 
-python bench/gallery.py   # seconds; writes curves.png, regions.png and weights.png into bench/results
+python -m bench.gallery   # seconds; writes curves.png, regions.png, weights.png to docs/images
 """
 
 import io
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,17 +15,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cli.command import quiet
+from data.iris import Iris
+from model.classifier import Classifier
+from training.pictures.figures import OKABE_ITO
+from training.pictures.regions import Regions
+from training.pictures.weights import Weights
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from cli.command import quiet  # noqa: E402
-from data.iris import Iris  # noqa: E402
-from model.classifier import Classifier  # noqa: E402
-from training.figures import OKABE_ITO  # noqa: E402
-from training.pictures import Regions, Weights  # noqa: E402
-
 RUN = ROOT / "lightning_logs" / "reference"
-RESULTS = ROOT / "bench" / "results"
+IMAGES = ROOT / "docs" / "images"
 
 
 def curves() -> None:
@@ -42,7 +40,7 @@ def curves() -> None:
         )
         axes.set(title=tag, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.savefig(RESULTS / "curves.png")
+    figure.savefig(IMAGES / "curves.png")
 
 
 def pictures() -> None:
@@ -66,7 +64,7 @@ def pictures() -> None:
             ]
             side_by_side = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
             # 256 colours are enough, and a quarter of the bytes
-            side_by_side.quantize(256).save(RESULTS / f"{name.lower()}.png", optimize=True)
+            side_by_side.quantize(256).save(IMAGES / f"{name.lower()}.png", optimize=True)
 
 
 if __name__ == "__main__":

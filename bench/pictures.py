@@ -3,8 +3,8 @@
 Iris, 100 epochs of one batch: the shortest epochs there are, so what a picture adds to each weighs most. The fits take
 turns in one process, then the commands; medians.
 
-python bench/pictures.py           # 5 minutes on 2 cores
-python bench/pictures.py --small   # seconds, writes nothing: does it run?
+python -m bench.pictures           # 5 minutes on 2 cores
+python -m bench.pictures --small   # seconds, writes nothing: does it run?
 """
 
 import json
@@ -21,13 +21,11 @@ import lightning
 import matplotlib
 import torch
 
+from bench.measure import processor, whole
+from cli.command import quiet
+from train import train
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor, whole  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from train import train  # noqa: E402
-
 SMALL = "--small" in sys.argv
 FITS, COMMANDS, EPOCHS = (1, 0, 3) if SMALL else (15, 7, 100)
 IMPORTS = "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selection, torch.utils.tensorboard"
@@ -66,7 +64,7 @@ def main() -> None:
         for name, line in lines.items():
             seconds[name].append(whole(*line)[0])
     result = {
-        "command": "python bench/pictures.py",
+        "command": "python -m bench.pictures",
         "hardware": {"cpus": os.cpu_count(), "processor": processor(), "threads": 1},
         "versions": {
             "python": platform.python_version(),

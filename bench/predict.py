@@ -6,8 +6,8 @@ Both are whole processes from start to end on the same file of a million rows, w
 also measured at four times as many rows. Latency of a single row: the ONNX file in onnxruntime, and
 the others in this process. All figures are medians.
 
-python bench/predict.py           # 3 minutes on 2 cores
-python bench/predict.py --small   # seconds, writes nothing: does it run?
+python -m bench.predict           # 3 minutes on 2 cores
+python -m bench.predict --small   # seconds, writes nothing: does it run?
 """
 
 import json
@@ -36,15 +36,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bench.measure import processor, whole
+from cli.command import quiet
+from export import export
+from inference.predictor import load
+from train import train
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor, whole  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from export import export  # noqa: E402
-from inference.predictor import load  # noqa: E402
-from train import train  # noqa: E402
-
 SMALL = "--small" in sys.argv
 RUNS = 1 if SMALL else 5
 ROWS = 2000 if SMALL else 1_000_000
@@ -174,7 +172,7 @@ def summarize(runs: Runs, latency: dict[str, float]) -> dict[str, Any]:
             "peak MiB": round(median(peak for _, peak in measured)),
         }
     return {
-        "command": "python bench/predict.py",
+        "command": "python -m bench.predict",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {
             "python": platform.python_version(),

@@ -227,7 +227,7 @@ def onnx_inputs(
 
 
 def to_texts(values: np.ndarray, categories: list[str]) -> np.ndarray:
-    """The texts of category codes; a code without a category becomes a text that is none."""
+    """The texts of category codes; a code without one becomes a text that no category has."""
     texts = np.array([*categories, "\0unseen", ""], object)
     unseen = len(categories)
     missing = unseen + 1

@@ -93,13 +93,13 @@ def draw(ranking: list[Importance]) -> np.ndarray:
     """The first columns of a ranking as bars: (height, width, 3) uint8."""
     from matplotlib.figure import Figure
 
-    from training.figures import DPI, WIDTH, drawn, fit, look, pixels
+    from training.pictures.figures import DPI, WIDTH, figure_style, render, shorten, text_width
 
     shown = ranking[:SHOWN_COLUMNS]
     panels = make_panels(shown)
-    with look():
-        names = [fit(label(column), LABEL_ROOM) for column in shown]
-        left = max(pixels(name) for name in names) + LABEL_MARGIN
+    with figure_style():
+        names = [shorten(label(column), LABEL_ROOM) for column in shown]
+        left = max(text_width(name) for name in names) + LABEL_MARGIN
         panel_width = (WIDTH - left - RIGHT) / len(panels) - PANEL_GAP
         panel_height = BAR * max(len(shown), 3)
         height = TOP + panel_height + BOTTOM
@@ -113,12 +113,12 @@ def draw(ranking: list[Importance]) -> np.ndarray:
         if len(ranking) > SHOWN_COLUMNS:
             title = f"{len(shown)} of {len(ranking):,} columns"
         figure.text(0.5, 1 - 10 / height, title, ha="center", va="center")
-        return drawn(figure)
+        return render(figure)
 
 
 def make_panels(shown: list[Importance]) -> list[Panel]:
     """The attributions and, if the columns were shuffled, the lost accuracies."""
-    from training.figures import OKABE_ITO
+    from training.pictures.figures import OKABE_ITO
 
     values = [column.attribution for column in shown]
     panels = [Panel("mean |attribution|\nin logits", OKABE_ITO[4], values)]

@@ -298,10 +298,10 @@ def test_the_command_reads_standard_input_and_draws_into_its_run():
     assert len(pl.read_csv("out.csv")) == 150
     events = EventAccumulator("run")
     events.Reload()
-    assert events.Tags()["images"] == ["explain/importance"]
+    assert events.Tags()["images"] == ["visual/importance"]
     check(
         np.asarray(
-            Image.open(io.BytesIO(events.Images("explain/importance")[0].encoded_image_string))
+            Image.open(io.BytesIO(events.Images("visual/importance")[0].encoded_image_string))
         )
     )
 

@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 
 from data.sampling import EpochSampler
 from model.classifier import Batch, Classifier
+from training.hparams import VALUES
 
 
 class TensorBatches:
@@ -128,7 +129,9 @@ class FastClassifier(Classifier):
         weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
         self.check_finite({"the sum of all weights": weights})
         metrics = self.epoch_metrics("train")
-        self.record({f"train/{name}": value for name, value in metrics.items()} | {"lr": self.lr})
+        self.record(
+            {f"train/{name}": value for name, value in metrics.items()} | {f"{VALUES}/lr": self.lr}
+        )
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.epoch_metrics("val")

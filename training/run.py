@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cli.errors import first_line
 from data.tabular import TabularData
+from training.hparams import VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
@@ -112,11 +113,6 @@ class Run:
             print(about, end="\n\n")
             self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
-    def log_hyperparameters(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Log settings and final metrics to TensorBoard's HParams tab."""
-        final = {f"final/{name}": metrics[name] for name in sorted(metrics)}
-        self.logger.log_hyperparams(settings, final, step=self.trainer.global_step)
-
     def report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
         print(*lines, sep="\n")
@@ -170,7 +166,7 @@ class RunLogger(TensorBoardLogger):
     def add_images(self, images: dict[str, Tensor]) -> None:
         """Show samples of what the network sees, images (channels, height, width) by name."""
         for name, image in images.items():
-            self.experiment.add_image(f"samples/{name}", image)
+            self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml has the settings
