@@ -295,7 +295,12 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-5) for name in states[0])
     for i in (1, 2):
         curves = [
-            [event.value for event in events(f"{path}/setting_{i}").Scalars("values/quantiles/train/loss/high")]
+            [
+                event.value
+                for event in events(f"{path}/setting_{i}").Scalars(
+                    "values/quantiles/train/loss/high"
+                )
+            ]
             for path in ("lightning_logs/version_0", folder)
         ]
         assert curves[0] == pytest.approx(curves[1], rel=1e-4)
