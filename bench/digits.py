@@ -1,83 +1,71 @@
-"""scikit-learn's digits by a convolutional network: configs/digits.yaml with its augmentation, and without.
+"""Convolutional networks on scikit-learn's digits, with configs/digits.yaml's augmentation or not.
 
-10-fold cross-validation, the ten networks trained as one population; the folds are those of bench/tables.py, where
-scikit-learn's classifiers stand. The settings were chosen on other folds of the same rows (split_seed 1).
+10-fold cross-validation; the ten networks train as a population. The folds are those of
+bench/tables.py, which has the figures of scikit-learn's classifiers. The configuration was chosen
+on other folds of the same rows (split_seed 1).
 
-python bench/digits.py           # 9 minutes on one core
-python bench/digits.py --small   # seconds, writes nothing: does it run?
+python -m bench.digits           # 9 minutes on one core
+python -m bench.digits --small   # seconds, writes nothing: does it run?
 """
 
 import json
 import os
 import platform
 import sys
-import tempfile
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.measure import processor  # noqa: E402
-from cli.command import quiet  # noqa: E402
-from cli.parser import parse  # noqa: E402
-from evaluate import evaluate  # noqa: E402
+from bench.estimate import estimate
+from bench.measure import processor
+from cli.command import quiet
+from cli.parser import parse
+from evaluate import evaluate
 
 SMALL = "--small" in sys.argv
-FLAGS = [
-    "--config",
-    str(ROOT / "configs" / "digits.yaml"),
-    "--repeats",
-    "1",
-    "--accelerator",
-    "cpu",
-]
-FLAGS += ["--folds", "2", "--max_epochs", "1"] if SMALL else []
-PLAIN = [f"--data.{name}=0" for name in ("rotation", "scale", "shift")]
+ROOT = Path(__file__).parents[1]
+FLAGS = ["--config", str(ROOT / "configs" / "digits.yaml"), "--repeats", "1"]
+if SMALL:
+    FLAGS += ["--folds", "2", "--max_epochs", "1"]
+RUNS = {
+    "with augmentation": FLAGS,
+    "without": [*FLAGS, "--data.rotation=0", "--data.scale=0", "--data.shift=0"],
+}
+SCORES = ("accuracy", "log_loss", "brier", "calibration_error")
 
 
 def main() -> None:
     """Measure, write bench/results/digits.json, print."""
     quiet()
-    torch.set_num_threads(
-        1
-    )  # beside other programs two threads, which wait for each other, are slower
+    torch.set_num_threads(1)  # beside other programs two threads wait for each other
     runs: dict[str, dict[str, Any]] = {}
-    for name, flags in {"with augmentation": FLAGS, "without": [*FLAGS, *PLAIN]}.items():
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            found = evaluate(**parse(evaluate, [*flags, "--log_dir", folder]))
-        figures = ("accuracy", "log_loss", "brier", "calibration_error")
-        runs[name] = {
-            figure: [round(found[f"{figure}/{point}"], 4) for point in ("mean", "low", "high")]
-            for figure in figures
-        }
-        runs[name]["fit_seconds"] = round(found["fit_seconds"], 1)
-        print(f"{name:20}{runs[name]['accuracy']}  {runs[name]['fit_seconds']} s", flush=True)
-    result = {
-        "command": "python bench/digits.py",
-        "hardware": {
-            "cpus": os.cpu_count(),
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-        },
+    for name, flags in RUNS.items():
+        result = estimate(**parse(evaluate, flags))
+        row: dict[str, Any] = {}
+        for score in SCORES:
+            points = [result[f"{score}/{point}"] for point in ("mean", "low", "high")]
+            row[score] = [round(value, 4) for value in points]
+        row["fit_seconds"] = round(result["fit_seconds"], 1)
+        runs[name] = row
+        print(f"{name:20}{row['accuracy']}  {row['fit_seconds']} s", flush=True)
+    threads = torch.get_num_threads()
+    content = {
+        "command": "python -m bench.digits",
+        "hardware": {"cpus": os.cpu_count(), "processor": processor(), "threads": threads},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
         },
-        "n": found["members"],
+        "n": result["members"],
         "figures": "mean, and low and high of its 95 % interval, over the folds",
         "runs": runs,
     }
     if not SMALL:
-        (Path(__file__).with_name("results") / "digits.json").write_text(
-            json.dumps(result, indent=2) + "\n"
-        )
+        path = Path(__file__).with_name("results") / "digits.json"
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

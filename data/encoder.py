@@ -1,44 +1,45 @@
-"""Raw columns to features: fill what is missing, one-hot the categories, standardize."""
+"""Raw columns to features: fill missing values, one-hot encode categories, standardize."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-MOST_FEATURES = 10_000
-MOST_DEVIATIONS = (
-    1e6  # no training row is as far, and further ones would leave float32 in the network
-)
-AT_ONCE = (
-    2**22
-)  # numbers in float64 at a time: 60,000 small colour images would take 1.5 GB for each copy
+MAX_FEATURES = 10_000
+# Clip here so that extreme inputs cannot overflow float32; training rows never reach it.
+MAX_STANDARD_DEVIATIONS = 1e6
+# Values converted to float64 at a time: 60,000 small colour images take 1.5 GB for each copy.
+PIECE_VALUES = 2**22
+STATISTICS = ("fill", "mean", "scale")
 
 
 class Encoder(nn.Module):
-    """Raw columns to standardized features, by what the training rows say.
+    """Raw columns to standardized features, with the statistics of the training rows only.
 
-    A raw table is one matrix of numbers: NaN is missing, a text column holds the number of its category (any number
-    that training rows did not have is an unseen category). A number column becomes one feature, a text column one for
-    each category; where training rows miss a value, a further feature says so. A missing number becomes the median, a
-    missing category the most frequent one. Source of the standardization: the article, section 4.3, step 1.
+    A raw table is a matrix of numbers in which NaN is a missing value and a text column holds the
+    index of each row's category; an index that no training row had is an unseen category.
 
-    A feature that is the same in all training rows has taught the network nothing: it stays 0. An unseen category
-    lights no feature: one of its own would be such a constant, and its weights those of the start.
+    - A numeric column becomes one feature, a text column a feature for each category. If values of
+      a column are missing in the training rows, a further feature says which.
+    - A missing number is replaced by the median, a missing category by the most frequent one.
+    - Features are standardized (source: the article, section 4.3, step 1).
+    - A feature that is constant in the training rows stays 0: the network learned nothing from it.
+    - Unseen categories encode as zeros; an "unknown" feature would stay untrained.
 
-    Shapes: (rows, columns) float64 -> (rows, features) float32; with the statistics of several members stacked
-    (`stack`) (members, rows, features).
+    Shapes: (rows, columns) float64 -> (rows, features) float32; with the stacked statistics of
+    several members (`stack`) (members, rows, features).
 
     >>> raw = np.array([[1.0, 0], [3.0, 1], [np.nan, 1]])
     >>> encoder = Encoder(Layout.of(raw, {1: ["blue", "red"]}, ["size", "colour"])).fit(raw)
     >>> encoder.layout.names
     ['size', 'size missing', 'colour=blue', 'colour=red']
-    >>> encoder(torch.tensor([[2.0, 7]]))  # the median, there, and neither blue nor red
+    >>> encoder(torch.tensor([[2.0, 7]]))  # the median, not missing, neither blue nor red
     tensor([[ 0.0000, -0.7071, -0.7071, -1.4142]])
 
     Args:
-        layout: Which feature is made of what.
+        layout: What each feature is made of.
     """
 
     source: Tensor
@@ -50,61 +51,85 @@ class Encoder(nn.Module):
 
     def __init__(self, layout: "Layout") -> None:
         super().__init__()
-        self.layout, size = layout, len(layout.names)
+        self.layout = layout
         self.register_buffer("source", torch.from_numpy(layout.source))
         self.register_buffer("code", torch.from_numpy(layout.code))
         self.register_buffer("indicator", torch.from_numpy(layout.indicator))
-        for name in ("fill", "mean", "scale"):
-            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
+        for name in STATISTICS:
+            self.register_buffer(name, torch.zeros(len(layout.names), dtype=torch.float64))
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> "Encoder":
-        """The encoder that a checkpoint's table state describes."""
-        source, code, indicator = (state[name].numpy() for name in ("source", "code", "indicator"))
-        encoder = cls(Layout(source, code, indicator, state["feature_names"]))
-        encoder.fill, encoder.mean, encoder.scale = state["fill"], state["mean"], state["scale"]
+        """The encoder that a checkpoint's data state describes."""
+        layout = Layout(
+            state["source"].numpy(),
+            state["code"].numpy(),
+            state["indicator"].numpy(),
+            state["feature_names"],
+        )
+        encoder = cls(layout)
+        for name in STATISTICS:
+            setattr(encoder, name, state[name])
         return encoder
 
     def fit(self, raw: np.ndarray, channels: np.ndarray | None = None) -> "Encoder":
-        """Take medians, most frequent categories, means and deviations from training rows (rows, columns).
+        """Compute medians, most frequent categories, means and standard deviations.
 
-        `channels` (columns,) has each column's channel: the columns of one share a mean and a deviation, as pixels do.
+        Args:
+            raw: The training rows (rows, columns).
+            channels: The channel of each column (columns,), if the columns of a channel share a
+                mean and a standard deviation, as the pixels of an image do.
         """
-        from sklearn.preprocessing import (
-            StandardScaler,
-        )  # half a second that predicting does not need
+        fill = self.fill_values(raw)
+        self.fill = torch.from_numpy(fill[self.layout.source])
+        scaler, constant = self.fit_scaler(raw)
+        mean = scaler.mean_.copy()
+        scale = np.where(constant, np.inf, scaler.scale_)
+        if channels is not None:
+            channel_of_feature = channels[self.layout.source]
+            for channel in np.unique(channel_of_feature):
+                members = channel_of_feature == channel
+                pooled = pool(scaler.mean_[members], scaler.var_[members])
+                mean[members], scale[members] = pooled
+        self.mean = torch.from_numpy(mean)
+        self.scale = torch.from_numpy(scale)
+        return self
 
+    def fill_values(self, raw: np.ndarray) -> np.ndarray:
+        """What replaces a missing value of each column: its median or most frequent category."""
+        has_code = ~np.isnan(self.layout.code)
+        text_columns = set(self.layout.source[has_code].tolist())
         fill = np.zeros(raw.shape[1])
-        text = set(self.layout.source[~np.isnan(self.layout.code)].tolist())
         for column in range(raw.shape[1]):
             known = raw[~np.isnan(raw[:, column]), column]
-            if len(known):
-                fill[column] = (
-                    np.bincount(known.astype(int)).argmax() if column in text else np.median(known)
-                )
-        self.fill = torch.from_numpy(fill[self.layout.source])
-        scaler, first, constant = (
-            StandardScaler(),
-            self.encode(torch.from_numpy(raw[:1].astype(float))).numpy(),
-            True,
-        )
+            if not len(known):
+                continue
+            if column in text_columns:
+                fill[column] = np.bincount(known.astype(int)).argmax()
+            else:
+                fill[column] = np.median(known)
+        return fill
+
+    def fit_scaler(self, raw: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Fit scikit-learn's StandardScaler to the features, a piece at a time.
+
+        Returns:
+            The scaler, and which features are constant (features,).
+        """
+        # Imported here: half a second that predicting does not need.
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler()
+        first_row = self.encode(torch.from_numpy(raw[:1].astype(float))).numpy()
+        constant = np.ones(len(self.layout.names), dtype=bool)
         for piece in pieces(raw):
             features = self.encode(piece).numpy()
             scaler.partial_fit(features)
-            constant &= (features == first).all(0)
-        mean, scale = scaler.mean_, np.where(constant, np.inf, scaler.scale_)
-        of = None if channels is None else channels[self.layout.source]
-        for channel in () if of is None else np.unique(of):
-            own = of == channel
-            total = (
-                scaler.var_[own].mean() + scaler.mean_[own].var()
-            )  # within pixels and between them
-            mean[own], scale[own] = scaler.mean_[own].mean(), np.sqrt(total) if total else np.inf
-        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
-        return self
+            constant &= (features == first_row).all(0)
+        return scaler, constant
 
     def transform(self, raw: np.ndarray) -> Tensor:
-        """`forward` of rows of any number type, a piece at a time."""
+        """Apply `forward` to rows of any numeric type, a piece at a time."""
         features = torch.empty(len(raw), len(self.layout.names))
         start = 0
         for piece in pieces(raw):
@@ -113,70 +138,116 @@ class Encoder(nn.Module):
         return features
 
     def encode(self, raw: Tensor) -> Tensor:
-        """Features in their own units."""
-        spread = raw.index_select(1, self.source)
-        missing = spread.isnan()
-        filled = torch.where(missing, self.fill.unsqueeze(-2), spread)
-        value = torch.where(self.code.isnan(), filled, (filled == self.code).to(raw.dtype))
-        return torch.where(self.indicator, missing.to(raw.dtype), value)
+        """Features before standardization, in the units of their columns."""
+        values = raw.index_select(1, self.source)
+        missing = values.isnan()
+        filled = torch.where(missing, self.fill.unsqueeze(-2), values)
+        is_category = (filled == self.code).to(raw.dtype)
+        encoded = torch.where(self.code.isnan(), filled, is_category)
+        return torch.where(self.indicator, missing.to(raw.dtype), encoded)
 
     def forward(self, raw: Tensor) -> Tensor:
-        deviations = (self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)
-        return deviations.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS).float()
+        standardized = (self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)
+        return standardized.clamp(-MAX_STANDARD_DEVIATIONS, MAX_STANDARD_DEVIATIONS).float()
 
     def stack(self, others: Sequence["Encoder"]) -> "Encoder":
-        """One encoder with the statistics of several, for the members of a population."""
+        """An encoder with the statistics of several, for the members of a population."""
         stacked = Encoder(self.layout)
-        for name in ("fill", "mean", "scale"):
+        for name in STATISTICS:
             setattr(stacked, name, torch.stack([getattr(other, name) for other in others]))
         return stacked
 
 
+def pool(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of all values of several features; infinite if they are constant.
+
+    >>> pool(np.array([1.0, 3.0]), np.array([0.0, 0.0]))
+    (2.0, 1.0)
+    """
+    variance = variances.mean() + means.var()  # within features and between them
+    if variance == 0:
+        return float(means.mean()), np.inf
+    return float(means.mean()), float(np.sqrt(variance))
+
+
 def pieces(raw: np.ndarray) -> Iterator[Tensor]:
-    """Rows (rows, columns) of any number type in float64, some at a time."""
-    size = max(1, AT_ONCE // raw.shape[1])
-    for start in range(0, len(raw), size):
-        yield torch.from_numpy(raw[start : start + size].astype(np.float64))
+    """Yield rows (rows, columns) of any numeric type as float64, a limited number at a time."""
+    rows = max(1, PIECE_VALUES // raw.shape[1])
+    for start in range(0, len(raw), rows):
+        yield torch.from_numpy(raw[start : start + rows].astype(np.float64))
 
 
 class Layout:
-    """Which feature is made of what: of each its source column, its category's number (else NaN), or missingness.
+    """What each feature is made of.
 
-    Raises:
-        ValueError: More than 10,000 features.
+    Args:
+        source: The column of each feature (features,).
+        code: The index of the category that a feature stands for (features,); NaN if it is none.
+        indicator: Whether a feature says that a value is missing (features,).
+        names: The features' names.
     """
 
     def __init__(
         self, source: np.ndarray, code: np.ndarray, indicator: np.ndarray, names: list[str]
     ) -> None:
-        self.source, self.code, self.indicator, self.names = source, code, indicator, names
+        self.source = source
+        self.code = code
+        self.indicator = indicator
+        self.names = names
 
     @classmethod
     def of(
         cls, raw: np.ndarray, categories: dict[int, list[str]], column_names: Sequence[str]
     ) -> "Layout":
-        """The layout of such rows (rows, columns); `categories` has the text columns by number."""
-        rows: list[tuple[int, float, bool, str]] = []
-        sizes = {}
+        """The layout of rows.
+
+        Args:
+            raw: Rows of a raw table (rows, columns).
+            categories: The categories of each text column, by the column's index.
+            column_names: The columns' names.
+
+        Raises:
+            ValueError: More than 10,000 features.
+        """
+        features: list[Feature] = []
+        counts: dict[str, int] = {}
         for column, name in enumerate(column_names):
-            missing = np.isnan(raw[:, column])
-            before = len(rows)
-            if column in categories:
-                codes = np.unique(raw[~missing, column]).astype(int)
-                rows += [
-                    (column, code, False, f"{name}={categories[column][code]}")
-                    for code in codes.tolist()
-                ]
-            else:
-                rows.append((column, np.nan, False, name))
-            if missing.any():
-                rows.append((column, np.nan, True, f"{name} missing"))
-            sizes[name] = len(rows) - before
-        if len(rows) > MOST_FEATURES:
-            widest = max(sizes, key=lambda name: sizes[name])
+            made = features_of(column, name, raw[:, column], categories.get(column))
+            features += made
+            counts[name] = len(made)
+        if len(features) > MAX_FEATURES:
+            widest = max(counts, key=lambda name: counts[name])
             raise ValueError(
-                f"the table makes {len(rows):,} features, {sizes[widest]:,} of them of column {widest!r}; "
-                f"the most is {MOST_FEATURES:,}: leave it out with --data.ignore"
+                f"the table makes {len(features):,} features, {counts[widest]:,} of them of column "
+                f"{widest!r}; the most is {MAX_FEATURES:,}: leave it out with --data.ignore"
             )
-        source, code, indicator, names = zip(*rows, strict=True)
-        return cls(np.array(source), np.array(code, dtype=float), np.array(indicator), list(names))
+        return cls(
+            source=np.array([feature.source for feature in features]),
+            code=np.array([feature.code for feature in features], dtype=float),
+            indicator=np.array([feature.indicator for feature in features]),
+            names=[feature.name for feature in features],
+        )
+
+
+class Feature(NamedTuple):
+    """A feature as a layout describes it (see Layout)."""
+
+    source: int
+    code: float
+    indicator: bool
+    name: str
+
+
+def features_of(
+    column: int, name: str, values: np.ndarray, categories: list[str] | None
+) -> list[Feature]:
+    """The features of a column with these values (rows,); numeric where it has no categories."""
+    missing = np.isnan(values)
+    if categories is None:
+        features = [Feature(column, np.nan, False, name)]
+    else:
+        codes = np.unique(values[~missing]).astype(int).tolist()
+        features = [Feature(column, code, False, f"{name}={categories[code]}") for code in codes]
+    if missing.any():
+        features.append(Feature(column, np.nan, True, f"{name} missing"))
+    return features

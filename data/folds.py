@@ -1,4 +1,4 @@
-"""Cross-validation: a table's rows cut many times, each cut standardized by its own training rows."""
+"""Cross-validation: splits of a table, each standardized with statistics of its training rows."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,11 @@ from data.tabular import RawTable, Splits, TabularData, standardize
 
 
 class Fold(NamedTuple):
-    """One cut of the rows: row numbers of "train", "test" and, where an epoch is chosen, "val"; all count from 1.
+    """A split of the rows; repeats, folds and inner folds are counted from 1.
 
-    `inner` is the fold within the outer split's training rows, on which settings are chosen; 0 for an outer split.
+    `inner` is the fold within the training rows of an outer fold, where candidates are compared; 0
+    for an outer fold. `indices` has the row indices of "train", "test" and, if an epoch is to be
+    chosen, "val".
     """
 
     repeat: int
@@ -23,81 +25,104 @@ class Fold(NamedTuple):
 
 
 def cross_validation(
-    table: TabularData, targets: np.ndarray, folds: int, repeats: int, inner_folds: int = 0
+    datamodule: TabularData, targets: np.ndarray, folds: int, repeats: int, inner_folds: int = 0
 ) -> list[Fold]:
-    """Outer splits (repeats times folds), each followed by its inner ones.
+    """Split the rows into outer folds (repeats * folds), each followed by its inner folds.
 
-    Training parts give up a share of `table.val_fraction` of the rows to a validation part, as `TabularData` does.
+    If `val_fraction` is set, a share of the rows moves from the training split to a validation
+    split, as in `TabularData`.
 
-    >>> [len(split.indices["test"]) for split in cross_validation(TabularData(), np.arange(6) % 2, folds=3, repeats=1)]
+    >>> folds = cross_validation(TabularData(), np.arange(6) % 2, folds=3, repeats=1)
+    >>> [len(fold.indices["test"]) for fold in folds]
     [2, 2, 2]
 
     Args:
-        table: Its val_fraction, stratify and split_seed are used.
-        targets: Class numbers (rows,).
-        folds: Splits of which each is held out once.
-        repeats: How often the rows are shuffled and cut anew.
-        inner_folds: Splits of an outer split's training rows; 0 for none.
+        datamodule: Its val_fraction, stratify and split_seed are used.
+        targets: Class indices (rows,).
+        folds: Number of outer folds; each is held out once.
+        repeats: How often the rows are shuffled and split again.
+        inner_folds: Number of inner folds of an outer fold's training rows; 0 for none.
 
     Raises:
         ValueError: Fewer than 2 folds, or more than the smallest class has rows.
     """
-    outer = folded(table, np.arange(len(targets)), targets, folds, repeats, "folds")
-    splits = []
-    for i, (train, test) in enumerate(outer):
-        repeat, fold = i // folds + 1, i % folds + 1
-        splits.append(
-            Fold(repeat, fold, 0, {**set_aside(table, train, targets, len(targets)), "test": test})
-        )
-        if inner_folds:
-            for inner, (rows, held_out) in enumerate(
-                folded(table, train, targets, inner_folds, 1, "inner_folds"), 1
-            ):
-                parts = {**set_aside(table, rows, targets, len(train)), "test": held_out}
-                splits.append(Fold(repeat, fold, inner, parts))
-    return splits
+    rows = np.arange(len(targets))
+    result = []
+    outer_folds = k_fold(datamodule, rows, targets, folds, repeats, "folds")
+    for i, (train, test) in enumerate(outer_folds):
+        repeat = i // folds + 1
+        fold = i % folds + 1
+        indices = with_validation(datamodule, train, targets, len(targets))
+        result.append(Fold(repeat, fold, 0, indices | {"test": test}))
+        if not inner_folds:
+            continue
+        pairs = k_fold(datamodule, train, targets, inner_folds, 1, "inner_folds")
+        for inner, (inner_train, inner_test) in enumerate(pairs, 1):
+            indices = with_validation(datamodule, inner_train, targets, len(train))
+            result.append(Fold(repeat, fold, inner, indices | {"test": inner_test}))
+    return result
 
 
-def folded(
-    table: TabularData, rows: np.ndarray, targets: np.ndarray, folds: int, repeats: int, name: str
+def k_fold(
+    datamodule: TabularData,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    folds: int,
+    repeats: int,
+    argument: str,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and held-out row numbers of each fold of each repeat."""
-    counts = np.bincount(targets[rows])
-    most, of = (
-        (counts[counts > 0].min(), "the smallest class")
-        if table.stratify
-        else (len(rows), "the table")
-    )
+    """Training and held-out row indices of each fold of each repeat.
+
+    Args:
+        datamodule: Its stratify and split_seed are used.
+        rows: Indices of the rows to split.
+        targets: Class indices of the whole table.
+        folds: Number of folds.
+        repeats: Number of repeats.
+        argument: The argument that `folds` comes from, for messages.
+    """
+    if datamodule.stratify:
+        counts = np.bincount(targets[rows])
+        most = counts[counts > 0].min()
+        limit = "the rows of the smallest class"
+        cutter = RepeatedStratifiedKFold
+    else:
+        most = len(rows)
+        limit = "the rows of the table"
+        cutter = RepeatedKFold
     if not 2 <= folds <= most:
-        raise ValueError(f"{name} is {folds}; give from 2 to {most}, the rows of {of}")
-    cutter = RepeatedStratifiedKFold if table.stratify else RepeatedKFold
-    cuts = cutter(n_splits=folds, n_repeats=repeats, random_state=table.split_seed).split(
-        rows, targets[rows]
-    )
-    return [(rows[train], rows[test]) for train, test in cuts]
+        raise ValueError(f"{argument} is {folds}; give from 2 to {most}, {limit}")
+    splitter = cutter(n_splits=folds, n_repeats=repeats, random_state=datamodule.split_seed)
+    return [(rows[train], rows[test]) for train, test in splitter.split(rows, targets[rows])]
 
 
-def set_aside(
-    table: TabularData, train: np.ndarray, targets: np.ndarray, of: int
+def with_validation(
+    datamodule: TabularData, train: np.ndarray, targets: np.ndarray, num_rows: int
 ) -> dict[str, np.ndarray]:
-    """The training rows, less the validation rows."""
-    if not table.val_fraction:
+    """The training rows, and the validation rows taken from them: a share of `num_rows` rows."""
+    fraction = datamodule.val_fraction
+    if not fraction:
         return {"train": train}
+    size = round(fraction * num_rows)
     try:
-        train, val = split_off(
-            train, round(table.val_fraction * of), targets, table.stratify, table.split_seed
-        )
+        train, val = split_off(train, size, targets, datamodule.stratify, datamodule.split_seed)
     except ValueError as error:
         raise ValueError(
-            f"val_fraction is {table.val_fraction} of {of} rows: {error}; change it"
+            f"val_fraction is {fraction} of {num_rows} rows: {error}; change it"
         ) from error
     return {"train": train, "val": val}
 
 
-def standardized(table: RawTable, splits: list[Fold]) -> tuple[list[Splits], list[Encoder]]:
-    """Each split's parts as tensors, and the encoder that its training rows made; all of one layout, the table's."""
+def standardized(table: RawTable, folds: list[Fold]) -> tuple[list[Splits], list[Encoder]]:
+    """Each fold's splits as tensors, and the encoder fitted to its training rows.
+
+    All folds have the same features, those of the whole table.
+    """
     layout = table.layout()
-    parts, encoders = zip(
-        *(standardize(table, split.indices, layout) for split in splits), strict=True
-    )
-    return list(parts), list(encoders)
+    splits = []
+    encoders = []
+    for fold in folds:
+        fold_splits, encoder = standardize(table, fold.indices, layout)
+        splits.append(fold_splits)
+        encoders.append(encoder)
+    return splits, encoders

@@ -9,11 +9,11 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from data.checkpoint_format import FORMAT
 from data.encoder import Encoder, Layout
 from data.sampling import EpochSampler, split_off
 
 EVALUATION_ROWS = 65_536  # rows per batch without training: bounds memory, changes no metric
-FORMAT = 1  # of the table's state in a checkpoint; tests/golden has a file of each format
 
 # Per split ("train", "val", "test"): features (rows, num_features) and targets (rows,).
 Splits = dict[str, tuple[Tensor, Tensor]]

@@ -31,7 +31,11 @@ def test_outer_folds_are_scikit_learns():
 
 
 @given(
-    st.integers(2, 4), st.integers(1, 2), st.sampled_from([0, 2, 3]), st.sampled_from([0.0, 0.2]), st.booleans(),
+    st.integers(2, 4),
+    st.integers(1, 2),
+    st.sampled_from([0, 2, 3]),
+    st.sampled_from([0.0, 0.2]),
+    st.booleans(),
     st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_no_row_is_lost_and_no_held_out_row_is_trained_on(

@@ -18,12 +18,15 @@ from torch.optim import SGD
 
 import data.encoder
 from cli.command import command
-from data.images import SETS, Augmentation, Images
+from data.augmentation import Augmentation
+from data.images import Images
+from data.torchvision_sets import SETS
 from evaluate import evaluate
 from export import export
 from model.classifier import Classifier
 from model.convnet import ConvNet
-from model.population import Stack, can_vmap
+from model.probes import can_vmap
+from model.stack import Stack
 from predict import load
 from tests.helpers import run
 from train import train
@@ -116,7 +119,7 @@ def test_fake_data_and_another_size():
 
 @pytest.mark.parametrize("at_once", [1, 500, 2**22])
 def test_a_channel_has_one_mean_and_deviation_those_of_the_training_rows(at_once, monkeypatch):
-    monkeypatch.setattr(data.encoder, "AT_ONCE", at_once)
+    monkeypatch.setattr(data.encoder, "PIECE_VALUES", at_once)
     pixels = np.moveaxis(folder("mine"), -1, 2).reshape(36, 3, 36).astype(float)
     table = ready("ImageFolder", "mine", val_fraction=0.2)
     own = pixels[table.indices["train"]]
@@ -390,15 +393,15 @@ def test_every_named_set_is_there():
 
 BAD = {
     "--data.name cifar-10": "data set 'cifar-10' is not known; nearest: CIFAR10",
-    "--data.name VOCDetection": "torchvision's VOCDetection is no set of one class for each image",
-    "--data.name SVHN": "SVHN is not in the folder datasets, or not whole, and could not be downloaded",
+    "--data.name VOCDetection": "torchvision's VOCDetection needs more than a folder, or has no single class",
+    "--data.name SVHN": "SVHN is not in the folder datasets, or is incomplete, and could not be downloaded",
     "--data.name KMNIST": "t10k-labels-idx1-ubyte.gz into datasets/KMNIST/raw",
-    "--data.name MNIST --data.root cut": "MNIST is not in the folder cut, or not whole, and could not be downloaded",
-    "--data.name ImageFolder": "datasets is no folder of images",
+    "--data.name MNIST --data.root cut": "MNIST is not in the folder cut, or is incomplete, and could not be downloaded",
+    "--data.name ImageFolder": "datasets is not a folder of images",
     "--data.name ImageFolder --data.root mixed": "images of 6 x 6 and of 4 x 7 pixels; give --data.size 6",
     "--data.name ImageFolder --data.root sizes": "images of 6 x 6 and of 4 x 4 pixels; give --data.size 6",
-    "--data.name ImageFolder --data.root single": "single has images of class 'cat' alone; give two classes or more",
-    "--data.name ImageFolder --data.root odd": "class 'owl' in one of train and test alone",
+    "--data.name ImageFolder --data.root single": "single has only images of class 'cat'; give two classes or more",
+    "--data.name ImageFolder --data.root odd": "class 'owl' in only one of train and test",
     "--data.name FakeData": "224 x 224 pixels, which make 150,528 features; the most is 10,000",
     "--data.size 0": "size is 0; give 1 or more pixels",
     "--data.rotation 200": "rotation is 200.0; give degrees from 0 to 180",

@@ -197,7 +197,7 @@ def test_an_unseen_category_lights_no_feature_and_the_rest_stands():
 
 def test_it_prints_its_columns_before_training_and_logs_them(capsys):
     write(mixed(), "t.csv")
-    run("--data", "data.Table", "--data.path=t.csv", "--data.target=kind", "--max_epochs=5")
+    run("--data", "data.table.Table", "--data.path=t.csv", "--data.target=kind", "--max_epochs=5")
     about = capsys.readouterr().out.split("\n\n")[0]
     assert about.splitlines() == [
         "size (cm)  number from -1.98 to 10.88; 9 missing",
@@ -277,7 +277,7 @@ BAD = {  # what the file holds, more flags, the message
     "all constant": ("x,z,y\n" + "1,k,a\n1,k,b\n" * 10, "", "every column is the same in all training rows"),
     "all ignored": (X, "--data.ignore=[x]", "t.csv has no column left but the target 'y'; ignore fewer"),
     "a delimiter of two": (X, "--data.delimiter=;;", "the delimiter is ';;'; give one character"),
-    "Parquet cut short": (b"PAR1 and no more", "", "t.csv is no whole Parquet file"),
+    "Parquet cut short": (b"PAR1 and no more", "", "t.csv is not a complete Parquet file"),
     "a blank line within": ("x,y\n1,a\n\n2,b\n", "", "t.csv: line 3 is blank; leave it out"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""train.py as a user meets it: the screen, the run's folder, TensorBoard's own reading of it, and runs cut short."""
+"""train.py as a user meets it: the screen, the run's folder, TensorBoard, interrupted runs."""
 
 import hashlib
 import json
@@ -103,8 +103,8 @@ def test_tensorboard_reads_every_tag(default_run):
         (event,) = read.Scalars(f"values/final/{name}")
         assert event.value == pytest.approx(result[name])
     assert max(event.value for event in read.Scalars("values/lr")) == pytest.approx(0.05, rel=1e-3)
-    assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", part) for node in read.Graph().SerializeToString().decode(
-        "latin1").split("/") for part in [node]}  # fmt: skip
+    nodes = read.Graph().SerializeToString().decode("latin1").split("/")
+    assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", node) for node in nodes}
 
 
 def test_the_hparams_tab_has_settings_and_results(default_run):
@@ -217,7 +217,8 @@ def test_ones_own_network_costs_one_file(monkeypatch):
         "class Net(nn.Module):\n"
         "    def __init__(self, num_features, num_classes, width: int = 8):\n"
         "        super().__init__()\n"
-        "        self.body = nn.Sequential(nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes))\n"
+        "        layers = nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes)\n"
+        "        self.body = nn.Sequential(*layers)\n"
         "    def forward(self, features):\n"
         "        return self.body(features)\n"
     )
@@ -234,7 +235,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 1
     assert re.fullmatch(
-        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; give a lower --optimizer.lr\n",
+        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; "
+        r"give a lower --optimizer.lr\n",
         error,
     )
     epoch = int(re.search(r"epoch (\d+)", error)[1])
@@ -269,7 +271,7 @@ LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", 
 
 
 def begin(folder):
-    """Start a long run in another process, and wait until it has written a checkpoint past its first."""
+    """Start a long run in another process; wait until it has written its second checkpoint."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *LONG],
         cwd=folder,

@@ -1,7 +1,7 @@
 """Callbacks of a fit: the progress bar, and the curves of a population."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,10 @@ class CurveBands(Callback):
             self.write([pl_module.learning_curves()])
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.write(gathered(pl_module.learning_curves()))
+        shares = gathered(pl_module.learning_curves())
+        self.write(shares)
+        for logger in self.loggers:
+            logger.experiment.add_custom_scalars(band_layout(shares[0][1]))
 
     def write(self, shares: list[Curves]) -> None:
         """Write the epochs since the last write, from the curves of every process."""
@@ -108,9 +111,24 @@ class CurveBands(Callback):
             finite = members[np.isfinite(members)]  # without those that stopped or failed
             if len(finite):
                 low, high = np.quantile(finite, self.quantiles)
-                points = {
-                    f"{tag}/mean": float(finite.mean()),
-                    f"{VALUES}/quantiles/{tag}/low": float(low),
-                    f"{VALUES}/quantiles/{tag}/high": float(high),
-                }
-                logger.log_metrics(points, step=epoch)
+                points = [float(finite.mean()), float(low), float(high)]
+                logger.log_metrics(dict(zip(band_tags(tag), points, strict=True)), step=epoch)
+
+
+def band_tags(metric: str) -> list[str]:
+    """The tags of a metric's mean, low and high quantile."""
+    quantiles = f"{VALUES}/quantiles/{metric}"
+    return [f"{metric}/mean", f"{quantiles}/low", f"{quantiles}/high"]
+
+
+def band_layout(metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The layout of the Custom Scalars tab: the mean of each metric, within its band.
+
+    >>> band_layout(["train/loss"])["train"]["loss"][1][0]
+    'train/loss/mean'
+    """
+    layout: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        split, name = metric.split("/")
+        layout.setdefault(split, {})[name] = ["Margin", band_tags(metric)]
+    return layout

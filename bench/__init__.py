@@ -1,0 +1,1 @@
+"""Scripts that measure: `python -m bench.NAME` in the clone, results in bench/results."""
