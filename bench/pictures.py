@@ -26,9 +26,8 @@ from cli.command import quiet
 from train import train
 
 CHOICES = ("none", "final", "all")
-FITS = 15
-COMMANDS = 7
-EPOCHS = 100
+FULL = (15, 7, 100)  # fits, commands, epochs
+SMALL = (1, 0, 3)
 IMPORTS = (
     "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selection, "
     "torch.utils.tensorboard"
@@ -42,10 +41,8 @@ def main() -> None:
     # Beside other programs, two threads that wait for each other are slower than one.
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the commands
-    if is_small:
-        result = measure(fits=1, commands=0, epochs=3)
-    else:
-        result = measure(FITS, COMMANDS, EPOCHS)
+    size = SMALL if is_small else FULL
+    result = measure(*size)
     text = json.dumps(result, indent=2)
     if not is_small:
         (ROOT / "bench" / "results" / "pictures.json").write_text(text + "\n")
