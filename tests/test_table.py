@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from cli.command import command
+from data.csv_lines import CsvLines
 from data.file import File
 from data.table import Table
 from data.tabular import RawTable, TabularData
@@ -401,6 +402,23 @@ def test_a_number_far_from_all_training_rows_is_still_predicted():
     sizes = [1e99, -1e99, 1e39]
     far = pl.DataFrame({"size (cm)": sizes, "colour": ["red"] * 3, "wet": [True] * 3})
     assert np.isfinite(classifier.predict_proba(far)).all()
+
+
+def test_rows_are_counted_and_located_in_the_lines_of_a_csv_file():
+    Path("t.csv").write_text('x,y\n1,"two\nlines"\n2,b\n\n\n')
+    lines = CsvLines("t.csv", ",", "t.csv")
+    assert lines.count_rows(num_columns=2) == 2
+    assert [lines.line_of(row) for row in (0, 1)] == [2, 4]
+    with pytest.raises(IndexError, match=r"t\.csv has no row 9"):
+        lines.line_of(9)
+
+
+@pytest.mark.parametrize(
+    ("content", "may_confuse"), [("x\n1\n", False), ('x\n"1"\n', True), ("x\n1", True)]
+)
+def test_quotes_and_a_last_line_without_an_end_may_confuse_polars(content, may_confuse):
+    Path("t.csv").write_text(content)
+    assert CsvLines("t.csv", ",", "t.csv").may_confuse_polars() == may_confuse
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
