@@ -1,1 +1,1 @@
-"""Scripts that measure: `python -m bench.NAME` in the project's folder, results in bench/results."""
+"""Scripts that measure: `python -m bench.NAME` in the clone, results in bench/results."""

@@ -1,6 +1,6 @@
 """The README's pictures, drawn of the committed run lightning_logs/reference as TensorBoard shows it.
 
-python -m bench.gallery   # seconds; writes curves.png, regions.png and weights.png into bench/results
+python -m bench.gallery   # seconds; writes curves.png, regions.png, weights.png to docs/images
 """
 
 import io
@@ -18,12 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cli.command import quiet
 from data.iris import Iris
 from model.classifier import Classifier
-from training.figures import OKABE_ITO
-from training.pictures import Regions, Weights
+from training.pictures.figures import OKABE_ITO
+from training.pictures.regions import Regions
+from training.pictures.weights import Weights
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "lightning_logs" / "reference"
-RESULTS = ROOT / "bench" / "results"
+IMAGES = ROOT / "docs" / "images"
 
 
 def curves() -> None:
@@ -39,7 +40,7 @@ def curves() -> None:
         )
         axes.set(title=tag, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.savefig(RESULTS / "curves.png")
+    figure.savefig(IMAGES / "curves.png")
 
 
 def pictures() -> None:
@@ -63,7 +64,7 @@ def pictures() -> None:
             ]
             side_by_side = Image.fromarray(np.hstack([np.asarray(image) for image in images]))
             # 256 colours are enough, and a quarter of the bytes
-            side_by_side.quantize(256).save(RESULTS / f"{name.lower()}.png", optimize=True)
+            side_by_side.quantize(256).save(IMAGES / f"{name.lower()}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+
 
 def processor() -> str:
     """The processor's name, as far as the system tells it."""
@@ -18,7 +20,8 @@ def processor() -> str:
     )
 
 
-# Between this process and the measured one: a process begins with the peak memory of the one that started it.
+# Runs between this process and the measured one, because a process starts with the peak memory of
+# the process that started it.
 LAUNCH = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,12 +1,13 @@
-"""What a network costs in a population, beside scikit-learn's: the same networks, folds, epochs and steps.
+"""What a network costs in a population, and what it costs as scikit-learn's MLPClassifier.
 
-Networks 4-16-3 with ReLU, cross-entropy and Adam's steps, 100 epochs on the folds of 10-fold cross-validation of Iris,
-standardized before the clock starts. The population's time includes building its networks. Both sides take turns in
-one process, and the figures are medians. Then the cost of a network as members and rows grow, and the whole command
-`python evaluate.py` beside `python train.py`. On a CUDA GPU also populations of up to a million.
+Both train networks 4-16-3 with ReLU, cross-entropy and Adam's steps for 100 epochs, on the folds
+of 10-fold cross-validation of Iris, standardized before the clock starts. The population's time
+includes building its networks. Both sides take turns in one process; the figures are medians.
+Then: the cost of a network as members and rows grow, and the whole command `python evaluate.py`
+beside `python train.py`. On a CUDA GPU also populations of up to a million networks.
 
 python -m bench.population           # 6 minutes on 2 cores
-python -m bench.population --small   # seconds, writes nothing: does it run?
+python -m bench.population --small   # seconds; writes nothing, shows that it runs
 """
 
 import json
@@ -32,108 +33,186 @@ from bench.measure import processor
 from cli.command import quiet
 from data.folds import cross_validation, standardized
 from data.iris import Iris
-from data.tabular import Splits, row_order
+from data.sampling import row_order
+from data.tabular import Splits
 from model.population import STACK_BYTES, Member, Population
+from training.fast import skip_driver_lookup
 
 ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results")
 SMALL = "--small" in sys.argv
-EPOCHS, ROUNDS = (3, 1) if SMALL else (100, 5)
-SETTING = {
+EPOCHS = 3 if SMALL else 100
+ROUNDS = 1 if SMALL else 5
+HUNDRED = 10 if SMALL else 100
+THOUSAND = 10 if SMALL else 1000
+MEMBER_COUNTS = [1, 10] if SMALL else [1, 10, 100, 1000, 10_000]
+ROW_COUNTS = [150, 1500] if SMALL else [150, 1500, 15_000]
+STACK_MIB = [1, 4, 16, 64]
+GPU_COUNTS = [10] if SMALL else [1000, 10_000, 100_000, 1_000_000]
+CANDIDATE = {
     "network": {"class": "MLP", "hidden": [16], "activation": "ReLU"},
     "loss": {"class": "CrossEntropyLoss"},
     "optimizer": {"class": "AdamW", "lr": 0.001, "fused": True},
     "schedule": None,
 }
-ROW_COUNTS = [150, 1500] if SMALL else [150, 1500, 15_000]
-MEMBER_COUNTS = [1, 10] if SMALL else [1, 10, 100, 1000, 10_000]
-STACKS = [1, 4, 16, 64]
-GPU_COUNTS = [10] if SMALL else [1000, 10_000, 100_000, 1_000_000]
 
 
-def folds(repeats: int, copies: int = 1) -> list[Splits]:
-    """Standardized parts of repeated 10-fold cross-validation of Iris, its rows copied with noise."""
+def make_folds(repeats: int, copies: int = 1) -> list[Splits]:
+    """Standardized splits of repeated 10-fold cross-validation of Iris.
+
+    With several copies of the rows, each has its own noise.
+    """
     iris = Iris()
     table = iris.read()
-    noise = np.random.default_rng(0).normal(0, 0.05, (150 * copies, 4)) * (copies > 1)
-    features, targets = np.tile(table.features, (copies, 1)) + noise, np.tile(table.targets, copies)
-    splits = cross_validation(iris, targets, 10, repeats)
-    return standardized(table._replace(features=features, targets=targets), splits)[0]
+    features = np.tile(table.features, (copies, 1))
+    targets = np.tile(table.targets, copies)
+    if copies > 1:
+        features = features + np.random.default_rng(0).normal(0, 0.05, features.shape)
+    folds = cross_validation(iris, targets, 10, repeats)
+    splits, _ = standardized(table._replace(features=features, targets=targets), folds)
+    return splits
 
 
-def population(
-    parts: list[Splits],
+def population_cost(
+    folds: list[Splits],
     count: int,
-    batch: int | None,
+    batch_size: int | None = None,
     accelerator: str = "cpu",
-    size: int = STACK_BYTES,
+    stack_bytes: int = STACK_BYTES,
 ) -> float:
-    """Milliseconds for each of `count` networks, building them included."""
+    """Milliseconds per network of a population of `count` networks, building included."""
     trainer = Trainer(
-        accelerator=accelerator, devices=1, max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
-    )  # fmt: skip
-    members = [Member(0, i % len(parts), i) for i in range(count)]
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
     start = time.perf_counter()
-    model = Population(
+    population = Population(
         4,
         3,
-        [SETTING],
-        members,
-        splits=parts,
-        batch_size=batch,
+        [CANDIDATE],
+        [Member(0, i % len(folds), i) for i in range(count)],
+        folds=folds,
+        batch_size=batch_size,
         row_order=row_order,
-        stack_bytes=size,
+        stack_bytes=stack_bytes,
     )
-    trainer.fit(model, range(len(model.stacks)))
+    trainer.fit(population, range(len(population.stacks)))
     return (time.perf_counter() - start) / count * 1000
 
 
-def scikit_learn(parts: list[Splits], count: int, batch: int | None) -> float:
-    """Milliseconds for each of `count` networks."""
+def scikit_learn_cost(folds: list[Splits], count: int, batch_size: int | None = None) -> float:
+    """Milliseconds per network of scikit-learn."""
     start = time.perf_counter()
     for seed in range(count):
-        features, targets = (tensor.numpy() for tensor in parts[seed % len(parts)]["train"])
-        MLPClassifier(
+        features, targets = folds[seed % len(folds)]["train"]
+        classifier = MLPClassifier(
             (16,),
-            batch_size=batch or len(targets),
+            batch_size=batch_size or len(targets),
             max_iter=EPOCHS,
             tol=0,
             n_iter_no_change=EPOCHS,
             random_state=seed,
-        ).fit(features, targets)
+        )
+        classifier.fit(features.numpy(), targets.numpy())
     return (time.perf_counter() - start) / count * 1000
 
 
-def commands() -> dict[str, float]:
-    """Seconds of the two whole commands, medians of turns."""
-    seconds: dict[str, list[float]] = {"train.py": [], "evaluate.py": []}
+def compare(
+    folds: list[Splits], networks: int, sklearn_networks: int, batch_size: int | None
+) -> dict[str, float]:
+    """Both costs, and the median of their ratio in one round."""
+    ours = []
+    theirs = []
     for _ in range(ROUNDS):
-        for script, times in seconds.items():
-            with tempfile.TemporaryDirectory() as folder:
+        ours.append(population_cost(folds, networks, batch_size))
+        theirs.append(scikit_learn_cost(folds, sklearn_networks, batch_size))
+    ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
+    return {
+        "population ms": round(median(ours), 3),
+        "scikit-learn ms": round(median(theirs), 2),
+        "ratio": round(median(ratios), 1),
+    }
+
+
+def cost_by_members(folds: list[Splits]) -> dict[str, float]:
+    """Cost of a network by the number of networks."""
+    costs = {}
+    for count in MEMBER_COUNTS:
+        turns = [population_cost(folds, count) for _ in range(min(ROUNDS, 3))]
+        costs[str(count)] = round(median(turns), 3)
+    return costs
+
+
+def cost_by_stack_size(folds: list[Splits]) -> dict[str, float]:
+    """Cost of a network by the activation budget of a stack in MiB; all sizes take turns."""
+    turns: dict[int, list[float]] = {size: [] for size in STACK_MIB}
+    for _ in range(ROUNDS):
+        for size, costs in turns.items():
+            costs.append(population_cost(folds, THOUSAND, stack_bytes=size * 2**20))
+    return {str(size): round(median(costs), 3) for size, costs in turns.items()}
+
+
+def cost_by_rows() -> dict[str, float]:
+    """Cost of a network by the number of rows of its table."""
+    tables = {rows: make_folds(1, copies=rows // 150) for rows in ROW_COUNTS}
+    costs = {}
+    for rows, folds in tables.items():
+        turns = [population_cost(folds, HUNDRED) for _ in range(min(ROUNDS, 3))]
+        costs[str(rows)] = round(median(turns), 3)
+    return costs
+
+
+def command_seconds() -> dict[str, float]:
+    """Seconds of the two whole commands, as medians; they take turns."""
+    turns: dict[str, list[float]] = {"train.py": [], "evaluate.py": []}
+    for _ in range(ROUNDS):
+        for script, seconds in turns.items():
+            line = [sys.executable, str(ROOT / script)]
+            with tempfile.TemporaryDirectory() as cwd:
                 start = time.perf_counter()
-                subprocess.run(
-                    [sys.executable, str(ROOT / script)],
-                    cwd=folder,
-                    check=True,
-                    capture_output=True,
-                )
-                times.append(time.perf_counter() - start)
-    return {script: round(median(times), 2) for script, times in seconds.items()}
+                subprocess.run(line, cwd=cwd, check=True, capture_output=True)
+                seconds.append(time.perf_counter() - start)
+    medians = {script: median(seconds) for script, seconds in turns.items()}
+    result = {script: round(value, 2) for script, value in medians.items()}
+    result["ratio"] = round(result["evaluate.py"] / result["train.py"], 2)
+    return result
+
+
+def gpu_costs(folds: list[Splits]) -> dict[str, Any] | None:
+    """Networks per second on a CUDA GPU, also as a ratio to scikit-learn; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    population_cost(folds, 10, accelerator="gpu")  # warm up
+    costs = {}
+    for count in GPU_COUNTS:
+        costs[str(count)] = population_cost(folds, count, accelerator="gpu", stack_bytes=2**34)
+    cpu = scikit_learn_cost(folds, 5)
+    return {
+        "device": torch.cuda.get_device_name(),
+        "networks per second": {count: round(1000 / cost) for count, cost in costs.items()},
+        "ratio to scikit-learn": {count: round(cpu / cost, 1) for count, cost in costs.items()},
+    }
 
 
 def draw(members: dict[str, float], rows: dict[str, float]) -> None:
-    """bench/results/population.png: cost against members, and against rows."""
+    """bench/results/population.png: the cost by networks, and by rows."""
     from matplotlib import pyplot
 
+    panels = {"networks (150 rows)": members, "rows (100 networks)": rows}
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, costs, label in zip(
-        axes, (members, rows), ("networks (150 rows)", "rows (100 networks)"), strict=True
-    ):
-        axis.loglog([int(count) for count in costs], list(costs.values()), "o-", color="#1f5fa8")
-        for count, cost in costs.items():
+    for axis, (label, costs) in zip(axes, panels.items(), strict=True):
+        counts = [int(count) for count in costs]
+        axis.loglog(counts, list(costs.values()), "o-", color="#1f5fa8")
+        for count, cost in zip(counts, costs.values(), strict=True):
             axis.annotate(
                 f"{cost:.2f}",
-                (int(count), cost),
+                (count, cost),
                 (0, 9),
                 textcoords="offset points",
                 ha="center",
@@ -142,16 +221,17 @@ def draw(members: dict[str, float], rows: dict[str, float]) -> None:
         axis.set(xlabel=label, ylabel="ms per network")
         axis.margins(0.15, 0.2)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).with_name("results") / "population.png", dpi=110)
+    figure.savefig(RESULTS / "population.png", dpi=110)
 
 
 def main() -> None:
-    """Measure, write bench/results/population.json and .png, print."""
+    """Measure, print, write bench/results/population.json and .png."""
     quiet()
+    skip_driver_lookup()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    parts = folds(100 if not SMALL else 1)
-    population(parts, 10, None)  # warm
-    scikit_learn(parts, 1, None)
+    folds = make_folds(1 if SMALL else 100)
+    population_cost(folds, 10)  # warm up
+    scikit_learn_cost(folds, 1)
     result: dict[str, Any] = {
         "command": "python -m bench.population",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
@@ -163,64 +243,22 @@ def main() -> None:
         "n": ROUNDS,
         "epochs": EPOCHS,
     }
-    for name, batch, ours, theirs in (
-        ("full batch", None, 1000, 20),
-        ("batches of 16", 16, 1000, 10),
-    ):
-        if SMALL:
-            ours, theirs = 10, 1
-        times = [
-            (population(parts, ours, batch), scikit_learn(parts, theirs, batch))
-            for _ in range(ROUNDS)
-        ]
-        result[name] = {
-            "population ms": round(median(one for one, _ in times), 3),
-            "scikit-learn ms": round(median(other for _, other in times), 2),
-            "ratio": round(median(other / one for one, other in times), 1),
-        }
-        print(name, result[name], flush=True)
-    rounds = range(min(ROUNDS, 3))
-    tables = {rows: folds(1, rows // 150) for rows in ROW_COUNTS}
-    result["members"] = {
-        str(n): round(median(population(parts, n, None) for _ in rounds), 3) for n in MEMBER_COUNTS
-    }
-    print("members", result["members"], flush=True)
-    thousand = 10 if SMALL else 1000
-    turns = [
-        {size: population(parts, thousand, None, size=size * 2**20) for size in STACKS}
-        for _ in range(ROUNDS)
-    ]
-    result["MiB of a stack"] = {
-        str(size): round(median(turn[size] for turn in turns), 3) for size in STACKS
-    }
-    print("MiB of a stack", result["MiB of a stack"], flush=True)
-    hundred = 10 if SMALL else 100
-    result["rows"] = {
-        str(n): round(median(population(table, hundred, None) for _ in rounds), 3)
-        for n, table in tables.items()
-    }
-    print("rows", result["rows"], flush=True)
+
+    def record(name: str, value: Any) -> None:
+        result[name] = value
+        print(name, value, flush=True)
+
+    record("full batch", compare(folds, THOUSAND, 1 if SMALL else 20, None))
+    record("batches of 16", compare(folds, THOUSAND, 1 if SMALL else 10, 16))
+    record("members", cost_by_members(folds))
+    record("MiB of a stack", cost_by_stack_size(folds))
+    record("rows", cost_by_rows())
     if not SMALL:
-        seconds = commands()
-        result["whole command"] = seconds | {
-            "ratio": round(seconds["evaluate.py"] / seconds["train.py"], 2)
-        }
-        print("whole command", result["whole command"], flush=True)
-    result["gpu"] = None
-    if torch.cuda.is_available():
-        population(parts, 10, None, "gpu")
-        costs = {str(n): population(parts, n, None, "gpu", 2**34) for n in GPU_COUNTS}
-        cpu = scikit_learn(parts, 5, None)
-        result["gpu"] = {
-            "device": torch.cuda.get_device_name(),
-            "networks per second": {n: round(1000 / cost) for n, cost in costs.items()},
-            "ratio to scikit-learn": {n: round(cpu / cost, 1) for n, cost in costs.items()},
-        }
-        print("gpu", result["gpu"])
+        record("whole command", command_seconds())
+    record("gpu", gpu_costs(folds))
     if not SMALL:
-        (Path(__file__).with_name("results") / "population.json").write_text(
-            json.dumps(result, indent=2) + "\n"
-        )
+        text = json.dumps(result, indent=2) + "\n"
+        (RESULTS / "population.json").write_text(text)
         draw(result["members"], result["rows"])
 
 

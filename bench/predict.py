@@ -1,9 +1,10 @@
-"""Rows per second of predict.py on a file of a million rows, beside pandas and scikit-learn's MLPClassifier.
+"""Rows per second of predict.py, beside pandas and scikit-learn's MLPClassifier.
 
-Both are whole processes from start to end, interleaved, on the same file and with the same network (4-128-3): read a
-CSV, predict, write a CSV of labels and probabilities. "The same, not writing" ends with predict_proba, and so does
-less than predict.py. Peak memory also at four times as many rows. One row at a time: the ONNX file in onnxruntime, and
-the others in this process. Medians of n.
+Both are whole processes from start to end on the same file of a million rows, with the same network
+(4-128-3): read a CSV, predict, write a CSV of labels and probabilities. Their runs alternate.
+"the same, not writing" ends with predict_proba, so it does less than predict.py. Peak memory is
+also measured at four times as many rows. Latency of a single row: the ONNX file in onnxruntime, and
+the others in this process. All figures are medians.
 
 python -m bench.predict           # 3 minutes on 2 cores
 python -m bench.predict --small   # seconds, writes nothing: does it run?
@@ -38,12 +39,15 @@ from sklearn.preprocessing import StandardScaler
 from bench.measure import processor, whole
 from cli.command import quiet
 from export import export
-from predict import load
+from inference.predictor import load
 from train import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--small" in sys.argv
-N, ROWS, CALLS = (1, 2000, 10) if SMALL else (5, 1_000_000, 2000)
+RUNS = 1 if SMALL else 5
+ROWS = 2000 if SMALL else 1_000_000
+CALLS = 10 if SMALL else 2000
+RESULT = Path(__file__).with_name("results") / "predict.json"
 
 SCIKIT_LEARN = """
 import pickle, sys
@@ -58,24 +62,87 @@ if output != "null":
     frame.to_csv(output, index=False)
 """
 
+Runs = dict[str, list[tuple[float, float]]]  # of each program: seconds and peak MiB of each run
+
+
+def main() -> None:
+    """Measure, write bench/results/predict.json, print it."""
+    quiet()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint, model = train_network(folder)
+        classifier, pickled = train_scikit_learn(folder)
+        runs = measure_processes(folder, checkpoint, pickled)
+        latency = measure_latency(checkpoint, model, classifier)
+    text = json.dumps(summarize(runs, latency), indent=2)
+    if not SMALL:
+        RESULT.write_text(text + "\n")
+    print(text)
+
+
+def train_network(folder: Path) -> tuple[str, str]:
+    """Train the default network on Iris: the paths of its checkpoint and of its ONNX file."""
+    checkpoint = str(folder / "version_0" / "checkpoints" / "best.ckpt")
+    model = str(folder / "model.onnx")
+    with redirect_stdout(StringIO()):
+        train(log_dir=str(folder), accelerator="cpu")
+        export(checkpoint, model)
+    return checkpoint, model
+
+
+def train_scikit_learn(folder: Path) -> tuple[Any, str]:
+    """Train scikit-learn's network on Iris: the classifier, and the path of its pickle."""
+    bunch = load_iris()
+    network = MLPClassifier((128,), max_iter=1000, random_state=0)
+    classifier = make_pipeline(StandardScaler(), network)
+    classifier.fit(bunch.data, bunch.target)
+    class_names = [str(name) for name in bunch.target_names]
+    path = folder / "classifier.pickle"
+    path.write_bytes(pickle.dumps((classifier, class_names)))
+    return classifier, str(path)
+
 
 def write_table(path: Path, rows: int) -> None:
-    """Iris's flowers over and over, each a little different."""
+    """Write random flowers of Iris, each changed a little."""
     bunch = load_iris()
-    random = np.random.default_rng(0)
-    flowers = bunch.data[random.integers(0, 150, rows)] + random.normal(0, 0.1, (rows, 4))
+    generator = np.random.default_rng(0)
+    indices = generator.integers(0, len(bunch.data), rows)
+    noise = generator.normal(0, 0.1, (rows, bunch.data.shape[1]))
+    flowers = bunch.data[indices] + noise
     pl.DataFrame(flowers.round(3), schema=list(bunch.feature_names)).write_csv(path)
 
 
-def one_row(checkpoint: str, model: str, classifier: Any) -> dict[str, float]:
-    """Microseconds to predict one row, median of many calls."""
+def measure_processes(folder: Path, checkpoint: str, pickled: str) -> Runs:
+    """Run each program several times, in turn."""
+    table = str(folder / "table.csv")
+    long_table = str(folder / "long.csv")
+    output = str(folder / "output.csv")
+    write_table(Path(table), ROWS)
+    write_table(Path(long_table), 4 * ROWS)
+    ours = partial(whole, str(ROOT / "predict.py"), checkpoint)
+    theirs = partial(whole, "-c", SCIKIT_LEARN, pickled)
+    programs = {
+        "predict.py": partial(ours, table, "--output", output),
+        "pandas and scikit-learn": partial(theirs, table, output),
+        "the same, not writing": partial(theirs, table, "null"),
+        "predict.py, four times the rows": partial(ours, long_table, "--output", output),
+    }
+    runs: Runs = {name: [] for name in programs}
+    for _ in range(RUNS):
+        for name, program in programs.items():
+            runs[name].append(program())
+    return runs
+
+
+def measure_latency(checkpoint: str, model: str, classifier: Any) -> dict[str, float]:
+    """Microseconds to predict a single row, medians of many calls in turn."""
     row = load_iris().data[:1]
     predictor = load(checkpoint)
-    session = onnxruntime.InferenceSession(model)
-    inputs = {
-        one.name: row[:, i : i + 1].astype(np.float32) for i, one in enumerate(session.get_inputs())
-    }
     frame = pd.DataFrame(row, columns=predictor.column_names)
+    session = onnxruntime.InferenceSession(model)
+    inputs = {}
+    for i, column in enumerate(session.get_inputs()):
+        inputs[column.name] = row[:, i : i + 1].astype(np.float32)
     calls: dict[str, Callable[[], Any]] = {
         "onnxruntime": lambda: session.run(None, inputs),
         "classifier.predict_proba, an array": lambda: predictor.predict_proba(row),
@@ -88,41 +155,21 @@ def one_row(checkpoint: str, model: str, classifier: Any) -> dict[str, float]:
             start = time.perf_counter()
             call()
             times[name].append(1e6 * (time.perf_counter() - start))
-    return {name: round(median(each), 1) for name, each in times.items()}
+    return {name: round(median(values), 1) for name, values in times.items()}
 
 
-def main() -> None:
-    """Measure, write bench/results/predict.json, print."""
-    quiet()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        table, long, output = (
-            str(folder / file) for file in ("table.csv", "long.csv", "output.csv")
-        )
-        write_table(Path(table), ROWS)
-        write_table(Path(long), 4 * ROWS)
-        with redirect_stdout(StringIO()):
-            train(log_dir=name, accelerator="cpu")
-            checkpoint, model = f"{name}/version_0/checkpoints/best.ckpt", f"{name}/model.onnx"
-            export(checkpoint, model)
-        bunch = load_iris()
-        classifier = make_pipeline(
-            StandardScaler(), MLPClassifier((128,), max_iter=1000, random_state=0)
-        )
-        classifier.fit(bunch.data, bunch.target)
-        pickled = str(folder / "classifier.pickle")
-        Path(pickled).write_bytes(
-            pickle.dumps((classifier, [str(name) for name in bunch.target_names]))
-        )
-
-        script = str(ROOT / "predict.py")
-        commands = {
-            "predict.py": partial(whole, script, checkpoint, table, "--output", output),
-            "pandas and scikit-learn": partial(whole, "-c", SCIKIT_LEARN, pickled, table, output),
-            "the same, not writing": partial(whole, "-c", SCIKIT_LEARN, pickled, table, "null"),
-            "predict.py, four times the rows": partial(
-                whole, script, checkpoint, long, "--output", output
-            ),
+def summarize(runs: Runs, latency: dict[str, float]) -> dict[str, Any]:
+    """The content of bench/results/predict.json."""
+    reference = median(seconds for seconds, _ in runs["predict.py"])
+    processes = {}
+    for name, measured in runs.items():
+        seconds = median(seconds for seconds, _ in measured)
+        rows = 4 * ROWS if "four times" in name else ROWS
+        processes[name] = {
+            "seconds": round(seconds, 2),
+            "of predict.py": round(seconds / reference, 2),
+            "rows per second": round(rows / seconds),
+            "peak MiB": round(median(peak for _, peak in measured)),
         }
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(N):
@@ -141,25 +188,12 @@ def main() -> None:
             "scikit-learn": sklearn.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        "n": N,
+        "n": RUNS,
         "rows": ROWS,
-        "whole process": {
-            name: {
-                "seconds": round(value, 2),
-                "of predict.py": round(value / seconds["predict.py"], 2),
-                "rows per second": round(ROWS * (4 if "four" in name else 1) / value),
-                "peak MiB": round(median(run[1] for run in runs[name])),
-            }
-            for name, value in seconds.items()
-        },
+        "whole process": processes,
         "calls": CALLS,
         "microseconds for one row": latency,
     }
-    if not SMALL:
-        (Path(__file__).with_name("results") / "predict.json").write_text(
-            json.dumps(result, indent=2) + "\n"
-        )
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

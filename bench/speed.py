@@ -1,10 +1,12 @@
-"""How long a fit and the whole command take, as ratios of two things measured interleaved in one run.
+"""How long a fit and the whole command take, as ratios of things measured in turns in one run.
 
     python -m bench.speed
 
-Fit: 100 epochs of batches of 16 on Iris's 105 training rows, validation every epoch, the same network, optimizer and
-schedule; for the two Lightning jobs TensorBoard and checkpoints on. Command: train.py's start to end against importing
-what it cannot do without. Needs `pip install -e ".[bench]"`. Medians of n; results in bench/results/speed.json.
+Fit: 100 epochs of batches of 16 on Iris's 105 training rows, validation every epoch, with the same
+network, optimizer and schedule; the two Lightning jobs also write TensorBoard and checkpoints.
+Deviations: the same fit by train.py, and its default fit, each with one deviation of
+training/fast.py undone. Command: train.py from start to end, against importing the libraries that
+it needs. Needs `pip install -e ".[bench]"`. Medians of n; results in bench/results/speed.json.
 """
 
 import json
@@ -14,13 +16,13 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from io import StringIO
-from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import lightning
 import sklearn
@@ -36,20 +38,26 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from bench.measure import processor, whole
+import train as train_module
+from bench.measure import ROOT, processor, whole
 from cli.command import quiet
 from data.iris import Iris
 from model import recipe
-from train import train
+from model.classifier import Classifier
+from training.fast import LastCheckpoint, skip_driver_lookup
 
-ROOT = Path(__file__).parents[1]
-N, EPOCHS, BATCH, HIDDEN = 7, 100, 16, 128
-IMPORTS = "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selection, torch.utils.tensorboard"
+N = 7
+EPOCHS = 100
+BATCH = 16
+HIDDEN = 128
+IMPORTS = (
+    "import lightning, jsonargparse, sklearn.datasets, sklearn.model_selection, "
+    "torch.utils.tensorboard"
+)
 
 quiet()
-os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-warnings.simplefilter("ignore")  # the plain jobs' advice on workers
+warnings.simplefilter("ignore")  # advice on DataLoader workers, from the plain jobs
 iris = Iris(batch_size=BATCH, val_fraction=0.1)
 iris.setup()
 STEPS = EPOCHS * -(-len(iris.indices["train"]) // BATCH)
@@ -63,9 +71,8 @@ def network() -> nn.Module:
 def optimization(module: nn.Module) -> tuple[AdamW, OneCycleLR]:
     """The default recipe's optimizer and schedule."""
     optimizer = recipe.OPTIMIZER(module.parameters())
-    return optimizer, OneCycleLR(
-        optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=STEPS
-    )
+    max_lr = optimizer.param_groups[0]["lr"]
+    return optimizer, OneCycleLR(optimizer, max_lr=max_lr, total_steps=STEPS)
 
 
 class Plain(LightningModule):
@@ -73,8 +80,10 @@ class Plain(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network, self.loss = network(), recipe.LOSS()
-        self.train_accuracy, self.val_accuracy = MulticlassAccuracy(3), MulticlassAccuracy(3)
+        self.network = network()
+        self.loss = recipe.LOSS()
+        self.train_accuracy = MulticlassAccuracy(3)
+        self.val_accuracy = MulticlassAccuracy(3)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         logits = self.network(batch[0])
@@ -95,27 +104,40 @@ class Plain(LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-def ours() -> float:
-    """The fit that train.py times itself, in this process."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = (
-        ""  # as train.py has it where there is no GPU; the others run as they come
-    )
-    try:
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            table = partial(Iris, batch_size=BATCH, val_fraction=0.1)
-            result = train(table, max_epochs=EPOCHS, accelerator="cpu", log_dir=folder)
-        return float(result["fit_seconds"])
-    finally:
-        del os.environ["CUDA_VISIBLE_DEVICES"]
+@contextmanager
+def driver_lookup(is_skipped: bool) -> Iterator[None]:
+    """Whether torch's optimizers are told that there is no GPU, as train.py tells them."""
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if is_skipped:
+        skip_driver_lookup()
+    yield
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+
+
+def small_batches(**arguments: Any) -> float:
+    """Seconds of train.py's fit of batches of 16."""
+    return fit_of_train(data=partial(Iris, batch_size=BATCH, val_fraction=0.1), **arguments)
+
+
+def fit_of_train(**arguments: Any) -> float:
+    """Seconds of the fit, as train.py measures them itself."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        result = train_module.train(
+            max_epochs=EPOCHS, accelerator="cpu", log_dir=folder, **arguments
+        )
+    return result.fit_seconds
+
+
+def dataloader(dataset: TensorDataset, trainer: Trainer, **arguments: Any) -> DataLoader[Any]:
+    """What TensorBatches takes the place of."""
+    return DataLoader(dataset, **arguments)
 
 
 def plain_lightning() -> float:
     """Lightning with a per-row DataLoader."""
     with tempfile.TemporaryDirectory() as folder:
-        loaders = [
-            DataLoader(TensorDataset(*iris.splits[part]), BATCH, shuffle=part == "train")
-            for part in ("train", "val")
-        ]
+        train_loader = DataLoader(TensorDataset(*iris.splits["train"]), BATCH, shuffle=True)
+        val_loader = DataLoader(TensorDataset(*iris.splits["val"]), BATCH)
         trainer = Trainer(
             max_epochs=EPOCHS,
             accelerator="cpu",
@@ -125,12 +147,13 @@ def plain_lightning() -> float:
             enable_model_summary=False,
             log_every_n_steps=1,
         )
-        return timed(lambda: trainer.fit(Plain(), *loaders))
+        return timed(lambda: trainer.fit(Plain(), train_loader, val_loader))
 
 
 def plain_pytorch() -> float:
     """A loop over a per-row DataLoader; no logs, no checkpoints."""
-    module, loss = network(), recipe.LOSS()
+    module = network()
+    loss = recipe.LOSS()
     optimizer, schedule = optimization(module)
     loader = DataLoader(TensorDataset(*iris.splits["train"]), BATCH, shuffle=True)
     start = time.perf_counter()
@@ -146,30 +169,31 @@ def plain_pytorch() -> float:
 
 
 def with_skorch() -> float:
-    """Skorch's NeuralNetClassifier with its defaults but the recipe's loss, optimizer and batches."""
-    features, targets = (
-        torch.cat([iris.splits["train"][i], iris.splits["val"][i]]).numpy() for i in (0, 1)
-    )
-    options = {"optimizer__weight_decay": 0.3, "criterion__label_smoothing": 0.1, "verbose": 0}
+    """Skorch's NeuralNetClassifier with its defaults, and the recipe's loss and optimizer."""
+    both = (iris.splits["train"], iris.splits["val"])
+    features = torch.cat([features for features, _ in both]).numpy()
+    targets = torch.cat([targets for _, targets in both]).numpy()
     classifier = skorch.NeuralNetClassifier(
         network(),
         criterion=nn.CrossEntropyLoss,
+        criterion__label_smoothing=0.1,
         optimizer=AdamW,
+        optimizer__weight_decay=0.3,
         lr=0.05,
         max_epochs=EPOCHS,
         batch_size=BATCH,
-        **options,
+        verbose=0,
     )
     return timed(lambda: classifier.fit(features, targets))
 
 
 def scikit_learn() -> float:
-    """MLPClassifier, Adam, the same width, batches and epochs."""
+    """MLPClassifier: Adam, the same width, batches and epochs."""
     classifier = MLPClassifier(
         (HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, tol=0
     )
-    features, targets = (tensor.numpy() for tensor in iris.splits["train"])
-    return timed(lambda: classifier.fit(features, targets))
+    features, targets = iris.splits["train"]
+    return timed(lambda: classifier.fit(features.numpy(), targets.numpy()))
 
 
 def timed(job: Callable[[], Any]) -> float:
@@ -179,30 +203,100 @@ def timed(job: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure, write bench/results/speed.json, print the two tables."""
+# Each undoes one deviation of training/fast.py: a context, and arguments of train().
+DEVIATIONS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], dict[str, Any]]] = {
+    "none": (nullcontext, {}),
+    "batches as slices": (partial(patch.object, train_module, "TensorBatches", dataloader), {}),
+    "metrics once an epoch": (
+        partial(patch.object, train_module, "FastClassifier", Classifier),
+        {},
+    ),
+    "last.ckpt every two seconds": (partial(patch.object, LastCheckpoint, "seconds", 0.0), {}),
+    "fused optimizer": (nullcontext, {"optimizer": partial(AdamW, lr=0.05, weight_decay=0.3)}),
+    "no driver look-up": (
+        partial(patch.object, train_module, "skip_driver_lookup", lambda: None),
+        {},
+    ),
+}
+
+
+def undone(name: str, fit: Callable[..., float]) -> float:
+    """Seconds of a fit without one deviation."""
+    context, arguments = DEVIATIONS[name]
+    with driver_lookup(is_skipped=False), context():
+        return fit(**arguments)
+
+
+def interleaved(jobs: dict[str, Callable[[], Any]], rounds: int = N) -> dict[str, list[Any]]:
+    """What each job returns, over so many rounds in which the jobs take turns."""
+    values: dict[str, list[Any]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            values[name].append(job())
+    return values
+
+
+def measure_fits() -> dict[str, dict[str, float]]:
+    """Seconds of each library's fit, and their ratio to plain Lightning's."""
+    fits: dict[str, Callable[[], float]] = {
+        "plain Lightning": plain_lightning,
+        "train.py": partial(undone, "none", small_batches),
+        "skorch": with_skorch,
+        "plain PyTorch": plain_pytorch,
+        "scikit-learn": scikit_learn,
+    }
+    interleaved(fits, rounds=1)  # what is imported and compiled at first use
+    seconds = {name: median(runs) for name, runs in interleaved(fits).items()}
+    return {
+        name: {"seconds": value, "of plain Lightning": value / seconds["plain Lightning"]}
+        for name, value in seconds.items()
+    }
+
+
+def measure_deviations(command_seconds: float) -> dict[str, dict[str, float]]:
+    """What each deviation saves, as a share of the fit of small batches and of the command."""
+    saved: dict[str, dict[str, float]] = {}
+    small = interleaved({name: partial(undone, name, small_batches) for name in DEVIATIONS})
+    default = interleaved({name: partial(undone, name, fit_of_train) for name in DEVIATIONS})
+    for name in DEVIATIONS:
+        if name == "none":
+            continue
+        small_gain = [gone - kept for gone, kept in zip(small[name], small["none"], strict=True)]
+        gain = [gone - kept for gone, kept in zip(default[name], default["none"], strict=True)]
+        saved[name] = {
+            "of the fit of small batches": median(small_gain) / median(small[name]),
+            "of the default command": median(gain) / (command_seconds + median(gain)),
+        }
+    return saved
+
+
+def measure_commands() -> dict[str, dict[str, float]]:
+    """Seconds and peak memory of whole processes, and their ratio to importing the libraries."""
     script = str(ROOT / "train.py")
-    fits = {"plain Lightning": plain_lightning, "train.py": ours, "skorch": with_skorch}
-    fits |= {"plain PyTorch": plain_pytorch, "scikit-learn": scikit_learn}
     commands: dict[str, Callable[[], tuple[float, float]]] = {
         "import": lambda: whole("-c", IMPORTS),
         "python train.py": lambda: whole(script, "--accelerator", "cpu"),
         "python train.py --help": lambda: whole(script, "--help"),
         "python train.py --netwrk MLP": lambda: whole(script, "--netwrk", "MLP", code=2),
     }
-    for fit in fits.values():
-        fit()  # once before the clock: what is imported and compiled at first use
-    fit_seconds: dict[str, list[float]] = {name: [] for name in fits}
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(N):
-        for name, fit in fits.items():
-            fit_seconds[name].append(fit())
-    for _ in range(N):
-        for name, command in commands.items():
-            runs[name].append(command())
-    fit_medians = {name: median(seconds) for name, seconds in fit_seconds.items()}
-    seconds = {name: median(run[0] for run in each) for name, each in runs.items()}
-    memory = {name: median(run[1] for run in each) for name, each in runs.items()}
+    runs = interleaved(commands)
+    seconds = {name: median(run[0] for run in runs[name]) for name in commands}
+    memory = {name: median(run[1] for run in runs[name]) for name in commands}
+    return {
+        name: {
+            "seconds": seconds[name],
+            "of the import": seconds[name] / seconds["import"],
+            "peak MiB": memory[name],
+            "memory of the import": memory[name] / memory["import"],
+        }
+        for name in commands
+    }
+
+
+def main() -> None:
+    """Measure, write bench/results/speed.json, print."""
+    fits = measure_fits()
+    commands = measure_commands()
     result = {
         "command": "python -m bench.speed",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
@@ -214,34 +308,16 @@ def main() -> None:
             "scikit-learn": sklearn.__version__,
         },
         "n": N,
-        "fit": {
-            name: {"seconds": value, "of plain Lightning": value / fit_medians["plain Lightning"]}
-            for name, value in fit_medians.items()
-        },
-        "whole command": {
-            name: {
-                "seconds": seconds[name],
-                "of the import": seconds[name] / seconds["import"],
-                "peak MiB": memory[name],
-                "memory of the import": memory[name] / memory["import"],
-            }
-            for name in commands
-        },
+        "fit": fits,
+        "whole command": commands,
         "import": IMPORTS,
+        "saved": measure_deviations(commands["python train.py"]["seconds"]),
     }
-    result = json.loads(
-        json.dumps(result), parse_float=lambda digits: float(f"{float(digits):.4g}")
-    )
-    (ROOT / "bench" / "results" / "speed.json").write_text(json.dumps(result, indent=2) + "\n")
-    for name, row in result["fit"].items():
-        print(
-            f"{name:32}{row['seconds']:8.2f} s{row['of plain Lightning']:8.2f} of plain Lightning"
-        )
-    for name, row in result["whole command"].items():
-        print(
-            f"{name:32}{row['seconds']:8.2f} s{row['of the import']:8.2f} of the import"
-            f"{row['peak MiB']:8.0f} MiB{row['memory of the import']:8.2f}"
-        )
+    text = json.dumps(result)
+    rounded = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    path = ROOT / "bench" / "results" / "speed.json"
+    path.write_text(json.dumps(rounded, indent=2) + "\n")
+    print(path.read_text())
 
 
 if __name__ == "__main__":

@@ -13,12 +13,18 @@ from cli.parser import parse
 
 
 def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
-    """Run `function` as the command line says; one line and exit code 2 for wrong input, 1 for a failed training."""
+    """Run `function` with the arguments of the command line, `sys.argv` by default.
+
+    An error ends the program with one line on standard error and an exit code:
+    2 for wrong input, 1 for a training that failed, 130 for Ctrl-C, 141 for a closed pipe.
+    """
     quiet()
+    tokens = sys.argv[1:] if argv is None else list(argv)
     try:
-        function(**parse(function, sys.argv[1:] if argv is None else list(argv)))
-    except BrokenPipeError:  # `| head`: who read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's flush at the end
+        function(**parse(function, tokens))
+    except BrokenPipeError:  # the reader, for example `| head`, closed the pipe
+        # Python flushes standard output when it exits; that must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
     except (ValueError, OSError, NotImplementedError) as error:
         fail(str(error), 2)
@@ -27,33 +33,31 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     except KeyboardInterrupt as error:
         fail(str(error) or "stopped", 130)
     except Exception as error:
-        if (
-            type(error).__name__ != "MisconfigurationException"
-        ):  # Lightning's, by name: predict.py does not import it
+        # Lightning's exception is compared by name, because predict.py does not import Lightning.
+        if type(error).__name__ != "MisconfigurationException":
             raise
         fail(str(error), 2)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with one line on standard error."""
+    """End the program with one line on standard error."""
     print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 
 
 def quiet() -> None:
-    """Keep off the screen what no user can act on."""
-    for name in (
-        "lightning.pytorch",
-        "lightning.fabric",
-    ):  # "GPU available: False", tips, "`fit` stopped"
+    """Silence log lines and warnings that users cannot act on."""
+    # "GPU available: False", tips, "`Trainer.fit` stopped"
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 on torch 2.15
-    warnings.filterwarnings(
-        "ignore", message=".*torch.jit.trace.*"
-    )  # TensorBoard's add_graph on torch 2.15
-    warnings.filterwarnings(
-        "ignore", message="Checkpoint directory .* exists and is not empty"
-    )  # a resumed run's
-    # torch 2.15's optimizers look for a driver library in every step, a tenth of a small fit; here is no GPU to find.
+    ignored = (
+        ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
+        ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15
+        "Checkpoint directory .* exists and is not empty",  # when a run is resumed
+    )
+    for message in ignored:
+        warnings.filterwarnings("ignore", message=message)
+    # Without this, torch 2.15's optimizers look for a CUDA driver in every step, which is 10 % of a
+    # small fit. It is set only where there is no GPU to hide.
     if not torch.cuda.is_available():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

@@ -1,7 +1,8 @@
-"""A class and its arguments as plain data: `{"class": "MLP", "hidden": [32]}`.
+"""A component is a class with arguments, kept as plain data: `{"class": "MLP", "hidden": [32]}`.
 
-One thing in three notations: `--network MLP --network.hidden "[32]"` on the command line, the dictionary above in a
-YAML file and in a checkpoint, `partial(MLP, hidden=[32])` in Python. Nothing is pickled: a checkpoint stays data.
+The same component has three notations: `--network MLP --network.hidden "[32]"` on the command line,
+the dictionary above in a YAML file and in a checkpoint, and `partial(MLP, hidden=[32])` in Python.
+Nothing is pickled, so a checkpoint holds data only.
 """
 
 import ast
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from inspect import Parameter, isclass, signature
 from pathlib import Path
 from typing import Any
@@ -18,177 +20,219 @@ from cli.errors import unknown
 ComponentConfig = dict[str, Any]
 Factory = Callable[..., Any]
 
-# Where a short name is looked up, and the class that what is found there must inherit from.
+# The package that holds this project: none in a clone, "lightning_iris." once it is installed.
+ROOT = __name__.removesuffix("cli.component")
+
+# For each component: the modules that are searched for a short name, and the required base class.
 REGISTRY = {
     "data": (
-        ("data.iris", "data.table", "data.images", "data.tabular"),
+        (f"{ROOT}data.iris", f"{ROOT}data.table", f"{ROOT}data.images", f"{ROOT}data.tabular"),
         "lightning.pytorch.LightningDataModule",
     ),
-    "network": (("model.networks", "model.convnet", "torch.nn"), "torch.nn.Module"),
-    "loss": (("model.losses", "torch.nn.modules.loss"), "torch.nn.Module"),
-    "optimizer": (("torch.optim",), "torch.optim.Optimizer"),
-    "schedule": (("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler.LRScheduler"),
+    "network": (
+        (f"{ROOT}model.networks", f"{ROOT}model.convnet", "torch.nn"),
+        "torch.nn.Module",
+    ),
+    "loss": (
+        (f"{ROOT}model.losses", "torch.nn.modules.loss"),
+        "torch.nn.Module",
+    ),
+    "optimizer": (
+        ("torch.optim",),
+        "torch.optim.Optimizer",
+    ),
+    "schedule": (
+        ("torch.optim.lr_scheduler",),
+        "torch.optim.lr_scheduler.LRScheduler",
+    ),
 }
 
 
-def find(noun: str, name: str) -> type:
-    """The class called `name`: a short name for what is here or in torch, else an import path such as `mine.Net`.
+def find(component: str, name: str) -> type:
+    """Return the class called `name`.
+
+    A short name is searched in the component's modules (`REGISTRY`); anything with a dot is an
+    import path, such as `mine.Net`.
 
     >>> find("optimizer", "AdamW")
     <class 'torch.optim.adamw.AdamW'>
 
     Raises:
-        ValueError: Nothing has this name, or it is no class of the noun's kind.
+        ValueError: There is no such class, or it does not inherit from the component's base class.
     """
-    homes, base_path = REGISTRY[noun]
-    base = getattr(import_module(base_path.rpartition(".")[0]), base_path.rpartition(".")[2])
-    path, _, short = name.rpartition(".")
-    if path:
+    modules, base_path = REGISTRY[component]
+    base_module, _, base_name = base_path.rpartition(".")
+    base = getattr(import_module(base_module), base_name)
+    module_path, _, short_name = name.rpartition(".")
+    if module_path:
         try:
-            homes = (path,)
-            import_module(path)
+            import_module(module_path)
         except (ImportError, TypeError) as error:
-            raise ValueError(f"{noun} {name!r} cannot be imported: {error}") from error
-    for home in homes:
-        found = getattr(import_module(home), short, None)
-        if isclass(found) and issubclass(found, base):
-            return found
-        if path and found is not None:
-            raise ValueError(f"{noun} {name!r} is not a class that inherits from {base_path}")
-    known = []
-    for module in map(import_module, homes):
-        named = {
-            key: getattr(module, key) for key in {*vars(module), *getattr(module, "__all__", ())}
-        }
-        known += [key for key, value in named.items() if isclass(value) and issubclass(value, base)]
-    raise ValueError(unknown(noun, short, known))
+            raise ValueError(f"{component} {name!r} cannot be imported: {error}") from error
+        modules = (module_path,)
+    for module in modules:
+        candidate = getattr(import_module(module), short_name, None)
+        if isclass(candidate) and issubclass(candidate, base):
+            return candidate
+        if module_path and candidate is not None:
+            raise ValueError(f"{component} {name!r} is not a class that inherits from {base_path}")
+    known = [known_name for module in modules for known_name in class_names(module, base)]
+    raise ValueError(unknown(component, short_name, known))
+
+
+def class_names(module_path: str, base: type) -> list[str]:
+    """Names of a module's classes that inherit from `base`; `__all__` includes lazy attributes."""
+    module = import_module(module_path)
+    names = {*vars(module), *getattr(module, "__all__", ())}
+    values = {name: getattr(module, name) for name in names}
+    return [name for name, value in values.items() if isclass(value) and issubclass(value, base)]
 
 
 def defines(name: str) -> bool:
-    """Whether the module of an import path defines such a class, by its source: the module is not imported.
+    """Return whether the module of an import path defines this class, judged by its source code.
 
-    A checkpoint names classes, and a module can do anything while it is imported.
+    The module is not imported: a checkpoint can name any module, and importing one runs its code.
 
     >>> defines("model.networks.MLP"), defines("antigravity.MLP"), defines("nowhere.MLP")
     (True, False, False)
     """
-    path, _, short = name.rpartition(".")
-    search: Any = None
-    spec = None
-    for i, part in enumerate(path.split("."), 1):
-        whole = ".".join(path.split(".")[:i])
-        spec = next(
-            (found for finder in sys.meta_path if (found := finder.find_spec(whole, search))), None
-        )
-        if not part or spec is None:
-            return False
-        search = spec.submodule_search_locations
-    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
+    module_path, _, class_name = name.rpartition(".")
+    module = find_module(module_path)
+    if module is None or not module.has_location or not str(module.origin).endswith(".py"):
         return False
-    body = ast.parse(Path(str(spec.origin)).read_bytes()).body
-    return any(isinstance(node, ast.ClassDef) and node.name == short for node in body)
+    body = ast.parse(Path(str(module.origin)).read_bytes()).body
+    return any(isinstance(node, ast.ClassDef) and node.name == class_name for node in body)
 
 
-def describe(noun: str, factory: Factory | ComponentConfig | None) -> ComponentConfig | None:
-    """The plain data of a class, or of a `partial` of one.
+def find_module(path: str) -> ModuleSpec | None:
+    """Find a module on disk without importing it or the packages that contain it."""
+    module: ModuleSpec | None = None
+    search_path = None
+    qualified_name = ""
+    for name in path.split("."):
+        if not name:
+            return None
+        qualified_name = f"{qualified_name}.{name}".lstrip(".")
+        specs = (finder.find_spec(qualified_name, search_path) for finder in sys.meta_path)
+        module = next((spec for spec in specs if spec is not None), None)
+        if module is None:
+            return None
+        search_path = module.submodule_search_locations
+    return module
 
-    The defaults are filled in where the constructor is not torch's own: a checkpoint must outlive their change.
+
+def describe(component: str, factory: Factory | ComponentConfig | None) -> ComponentConfig | None:
+    """Return a class, or a `partial` of one, as plain data.
+
+    The constructor's defaults are included, so that a checkpoint survives their change. For torch's
+    own classes they are left out.
 
     >>> describe("network", partial(find("network", "MLP"), hidden=(8,)))
     {'class': 'MLP', 'hidden': [8], 'activation': 'SiLU', 'dropout': 0.0, 'init_std': None}
 
     Raises:
-        ValueError: An argument that is no plain value.
+        ValueError: An argument is not plain data.
     """
     if factory is None or isinstance(factory, dict):
         return factory
-    bound = partial(factory)  # one level, whether factory is a class or a partial
-    cls, arguments = bound.func, bound.keywords
-    if bound.args:
-        arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | arguments
+    bound = partial(factory)  # flattens: the result is one partial, for a class or a partial of one
+    cls = bound.func
+    arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | bound.keywords
     if not cls.__init__.__module__.startswith("torch."):
-        parameters = parameters_of(cls).values()
-        arguments = {
-            p.name: p.default
-            for p in parameters
-            if p.default is not p.empty and is_plain(p.default)
-        } | arguments
+        arguments = plain_defaults(cls) | arguments
     for name, value in arguments.items():
         if not is_plain(value):
-            raise ValueError(
-                f"{noun}.{name} is a {type(value).__name__}; give numbers, text or lists of them"
-            )
-    return {"class": name_of(noun, cls)} | {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in arguments.items()
-    }
+            kind = type(value).__name__
+            raise ValueError(f"{component}.{name} is a {kind}; give numbers, text or lists of them")
+    plain_arguments = {name: as_plain(value) for name, value in arguments.items()}
+    return {"class": name_of(component, cls)} | plain_arguments
 
 
 def parameters_of(cls: Any) -> dict[str, Parameter]:
-    """What a class is called with, also what it hands on to the class above it as keywords.
+    """Return a constructor's parameters, including those passed on to the base class by `**kwargs`.
 
     >>> list(parameters_of(find("data", "Table")))[:5]
     ['path', 'target', 'ignore', 'delimiter', 'batch_size']
     """
-    found: dict[str, Parameter] = {}
-    for own in cls.__mro__:
-        if "__init__" in vars(own):
-            parameters = signature(own).parameters
-            found |= {
-                name: p
-                for name, p in parameters.items()
-                if p.kind is not p.VAR_KEYWORD and name not in found
-            }
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-                break
-    return found
+    parameters: dict[str, Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        passes_on = False
+        for name, parameter in signature(base).parameters.items():
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                passes_on = True
+            else:
+                parameters.setdefault(name, parameter)
+        if not passes_on:
+            break
+    return parameters
+
+
+def plain_defaults(cls: Any) -> dict[str, Any]:
+    """Return the defaults of a constructor that are plain data."""
+    defaults = {name: parameter.default for name, parameter in parameters_of(cls).items()}
+    return {name: default for name, default in defaults.items() if is_plain(default)}
 
 
 def is_plain(value: Any) -> bool:
-    """Whether YAML can say it: null, a boolean, number or text, or a list of them."""
+    """Return whether YAML can hold this: null, a boolean, a number, text, or a list of these."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def name_of(noun: str, cls: Any) -> str:
-    """The shortest name by which `find` finds a class."""
+def as_plain(value: Any) -> Any:
+    """Return a tuple as a list, which YAML can hold, and anything else unchanged."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def name_of(component: str, cls: Any) -> str:
+    """Return the shortest name by which `find` finds this class."""
     try:
-        if find(noun, cls.__name__) is cls:
-            return cls.__name__
+        if find(component, cls.__name__) is cls:
+            return str(cls.__name__)
     except ValueError:
         pass
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def build(noun: str, spec: Factory | ComponentConfig) -> Factory:
-    """What `describe` described, ready to be called.
+def build(component: str, config: Factory | ComponentConfig) -> Factory:
+    """Return the `partial` that a config describes; a factory is returned unchanged.
 
     >>> build("network", {"class": "MLP", "hidden": [8]})(4, 3)[0]
     Linear(in_features=4, out_features=8, bias=True)
     """
-    if not isinstance(spec, dict):
-        return spec
-    arguments = dict(spec)
-    return partial(find(noun, arguments.pop("class")), **arguments)
+    if not isinstance(config, dict):
+        return config
+    arguments = dict(config)
+    return partial(find(component, arguments.pop("class")), **arguments)
 
 
 def to_config(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A command's arguments as plain data, each noun described: what config.yaml and the HParams tab hold."""
-    return {
-        name: describe(name, value) if name in REGISTRY else value
-        for name, value in arguments.items()
-    }
+    """Return a command's arguments as plain data, as in config.yaml and TensorBoard's HParams tab.
+
+    >>> to_config({"network": find("network", "Linear"), "seed": 0})
+    {'network': {'class': 'Linear'}, 'seed': 0}
+    """
+    config = {}
+    for name, value in arguments.items():
+        config[name] = describe(name, value) if name in REGISTRY else value
+    return config
 
 
-def flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """One level instead of two, as the command line has it.
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn two levels into one, with the command line's keys.
 
     >>> flatten({"network": {"class": "MLP", "hidden": [8]}, "seed": 0})
     {'network': 'MLP', 'network.hidden': [8], 'seed': 0}
     """
     flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        for inner, argument in value.items() if isinstance(value, dict) else [("class", value)]:
-            flat[key if inner == "class" else f"{key}.{inner}"] = argument
+    for key, value in config.items():
+        if not isinstance(value, dict):
+            flat[key] = value
+            continue
+        for name, argument in value.items():
+            flat_key = key if name == "class" else f"{key}.{name}"
+            flat[flat_key] = argument
     return flat

@@ -1,26 +1,25 @@
-"""Error messages in one line."""
+"""Error messages of one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for a name that nothing has.
+    """Error message for an unknown name, with the closest known one.
 
     >>> unknown("activation", "Relu", ["ReLU", "SiLU", "Tanh"])
     "activation 'Relu' is not known; nearest: ReLU"
     """
-    names = {candidate.lower(): candidate for candidate in sorted(known)}
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.0)
-    return (
-        f"{kind} {name!r} is not known; nearest: {names[near[0]]}"
-        if near
-        else f"{kind} {name!r} is not known"
-    )
+    by_lowercase = {known_name.lower(): known_name for known_name in sorted(known)}
+    message = f"{kind} {name!r} is not known"
+    closest = get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.0)
+    if closest:
+        message += f"; nearest: {by_lowercase[closest[0]]}"
+    return message
 
 
 def first_line(error: Exception) -> str:
-    r"""The first line of an error's message, or its class where it has none.
+    r"""Return the first line of an error's message, or the error's class if there is no message.
 
     >>> first_line(ValueError("two lines\nof text")), first_line(KeyError())
     ('two lines', 'KeyError')

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
 from data.encoder import Encoder
-from data.tabular import RawTable, Splits, TabularData, cut, standardize
+from data.sampling import split_off
+from data.tabular import RawTable, Splits, TabularData, standardize
 
 
 class Fold(NamedTuple):
@@ -104,7 +105,7 @@ def with_validation(
         return {"train": train}
     size = round(fraction * num_rows)
     try:
-        train, val = cut(train, size, targets, datamodule.stratify, datamodule.split_seed)
+        train, val = split_off(train, size, targets, datamodule.stratify, datamodule.split_seed)
     except ValueError as error:
         raise ValueError(
             f"val_fraction is {fraction} of {num_rows} rows: {error}; change it"

@@ -1,4 +1,4 @@
-"""Fisher's Iris: 150 flowers, 4 measures in cm, 3 species; scikit-learn's own copy, so no network is needed."""
+"""Fisher's Iris: 150 flowers, 4 measurements in cm, 3 species."""
 
 from sklearn.datasets import load_iris
 
@@ -6,7 +6,7 @@ from data.tabular import RawTable, TabularData
 
 
 class Iris(TabularData):
-    """Fisher's Iris (1936): 150 flowers of 3 species, 4 measures in cm.
+    """Fisher's Iris (1936), from scikit-learn's own copy: nothing is downloaded.
 
     >>> iris = Iris()
     >>> iris.setup()
@@ -17,10 +17,10 @@ class Iris(TabularData):
     target = "species"
 
     def load(self) -> RawTable:
-        bunch = load_iris()
+        iris = load_iris()
         return RawTable(
-            bunch.data,
-            bunch.target,
-            list(bunch.feature_names),
-            [str(name) for name in bunch.target_names],
+            features=iris.data,
+            targets=iris.target,
+            column_names=list(iris.feature_names),
+            class_names=[str(name) for name in iris.target_names],
         )

@@ -1,4 +1,4 @@
-"""What held-out rows say: scores with intervals that know how much the training sets overlap. Plain NumPy."""
+"""Scores of held-out rows, with intervals that allow for overlapping training sets. Plain NumPy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean of paired differences, its 95 % interval, and the p-value of there being none."""
+    """The mean of paired differences, its 95 % interval, and the p-value for a true mean of 0."""
 
     mean: float
     low: float
@@ -26,11 +26,42 @@ class Difference(NamedTuple):
     p: float
 
 
-def deviation(values: np.ndarray, test_per_train: float) -> float:
-    """Standard deviation of the mean of a cross-validation's folds.
+class Scores(NamedTuple):
+    """Scores of some predictions."""
 
-    Training sets overlap, so folds are no independent samples: their variance counts 1/folds + test rows per training
-    row times, and not 1/folds times. Source: Nadeau & Bengio, Inference for the Generalization Error (2003), eq. 9.
+    accuracy: float
+    log_loss: float
+    brier: float
+
+
+class Estimates(NamedTuple):
+    """The scores of a cross-validation, each with its interval."""
+
+    accuracy: Estimate
+    log_loss: Estimate
+    brier: Estimate
+    calibration_error: Estimate
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion: (low, high).
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference (1927).
+
+    >>> low, high = wilson_interval(29, 30)
+    >>> round(low, 3), round(high, 3)
+    (0.833, 0.994)
+    """
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def standard_error(values: np.ndarray, test_per_train: float) -> float:
+    """Standard error of the mean of a cross-validation's fold scores, (folds,).
+
+    The training sets of two folds overlap, so their scores are not independent: the variance
+    counts (1/folds + test rows per training row) times instead of 1/folds times.
+    Source: Nadeau & Bengio, Inference for the Generalization Error (2003), eq. 9.
     """
     return float(np.sqrt((1 / len(values) + test_per_train) * np.var(values, ddof=1)))
 
@@ -42,10 +73,17 @@ def estimate(
 
     >>> estimate(np.array([0.9, 1.0, 0.9, 1.0]), test_per_train=1 / 3, most=1.0)
     Estimate(mean=0.95, low=0.8096..., high=1.0)
+
+    Args:
+        values: One score per fold, (folds,).
+        test_per_train: Test rows of a fold per training row.
+        center: The middle of the interval; None takes the mean.
+        most: The largest value that the score can have.
     """
     mean = float(np.mean(values)) if center is None else center
-    reach = float(t.ppf(0.975, len(values) - 1)) * deviation(values, test_per_train)
-    return Estimate(mean, max(mean - reach, 0.0), min(mean + reach, most))
+    quantile = float(t.ppf(0.975, len(values) - 1))
+    half_width = quantile * standard_error(values, test_per_train)
+    return Estimate(mean, max(mean - half_width, 0.0), min(mean + half_width, most))
 
 
 def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> Difference:
@@ -55,85 +93,106 @@ def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> 
     Difference(mean=0.0, low=0.0, high=0.0, p=1.0)
     """
     gains = second - first
-    mean, scale, freedom = float(np.mean(gains)), deviation(gains, test_per_train), len(gains) - 1
-    reach = float(t.ppf(0.975, freedom)) * scale
-    p = 2 * t.sf(abs(mean) / scale, freedom) if scale else float(mean == 0)
-    return Difference(mean, mean - reach, mean + reach, float(p))
+    mean = float(np.mean(gains))
+    error = standard_error(gains, test_per_train)
+    degrees_of_freedom = len(gains) - 1
+    half_width = float(t.ppf(0.975, degrees_of_freedom)) * error
+    p = float(mean == 0)  # where every fold gains the same
+    if error != 0:
+        p = float(2 * t.sf(abs(mean) / error, degrees_of_freedom))
+    return Difference(mean, mean - half_width, mean + half_width, p)
 
 
-def scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Accuracy, log-loss (of probabilities no smaller than float64's epsilon, as scikit-learn has it), Brier score.
+def scores(probabilities: np.ndarray, targets: np.ndarray) -> Scores:
+    """Accuracy, log-loss and Brier score, as means over all rows.
 
-    Shapes: (..., rows, num_classes), (rows,); the mean over rows and whatever is in front of them.
-    Source of the last: Brier (1950), the squared error summed over classes, 0 to 2.
+    As in scikit-learn, the log-loss takes no probability below float64's epsilon. The Brier score
+    is the squared error summed over the classes, from 0 to 2. Source: Brier (1950).
+
+    Shapes: (..., rows, num_classes) probabilities, (rows,) class indices.
 
     >>> scores(np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([0, 1]))
-    {'accuracy': 1.0, 'log_loss': 0.3465..., 'brier': 0.25}
+    Scores(accuracy=1.0, log_loss=0.3465..., brier=0.25)
     """
-    true = np.take_along_axis(
-        probabilities, np.broadcast_to(targets, probabilities.shape[:-1])[..., None], -1
-    )
-    square = ((probabilities - np.eye(probabilities.shape[-1])[targets]) ** 2).sum(-1)
-    return {
-        "accuracy": float((probabilities.argmax(-1) == targets).mean()),
-        "log_loss": float(-np.log(true.clip(np.finfo(float).eps, 1)).mean()),
-        "brier": float(square.mean()),
-    }
+    num_classes = probabilities.shape[-1]
+    every_target = np.broadcast_to(targets, probabilities.shape[:-1])
+    of_target = np.take_along_axis(probabilities, every_target[..., None], -1)
+    log_loss = -np.log(of_target.clip(np.finfo(float).eps, 1)).mean()
+    squared_error = ((probabilities - np.eye(num_classes)[targets]) ** 2).sum(-1)
+    accuracy = (probabilities.argmax(-1) == targets).mean()
+    return Scores(float(accuracy), float(log_loss), float(squared_error.mean()))
 
 
 def calibration(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Of each bin of confidence, its predictions' number, sum of confidences and number right: (BINS, 3).
+    """Predictions by confidence: each bin's count, sum of confidences and number correct.
 
-    Shapes: (..., rows, num_classes), (rows,).
+    Shapes: (..., rows, num_classes) probabilities, (rows,) class indices -> (BINS, 3).
     """
     confidence = probabilities.max(-1).ravel()
-    right = (probabilities.argmax(-1) == targets).ravel()
-    bins = (
-        (np.ceil(confidence * BINS) - 1).clip(0, BINS - 1).astype(int)
-    )  # each bin holds its upper edge
-    return np.stack(
-        [np.bincount(bins, sums, BINS) for sums in (np.ones_like(confidence), confidence, right)], 1
-    )
+    correct = (probabilities.argmax(-1) == targets).ravel()
+    bins = np.ceil(confidence * BINS) - 1  # each bin includes its upper edge
+    bins = bins.clip(0, BINS - 1).astype(int)
+    weights = (np.ones_like(confidence), confidence, correct)
+    return np.stack([np.bincount(bins, weight, BINS) for weight in weights], 1)
 
 
 def calibration_error(sums: np.ndarray) -> np.ndarray:
-    """Expected calibration error, the mean distance of confidence and accuracy over bins: (..., BINS, 3) -> (...).
+    """Expected calibration error: the mean distance of confidence and accuracy over the bins.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), eq. 3.
+
+    Shapes: (..., BINS, 3), as `calibration` returns it -> (...).
     """
-    error: np.ndarray = np.abs(sums[..., 1] - sums[..., 2]).sum(-1) / sums[..., 0].sum(-1)
+    distances = np.abs(sums[..., 1] - sums[..., 2])
+    error: np.ndarray = distances.sum(-1) / sums[..., 0].sum(-1)
     return error
 
 
 def summarize(
     probabilities: Sequence[np.ndarray], targets: Sequence[np.ndarray], train_rows: Sequence[int]
-) -> dict[str, Estimate]:
+) -> Estimates:
     """The scores of a cross-validation, each with its interval.
 
-    Where not one row is wrong the folds do not differ, and the accuracy's interval is Wilson's for as many rows as one
-    repeat holds out. The calibration error is that of all predictions together (a fold of 15 rows has none to speak
-    of); its interval takes each fold's influence, by the jackknife, for the fold's score.
+    If no prediction is wrong, the folds have no variance: the accuracy's interval is then a
+    Wilson interval over the test rows of one repeat.
+
+    The calibration error is that of all predictions together, since 15 rows of one fold do not
+    give a usable one. Its interval uses the jackknife: each fold's influence on the pooled value
+    takes the place of a fold's score.
 
     Args:
-        probabilities: Of each fold (seeds, rows, num_classes).
-        targets: Of each fold (rows,).
-        train_rows: Of each fold their number.
+        probabilities: For each fold (seeds, rows, num_classes).
+        targets: For each fold its class indices, (rows,).
+        train_rows: For each fold its number of training rows.
     """
-    per_train = float(np.mean([len(y) / n for y, n in zip(targets, train_rows, strict=True)]))
-    folds = [scores(p, y) for p, y in zip(probabilities, targets, strict=True)]
-    values = {name: np.array([fold[name] for fold in folds]) for name in folds[0]}
-    found = {
-        name: estimate(values[name], per_train, most=1.0 if name == "accuracy" else np.inf)
-        for name in values
-    }
-    if np.all(values["accuracy"] == 1):
-        rows = round(np.mean([len(y) for y in targets]) + np.mean(train_rows))
-        found["accuracy"] = Estimate(
-            1.0, binomtest(rows, rows).proportion_ci(method="wilson").low, 1.0
-        )
-    sums = np.stack([calibration(p, y) for p, y in zip(probabilities, targets, strict=True)])
-    pooled, n = calibration_error(sums.sum(0)), len(sums)
-    influence = n * pooled - (n - 1) * calibration_error(sums.sum(0) - sums)
-    return found | {
-        "calibration_error": estimate(influence, per_train, center=float(pooled), most=1.0)
-    }
+    test_rows = [len(fold_targets) for fold_targets in targets]
+    test_per_train = float(np.mean(np.divide(test_rows, train_rows)))
+    fold_scores = [
+        scores(fold_probabilities, fold_targets)
+        for fold_probabilities, fold_targets in zip(probabilities, targets, strict=True)
+    ]
+    accuracies = np.array([fold.accuracy for fold in fold_scores])
+    log_losses = np.array([fold.log_loss for fold in fold_scores])
+    briers = np.array([fold.brier for fold in fold_scores])
+
+    accuracy = estimate(accuracies, test_per_train, most=1.0)
+    if np.all(accuracies == 1):
+        rows = round(np.mean(test_rows) + np.mean(train_rows))
+        accuracy = Estimate(1.0, wilson_interval(rows, rows)[0], 1.0)
+
+    bins = np.stack(
+        [
+            calibration(fold_probabilities, fold_targets)
+            for fold_probabilities, fold_targets in zip(probabilities, targets, strict=True)
+        ]
+    )
+    folds = len(bins)
+    pooled = calibration_error(bins.sum(0))
+    without_fold = calibration_error(bins.sum(0) - bins)
+    influence = folds * pooled - (folds - 1) * without_fold
+    return Estimates(
+        accuracy,
+        estimate(log_losses, test_per_train),
+        estimate(briers, test_per_train),
+        estimate(influence, test_per_train, center=float(pooled), most=1.0),
+    )

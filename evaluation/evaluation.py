@@ -1,192 +1,157 @@
-"""Evaluation: what the held-out rows of a cross-validation's networks say, together."""
+"""Evaluation: what the networks of a cross-validation predict for the rows held out from them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from evaluation.estimates import Difference, Estimate, difference, scores, summarize
+from data.folds import Fold
+from evaluation.estimates import Difference, Estimates, difference, scores, summarize
 from model.population import Member, Outcome
 
 
 class Evaluation:
-    """The outcomes of all members over the splits that they were trained on.
+    """The held-out predictions of all members of a cross-validation.
 
-    A `choice` names a setting for each outer split: one setting for all of them, or what `choose` finds.
+    Several methods take `selection`: the index of a candidate for each outer fold. It is the same
+    candidate in all of them, `same_candidate(index)`, or that of a nested cross-validation,
+    `nested_selection()`.
 
     Args:
-        targets: Class numbers of the whole table (rows,).
-        splits: `data.folds.Fold`s: outer ones, each followed by its inner ones.
-        outcomes: Of every member. Failed ones are counted and left out.
-        num_settings: Number of settings.
+        targets: Class indices of the whole table, (rows,).
+        folds: The outer folds, each followed by its inner folds.
+        outcomes: The outcome of every member. Members that failed are counted and left out.
+        num_candidates: Number of candidates.
     """
 
     def __init__(
         self,
         targets: np.ndarray,
-        splits: Sequence[Any],
+        folds: Sequence[Fold],
         outcomes: dict[Member, Outcome],
-        num_settings: int,
+        num_candidates: int,
     ) -> None:
-        self.targets, self.splits, self.num_settings = targets, splits, num_settings
-        self.outer = [number for number, split in enumerate(splits) if not split.inner]
-        self.failures = sorted(member for member, outcome in outcomes.items() if outcome.failed_in)
+        self.targets = targets
+        self.folds = folds
+        self.num_candidates = num_candidates
+        self.outer_folds = [index for index, fold in enumerate(folds) if not fold.inner]
+        self.members = sorted(outcomes)
+        self.failures = [member for member in self.members if outcomes[member].failed_in]
+        # By candidate and fold: (networks, test rows, num_classes).
+        self.probabilities: dict[tuple[int, int], np.ndarray] = {}
         networks: dict[tuple[int, int], list[np.ndarray]] = {}
-        for member, outcome in sorted(outcomes.items()):
-            if not outcome.failed_in:
-                networks.setdefault((member.setting, member.split), []).append(
-                    outcome.probabilities
-                )
-        # Shapes: (networks, held-out rows, num_classes).
-        self.held_out = {
-            place: np.stack(probabilities) for place, probabilities in networks.items()
-        }
+        for member in self.members:
+            if not outcomes[member].failed_in:
+                key = (member.candidate, member.fold)
+                networks.setdefault(key, []).append(outcomes[member].probabilities)
+        for key, probabilities in networks.items():
+            self.probabilities[key] = np.stack(probabilities)
 
-    def folds(self, choice: Sequence[int]) -> list[tuple[int, np.ndarray]]:
-        """Outer splits of which a network is left, with the probabilities of the setting chosen there."""
-        pairs = zip(choice, self.outer, strict=True)
-        return [
-            (split, self.held_out[place])
-            for place in pairs
-            for split in place[1:]
-            if place in self.held_out
-        ]
+    def same_candidate(self, candidate: int) -> list[int]:
+        """The selection of one candidate in all outer folds."""
+        return [candidate] * len(self.outer_folds)
 
-    def estimate(self, choice: Sequence[int]) -> dict[str, Estimate]:
+    def nested_selection(self) -> list[int]:
+        """For each outer fold the candidate that is best on its inner folds.
+
+        No test row of the outer fold takes part, so an estimate of this selection includes the
+        cost of selecting.
+        """
+        selection = []
+        for outer in self.outer_folds:
+            repeat, number = self.folds[outer].repeat, self.folds[outer].fold
+            inner_folds = [
+                index
+                for index, fold in enumerate(self.folds)
+                if fold.inner and (fold.repeat, fold.fold) == (repeat, number)
+            ]
+            selection.append(self.best_candidate(inner_folds))
+        return selection
+
+    def final_candidate(self) -> int:
+        """The candidate to train with in the end: the best on the outer folds."""
+        return self.best_candidate(self.outer_folds)
+
+    def best_candidate(self, folds: Sequence[int]) -> int:
+        """The candidate with the best mean accuracy on these folds; the first of equal ones.
+
+        A candidate of which a network failed on these folds comes last.
+        """
+        failed = {member.candidate for member in self.failures if member.fold in folds}
+        mean_accuracies = []
+        for candidate in range(self.num_candidates):
+            if candidate in failed:
+                mean_accuracies.append(-1.0)
+            else:
+                accuracies = [self.accuracy(candidate, fold) for fold in folds]
+                mean_accuracies.append(float(np.mean(accuracies)))
+        return mean_accuracies.index(max(mean_accuracies))
+
+    def accuracy(self, candidate: int, fold: int) -> float:
+        """Mean accuracy of a candidate's networks on a fold's test rows."""
+        targets = self.targets[self.folds[fold].indices["test"]]
+        return scores(self.probabilities[candidate, fold], targets).accuracy
+
+    def predictions(self, selection: Sequence[int]) -> list[tuple[Fold, np.ndarray]]:
+        """Each outer fold with the probabilities of the candidate selected there.
+
+        Folds in which all networks of that candidate failed are left out.
+        """
+        predictions = []
+        for candidate, fold in zip(selection, self.outer_folds, strict=True):
+            if (candidate, fold) in self.probabilities:
+                predictions.append((self.folds[fold], self.probabilities[candidate, fold]))
+        return predictions
+
+    def estimate(self, selection: Sequence[int]) -> Estimates:
         """All scores with their intervals.
 
         Raises:
-            FloatingPointError: None of the chosen networks stayed finite.
+            FloatingPointError: None of the selected networks stayed finite.
         """
-        if not self.folds(choice):
+        predictions = self.predictions(selection)
+        if not predictions:
             raise FloatingPointError(
                 "no network of the chosen settings stayed finite; give a lower --optimizer.lr"
             )
-        numbers, probabilities = zip(*self.folds(choice), strict=True)
-        rows = [self.splits[number].indices for number in numbers]
         return summarize(
-            probabilities, [self.targets[r["test"]] for r in rows], [len(r["train"]) for r in rows]
+            [probabilities for _, probabilities in predictions],
+            [self.targets[fold.indices["test"]] for fold, _ in predictions],
+            [len(fold.indices["train"]) for fold, _ in predictions],
         )
-
-    def accuracy(self, setting: int, split: int) -> float:
-        """Mean accuracy of a setting's networks on a split's held-out rows."""
-        targets = self.targets[self.splits[split].indices["test"]]
-        return scores(self.held_out[setting, split], targets)["accuracy"]
-
-    def rank(self, splits: Sequence[int]) -> int:
-        """The setting with the best mean accuracy on the splits; the first of equals, and last what failed there."""
-
-        def merit(setting: int) -> float:
-            if any(
-                member.setting == setting and member.split in splits for member in self.failures
-            ):
-                return -1.0
-            return float(np.mean([self.accuracy(setting, split) for split in splits]))
-
-        return max(range(self.num_settings), key=merit)
-
-    def choose(self) -> list[int]:
-        """For each outer split the best setting on its inner ones."""
-        inner = {
-            number: [
-                i
-                for i, split in enumerate(self.splits)
-                if split.inner and split[:2] == self.splits[number][:2]
-            ]
-            for number in self.outer
-        }
-        return [self.rank(numbers) for numbers in inner.values()]
-
-    def best(self) -> int:
-        """What to train with in the end: chosen on the outer splits of the whole table, as `choose` does on theirs."""
-        return self.rank(self.outer)
 
     def difference(self, first: int, second: int) -> Difference:
-        """The accuracy gained from the first setting to the second."""
-        splits = [i for i in self.outer if {(first, i), (second, i)} <= self.held_out.keys()]
-        before, after = (
-            np.array([self.accuracy(setting, i) for i in splits]) for setting in (first, second)
-        )
-        rows = [self.splits[i].indices for i in splits]
+        """The accuracy gained from the first candidate to the second, over the same folds."""
+        shared_folds = [
+            fold
+            for fold in self.outer_folds
+            if (first, fold) in self.probabilities and (second, fold) in self.probabilities
+        ]
+        test_per_train = []
+        for fold in shared_folds:
+            indices = self.folds[fold].indices
+            test_per_train.append(len(indices["test"]) / len(indices["train"]))
         return difference(
-            before, after, float(np.mean([len(r["test"]) / len(r["train"]) for r in rows]))
+            np.array([self.accuracy(first, fold) for fold in shared_folds]),
+            np.array([self.accuracy(second, fold) for fold in shared_folds]),
+            float(np.mean(test_per_train)),
         )
 
-    def votes(self, choice: Sequence[int]) -> np.ndarray:
+    def votes(self, selection: Sequence[int]) -> np.ndarray:
         """How many networks put each held-out row into each class: (rows, num_classes)."""
-        first = next(iter(self.held_out.values()))
-        votes = np.zeros((len(self.targets), first.shape[-1]), dtype=int)
-        for split, probabilities in self.folds(choice):
+        votes = self.zeros(int)
+        for fold, probabilities in self.predictions(selection):
             for predicted in probabilities.argmax(-1):
-                votes[self.splits[split].indices["test"], predicted] += 1
+                votes[fold.indices["test"], predicted] += 1
         return votes
 
-    def ensemble_accuracy(self, choice: Sequence[int]) -> float:
-        """Accuracy of the mean of the probabilities of all networks that a row was held out from."""
-        first = next(iter(self.held_out.values()))
-        total = np.zeros((len(self.targets), first.shape[-1]))
-        for split, probabilities in self.folds(choice):
-            total[self.splits[split].indices["test"]] += probabilities.sum(0)
+    def ensemble_accuracy(self, selection: Sequence[int]) -> float:
+        """Accuracy of the mean probabilities of all networks that a row was held out from."""
+        total = self.zeros(float)
+        for fold, probabilities in self.predictions(selection):
+            total[fold.indices["test"]] += probabilities.sum(0)
         return float((total.argmax(-1) == self.targets).mean())
 
-
-def conclude(
-    found: Evaluation, names: list[str], chosen: int, class_names: list[str], nested: bool
-) -> dict[str, Any]:
-    """What result.json holds of the estimates."""
-    everywhere = [[setting] * len(found.outer) for setting in range(len(names))]
-    choice = found.choose() if nested else everywhere[chosen]
-    rows: list[dict[str, Any]] = [
-        {"setting": name} | flat(found.estimate(same) if found.folds(same) else {})
-        for name, same in zip(names, everywhere, strict=True)
-    ]
-    for setting, row in enumerate(rows):
-        row["failed"] = sum(member.setting == setting for member in found.failures)
-        if nested:
-            row["chosen"] = choice.count(setting)
-    result: dict[str, Any] = {}
-    if nested or len(names) == 1:
-        votes = found.votes(choice)
-        right = votes[np.arange(len(votes)), found.targets]
-        result |= flat(found.estimate(choice))
-        result["ensemble/accuracy"] = found.ensemble_accuracy(choice)
-        result["confusion"] = [
-            votes[found.targets == k].sum(0).tolist() for k in range(len(class_names))
-        ]
-        result["often_wrong"] = [
-            {
-                "row": int(row) + 1,
-                "class": class_names[found.targets[row]],
-                "taken_for": class_names[votes[row].argmax()],
-                "wrong": int(votes[row].sum() - right[row]),
-                "of": int(votes[row].sum()),
-            }
-            for row in np.flatnonzero(2 * right < votes.sum(1))
-        ]
-        result["class_names"] = class_names
-    else:
-        result["differences"] = [
-            {"first": names[0], "second": names[i]} | found.difference(0, i)._asdict()
-            for i in range(1, len(names))
-            if found.folds(everywhere[0]) and found.folds(everywhere[i])
-        ]
-    if nested:
-        result |= {
-            "chosen": names[chosen],
-            "optimistic": {k: v for k, v in rows[chosen].items() if "/" in k},
-        }
-    failures = []
-    for member in found.failures:
-        split = found.splits[member.split]
-        place = f"fold {split.fold}, repeat {split.repeat}, seed {member.seed}, setting {names[member.setting]}"
-        failures.append(place + (f", inner fold {split.inner}" if split.inner else ""))
-    return result | {"settings": rows, "failed": len(failures), "failures": failures}
-
-
-def flat(estimates: dict[str, Estimate]) -> dict[str, float]:
-    """Name/mean, name/low and name/high of each estimate."""
-    return {
-        f"{name}/{key}": value
-        for name, one in estimates.items()
-        for key, value in one._asdict().items()
-    }
+    def zeros(self, dtype: type) -> np.ndarray:
+        """An array (rows, num_classes) of zeros."""
+        probabilities = next(iter(self.probabilities.values()))
+        return np.zeros((len(self.targets), probabilities.shape[-1]), dtype)

@@ -1,99 +1,137 @@
-"""What a cross-validation prints: the answer first."""
+"""The text that evaluate.py prints, with the answer first."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-SCORES = {"log_loss": "log-loss", "brier": "Brier score", "calibration_error": "calibration error"}
+from evaluation.estimates import Estimate
+from evaluation.result import (
+    CandidateResult,
+    EvaluationResult,
+    PairedDifference,
+    Performance,
+)
+
+MAX_LINES = 10  # of a list of rows or failures; result.json has all of them
 
 
-def report(result: dict[str, Any]) -> Iterator[str]:
-    """The lines of result.json's tables."""
-    nested = "optimistic" in result
-    if "accuracy/mean" in result:
-        yield f"{'':22}{'mean':>8}   95 % interval"
-        yield f"{'accuracy':22}{interval(result, 'accuracy')}" + (
-            "   nested: what to expect" if nested else ""
-        )
+def report(result: EvaluationResult) -> Iterator[str]:
+    """The lines of the report."""
+    if result.performance:
+        yield from performance_lines(result, result.performance)
+        yield ""
+    if len(result.candidates) > 1:
+        yield from candidate_lines(result.candidates)
+        yield ""
+    for difference in result.differences or []:
+        yield from difference_lines(difference)
+        yield ""
+    if result.performance:
+        yield from confusion_lines(result.performance, result.networks_per_row)
+        yield ""
+    if result.failures:
+        failed = f"{len(result.failures)} of {result.run.members} networks failed"
+        yield f"{failed}, their loss or weights are not finite:"
+        yield from shortened(result.failures)
+        yield ""
+    if result.choice:
+        yield f"chosen   {result.choice.train}"
+        yield ""
+    yield speed_line(result)
+
+
+def performance_lines(result: EvaluationResult, performance: Performance) -> Iterator[str]:
+    """The scores with their intervals."""
+    estimates = performance.estimates
+    note = "   nested: what to expect" if result.choice else ""
+    yield f"{'':22}{'mean':>8}   95 % interval"
+    yield f"{'accuracy':22}{interval(estimates.accuracy)}{note}"
+    if result.choice and result.choice.optimistic:
+        optimistic = interval(result.choice.optimistic.accuracy)
+        yield f"{'  optimistic':22}{optimistic}   the best setting's, on the rows that chose it"
+    yield f"{'log-loss':22}{interval(estimates.log_loss)}"
+    yield f"{'Brier score':22}{interval(estimates.brier)}"
+    yield f"{'calibration error':22}{interval(estimates.calibration_error)}"
+    networks = result.networks_per_row
+    if networks > 1:
+        yield f"{f'accuracy of {networks} as one':22}{performance.ensemble_accuracy:8.4f}"
+
+
+def candidate_lines(candidates: list[CandidateResult]) -> Iterator[str]:
+    """A table with a line for each candidate."""
+    width = max(len(candidate.name) for candidate in candidates)
+    nested = candidates[0].chosen is not None
+    heading = f"{'setting':{width}}  accuracy   95 % interval   log-loss"
+    if nested:
+        heading += "   chosen in folds"
+    yield heading
+    for candidate in candidates:
+        line = f"{candidate.name:{width}}"
+        if candidate.estimates:
+            line += interval(candidate.estimates.accuracy, width=10)
+            line += f"{candidate.estimates.log_loss.mean:9.4f}"
+        else:
+            line += f"{'all networks failed':>36}"
         if nested:
-            best = interval(result["optimistic"], "accuracy")
-            yield f"{'  optimistic':22}{best}   the best setting's, on the rows that chose it"
-        yield from (f"{title:22}{interval(result, name)}" for name, title in SCORES.items())
-        each = result["repeats"] * result["seeds"]
-        if each > 1:
-            yield f"{f'accuracy of {each} as one':22}{result['ensemble/accuracy']:8.4f}"
-        yield ""
-    if len(result["settings"]) > 1:
-        yield from settings_table(result["settings"])
-        yield ""
-    for row in result.get("differences", []):
-        verdict = "no difference can be told from these data"
-        if row["p"] < 0.05:
-            verdict = f"{row['second'] if row['mean'] > 0 else row['first']} is better"
-        yield "{second} minus {first}: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}".format_map(
-            row
-        )
-        yield f"p = {row['p']:.3f}: {verdict}"
-        yield ""
-    if "confusion" in result:
-        yield from confusion(result)
-        yield ""
-    if result["failed"]:
-        yield f"{result['failed']} of {result['members']} networks failed, their loss or weights are not finite:"
-        yield from first(result["failures"])
-        yield ""
-    if "train" in result:
-        yield f"chosen   {result['train']}"
-        yield ""
-    rate = result["members"] / result["fit_seconds"]
-    yield (
-        f"{result['members']:,} networks, {result['folds']} folds x {result['repeats']} repeats, "
-        f"in {result['fit_seconds']:.1f} s: "
-        + (f"{rate:,.0f} per second" if rate >= 1 else f"{1 / rate:,.1f} s each")
-    )
+            line += f"{candidate.chosen:18}"
+        yield line
 
 
-def settings_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A line for each setting."""
-    width = max(len(row["setting"]) for row in rows)
-    nested = "chosen" in rows[0]
-    yield f"{'setting':{width}}  accuracy   95 % interval   log-loss" + (
-        "   chosen in folds" if nested else ""
-    )
-    for row in rows:
-        scores = f"{'all networks failed':>36}"
-        if "accuracy/mean" in row:
-            scores = f"{interval(row, 'accuracy', 10)}{row['log_loss/mean']:9.4f}"
-        yield f"{row['setting']:{width}}{scores}" + (f"{row['chosen']:18}" if nested else "")
+def difference_lines(row: PairedDifference) -> Iterator[str]:
+    """The difference of two candidates, and whether it can be told from chance."""
+    gain = row.difference
+    verdict = "no difference can be told from these data"
+    if gain.p < 0.05:
+        better = row.second if gain.mean > 0 else row.first
+        verdict = f"{better} is better"
+    values = f"{gain.mean:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}"
+    yield f"{row.second} minus {row.first}: {values}"
+    yield f"p = {gain.p:.3f}: {verdict}"
 
 
-def confusion(result: dict[str, Any]) -> Iterator[str]:
-    """Which class is taken for which, in rows of the table; and the rows that most networks get wrong."""
-    names = result["class_names"]
-    each = result["repeats"] * result["seeds"]
-    left, right = (
-        max(len("true class"), *map(len, names)),
-        max(9, *(len(name) + 3 for name in names)),
-    )
-    yield (
-        f"{'true class':{left}}" + "".join(f"{name:>{right}}" for name in names) + "   (predicted)"
-    )
-    for name, votes in zip(names, result["confusion"], strict=True):
-        yield f"{name:{left}}" + "".join(f"{count / each:{right}.1f}" for count in votes)
+def confusion_lines(performance: Performance, networks_per_row: int) -> Iterator[str]:
+    """The confusion matrix in rows of the table, and the rows that most networks get wrong."""
+    names = performance.class_names
+    first_width = max(len("true class"), *(len(name) for name in names))
+    width = max(9, *(len(name) + 3 for name in names))
+    columns = "".join(f"{name:>{width}}" for name in names)
+    yield f"{'true class':{first_width}}{columns}   (predicted)"
+    for name, counts in zip(names, performance.confusion, strict=True):
+        cells = "".join(f"{count / networks_per_row:{width}.1f}" for count in counts)
+        yield f"{name:{first_width}}{cells}"
     yield ""
-    line = "row {row}: {class}, taken for {taken_for} by {wrong} of {of}"
-    wrong = [line.format_map(row) for row in result["often_wrong"]]
+    wrong = performance.often_wrong
     yield f"rows that most networks get wrong, counted from 1: {len(wrong) or 'none'}"
-    yield from first(wrong)
+    yield from shortened(
+        [
+            f"row {row.row}: {row.true_class}, taken for {row.predicted_class} "
+            f"by {row.wrong} of {row.networks}"
+            for row in wrong
+        ]
+    )
 
 
-def first(lines: list[str], most: int = 10) -> Iterator[str]:
-    """The first lines, and how many more there are."""
-    yield from (f"  {line}" for line in lines[:most])
-    if len(lines) > most:
-        yield f"  and {len(lines) - most} more, in result.json"
+def speed_line(result: EvaluationResult) -> str:
+    """How many networks were trained in which time."""
+    run = result.run
+    rate = run.members / run.fit_seconds
+    speed = f"{rate:,.0f} per second"
+    if rate < 1:
+        speed = f"{1 / rate:,.1f} s each"
+    networks = f"{run.members:,} networks, {run.folds} folds x {run.repeats} repeats"
+    return f"{networks}, in {run.fit_seconds:.1f} s: {speed}"
 
 
-def interval(values: dict[str, Any], name: str, width: int = 8) -> str:
-    """A mean and its interval."""
-    mean, low, high = (values[f"{name}/{key}"] for key in ("mean", "low", "high"))
-    return f"{mean:{width}.4f}   {low:.3f} to {high:.3f}"
+def shortened(lines: Sequence[str]) -> Iterator[str]:
+    """The first lines, indented, and how many more there are."""
+    for line in lines[:MAX_LINES]:
+        yield f"  {line}"
+    if len(lines) > MAX_LINES:
+        yield f"  and {len(lines) - MAX_LINES} more, in result.json"
+
+
+def interval(estimate: Estimate, width: int = 8) -> str:
+    """A mean and its interval.
+
+    >>> interval(Estimate(0.95, 0.9, 1.0))
+    '  0.9500   0.900 to 1.000'
+    """
+    return f"{estimate.mean:{width}.4f}   {estimate.low:.3f} to {estimate.high:.3f}"

@@ -1,16 +1,19 @@
-"""torch's losses that want a target for each class, given class numbers as cross-entropy is.
+"""torch's losses on one-hot targets, called with class indices as cross-entropy is.
 
-Both read the logits through a sigmoid, one output for each class, as the article does (section 4.2, Y = sigma(...)).
+Both pass the logits through a sigmoid, one output per class, as in the article (section 4.2,
+Y = sigma(...)).
 """
+
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """Binary cross-entropy of each class's own output: the loss of the article's listing (5.2) over num_classes.
+    """Binary cross-entropy of each class: the loss of the article's listing (5.2) / num_classes.
 
-    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+    Shapes: logits (rows, num_classes), targets (rows,) -> scalar.
 
     >>> import torch
     >>> BCEWithLogitsLoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # log 2
@@ -22,14 +25,25 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
 
 class MSELoss(nn.MSELoss):
-    """Mean squared error of sigmoid(logits) against one-hot targets: 2/num_classes of the article's other loss (4.2).
+    """Mean squared error of sigmoid(logits): 2 / num_classes of the article's other loss (4.2).
 
-    Shapes: (rows, num_classes) logits, (rows,) targets -> scalar.
+    Shapes: logits (rows, num_classes), targets (rows,) -> scalar.
 
     >>> import torch
-    >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is half off
+    >>> MSELoss()(torch.zeros(2, 3), torch.tensor([0, 2]))  # every output is off by 0.5
     tensor(0.2500)
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return super().forward(logits.sigmoid(), one_hot(targets, logits.shape[1]).to(logits))
+
+
+def weigh(components: dict[str, Any], class_weights: list[float] | None) -> dict[str, Any]:
+    """The components, with the class weights in the loss if the table has some.
+
+    >>> weigh({"loss": {"class": "CrossEntropyLoss"}}, [0.5, 2.0])
+    {'loss': {'class': 'CrossEntropyLoss', 'weight': [0.5, 2.0]}}
+    """
+    if class_weights is None:
+        return components
+    return components | {"loss": components["loss"] | {"weight": class_weights}}

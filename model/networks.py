@@ -10,10 +10,10 @@ from cli.errors import unknown
 
 
 class MLP(nn.Sequential):
-    """Multilayer perceptron: a linear layer and an activation for each width in `hidden`, then one to the logits.
+    """Multilayer perceptron: hidden layers of these widths, each with an activation, then logits.
 
-    Shapes: (rows, num_features) standardized -> (rows, num_classes) logits.
-    Source: the article, section 4.2; with hidden=[3] and activation="Sigmoid" it is the article's network.
+    Shapes: standardized features (rows, num_features) -> logits (rows, num_classes).
+    Source: the article, section 4.2; its network has hidden=[3] and activation="Sigmoid".
 
     >>> import torch
     >>> MLP(4, 3, hidden=[16])(torch.zeros(2, 4)).shape
@@ -22,11 +22,13 @@ class MLP(nn.Sequential):
     Args:
         hidden: Width of each hidden layer; [] makes a linear classifier.
         activation: Activation after each hidden layer: any of torch.nn by name.
-        dropout: Share of hidden units that each training step leaves out.
-        init_std: Standard deviation of normal initial weights, biases 0 (the article: 0.01); null for PyTorch's own.
+        dropout: Share of hidden units dropped in each training step.
+        init_std: Standard deviation of normal initial weights, with biases 0 (the article: 0.01);
+            null for PyTorch's own initialisation.
 
     Raises:
-        ValueError: A width below 1, an unknown activation, dropout outside [0, 1), a negative init_std.
+        ValueError: A width below 1, an unknown activation, dropout outside [0, 1), a negative
+            init_std.
     """
 
     def __init__(
@@ -47,15 +49,18 @@ class MLP(nn.Sequential):
             raise ValueError(f"dropout is {dropout}; give a share from 0 to below 1")
         if init_std is not None and not 0 <= init_std < float("inf"):
             raise ValueError(
-                f"init_std is {init_std}; give a standard deviation, or null for PyTorch's initialisation"
+                f"init_std is {init_std}; "
+                "give a standard deviation, or null for PyTorch's initialisation"
             )
+
         widths = [num_features, *hidden]
         for width_in, width_out in pairwise(widths):
             self.append(nn.Linear(width_in, width_out))
-            self.append(getattr(nn, activation)())
+            self.append(getattr(nn, activation)())  # one module a layer, so that hooks see each
             if dropout:
                 self.append(nn.Dropout(dropout))
         self.append(nn.Linear(widths[-1], num_classes))
+
         if init_std is not None:
             for layer in self:
                 if isinstance(layer, nn.Linear):

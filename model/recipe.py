@@ -1,4 +1,7 @@
-"""The default recipe, one for every table: bench/recipe.py measured it against others (bench/results/recipe.json)."""
+"""The default recipe, one for every table.
+
+bench/recipe.py measured it against its neighbours: bench/results/recipe.json.
+"""
 
 from functools import partial
 
@@ -10,8 +13,6 @@ from model.networks import MLP
 
 NETWORK = MLP
 LOSS = partial(CrossEntropyLoss, label_smoothing=0.1)
-OPTIMIZER = partial(
-    AdamW, lr=0.05, weight_decay=0.3, fused=True
-)  # fused: a tenth off a fit of small batches
+OPTIMIZER = partial(AdamW, lr=0.05, weight_decay=0.3, fused=True)
 SCHEDULE = OneCycleLR
 MAX_EPOCHS = 100

@@ -1,4 +1,4 @@
-"""What the tests share: runs in a folder of their own, through the command or in another process."""
+"""What the tests share: runs in their own folder, in this process or in another one."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def python(script, *arguments, cwd, **options):
 
 @contextmanager
 def started(script, *arguments, **options) -> Iterator[subprocess.Popen]:
-    """A script of this project running in another process, which ends with the block at the latest."""
+    """A script of this project in another process, which is ended with the block."""
     line = [sys.executable, str(ROOT / script), *arguments]
     with subprocess.Popen(line, text=True, **options) as process:
         try:

@@ -27,7 +27,7 @@ def sigmoid(z):
 
 
 def numpy_gradient_descent(features, targets, parameters, kind, lr, steps):
-    """Full-batch gradient descent on the 4-3-3 sigmoid network, the article's formulas; rows are rows."""
+    """Full-batch gradient descent on the 4-3-3 sigmoid network, by the article's formulas."""
     w1, b1, w2, b2 = (parameter.astype(np.float64) for parameter in parameters)
     for _ in range(steps):
         a1 = sigmoid(features @ w1.T + b1)
@@ -138,7 +138,7 @@ def test_plateau_schedule_follows_the_loss(val_fraction):
         max_epochs=4,
         **CPU,
     )
-    assert result["epochs"] == 4
+    assert result.epochs == 4
     state = torch.load("logs/version_0/checkpoints/last.ckpt", weights_only=True)
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
 

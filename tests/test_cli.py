@@ -1,23 +1,46 @@
-"""The command line: what a flag, a file and a named class mean, and what bad input gets."""
+"""The command line: what flags, files and named classes mean, and how bad input is refused."""
 
+import importlib
 import re
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from functools import partial
+from inspect import signature
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
 from torch import nn
 from torch.optim import SGD, AdamW
 
+from cli.arguments import read_command_line
 from cli.command import command
-from cli.parser import parse
+from cli.component import find
+from cli.convert import convert, to_text, words
+from cli.parser import check_names, check_required, find_classes, parse
+from cli.schema import SET_BY_PROGRAM, Argument, build_schema, class_schema
+from evaluate import evaluate
 from model import recipe
 from model.networks import MLP
+from predict import predict
 from tests.helpers import ROOT
 from train import train
 
 
-def keywords(noun, *argv):
-    return parse(train, list(argv))[noun].keywords
+def keywords(component, *argv):
+    return parse(train, list(argv))[component].keywords
+
+
+def print_config(function, argv):
+    """What `--print_config` prints."""
+    with redirect_stdout(StringIO()) as output, pytest.raises(SystemExit):
+        parse(function, [*argv, "--print_config"])
+    return output.getvalue()
 
 
 def test_no_flag_is_the_recipe():
@@ -64,7 +87,20 @@ def test_trainer_arguments_pass():
     assert arguments["devices"] == [0]
 
 
-def test_torchs_and_ones_own_classes():
+@pytest.mark.parametrize("name", SET_BY_PROGRAM)
+def test_what_the_program_sets_is_refused_with_the_reason(name):
+    assert name in signature(Trainer).parameters
+    with pytest.raises(ValueError, match=f"--trainer.{name} is set by the program: ") as refusal:
+        parse(train, [f"--trainer.{name}", "1"])
+    assert str(refusal.value).endswith(SET_BY_PROGRAM[name])
+
+
+def test_an_argument_of_the_trainer_with_a_flag_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="flag of its own; give --max_epochs"):
+        parse(train, ["--trainer.max_epochs", "1"])
+
+
+def test_classes_of_torch_and_of_a_user():
     Path("mine.py").write_text("from torch import nn\nclass Net(nn.Linear):\n    pass\n")
     assert parse(train, ["--network", "Linear"])["network"].func is nn.Linear
     assert parse(train, ["--network", "torch.nn.Linear"])["network"].func is nn.Linear
@@ -95,6 +131,79 @@ def test_print_config_is_read_back(loss, capsys):
     assert yaml.safe_load(text)["optimizer"] == {"class": "SGD", "lr": 0.001}
 
 
+# PyYAML reads these three line breaks back as others.
+TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", codec="utf-8"))
+ARGUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed": st.integers(),
+        "max_epochs": st.integers(),
+        "patience": st.none() | st.integers(),
+        "devices": st.integers() | st.lists(st.integers()),
+        "log_dir": TEXT,
+        "pictures": st.lists(TEXT),
+        "network": st.fixed_dictionaries(
+            {"class": st.just("MLP")},
+            optional={
+                "hidden": st.lists(st.integers()),
+                "activation": TEXT,
+                "dropout": st.floats(allow_nan=False),
+                "init_std": st.none() | st.floats(allow_nan=False),
+            },
+        ),
+        "optimizer": st.fixed_dictionaries(
+            {"class": st.just("AdamW")},
+            optional={
+                "lr": st.floats(allow_nan=False),
+                "betas": st.lists(st.floats(allow_nan=False), min_size=2, max_size=2),
+                "amsgrad": st.booleans(),
+                "fused": st.none() | st.booleans(),
+            },
+        ),
+        "schedule": st.none(),
+        "trainer": st.fixed_dictionaries(
+            {},
+            optional={
+                "gradient_clip_val": st.none() | st.floats(allow_nan=False),
+                "limit_train_batches": st.integers() | st.floats(allow_nan=False),
+                "deterministic": st.none() | st.booleans() | st.just("warn"),
+            },
+        ),
+    },
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(ARGUMENTS)
+def test_every_value_of_a_file_comes_back_from_print_config(config):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        text = print_config(train, ["--config", str(path)])
+        path.write_text(text, encoding="utf-8")
+        assert print_config(train, ["--config", str(path)]) == text
+    printed = yaml.safe_load(text)
+    for key, value in config.items():
+        if isinstance(value, dict):
+            assert value.items() <= printed[key].items()
+        else:
+            assert printed[key] == value
+
+
+@given(
+    st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none() | st.lists(st.integers())
+)
+def test_a_value_is_the_same_as_text_and_as_yaml(value):
+    hint = int | float | bool | list[int] | None
+    assert convert("key", hint, value) == value
+    assert convert("key", hint, to_text(value)) == value
+
+
+@given(st.text())
+def test_text_stays_text(text):
+    assert convert("key", str, text) == text
+
+
 def test_help_fits_two_screens_and_says_a_sentence_for_each_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         parse(train, ["--help"])
@@ -107,6 +216,200 @@ def test_help_fits_two_screens_and_says_a_sentence_for_each_flag(capsys):
     for flag in flags:
         assert re.search(r"[.…](\s\([^\n]+\))?$", flag.split("\n\n")[0]), flag
     assert "==SUPPRESS==" not in "\n".join(lines)
+
+
+def help_of(function, *argv):
+    with redirect_stdout(StringIO()) as output, pytest.raises(SystemExit) as stop:
+        parse(function, list(argv))
+    assert stop.value.code == 0
+    return output.getvalue()
+
+
+def test_help_describes_the_named_classes_and_lists_the_trainer_on_request():
+    assert "--network.bias true|false" in help_of(train, "--network", "Linear", "--help")
+    assert "--schedule null" in help_of(train, "--schedule", "null", "-h")
+    assert "--trainer.gradient_clip_val" not in help_of(train, "--help")
+    with_trainer = help_of(train, "--trainer.help")
+    assert "--trainer.gradient_clip_val int|float|null" in with_trainer
+    assert not any(f"--trainer.{name} " in with_trainer for name in SET_BY_PROGRAM)
+
+
+def test_help_of_a_command_with_positional_arguments():
+    text = help_of(predict, "--help")
+    assert "predict.py" not in text.partition(" CHECKPOINT TABLE")[2].splitlines()[0]
+    assert re.search(r"^  CHECKPOINT +A run's best.ckpt", text, re.MULTILINE)
+    assert re.search(r"^  --score true\|false +.*\. \(false\)$", text, re.MULTILINE)
+    assert "--config" not in text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settings", "positionals"),
+    [
+        (["--lr", "-1e-3"], {"lr": "-1e-3"}, []),
+        (["--lr=-1"], {"lr": "-1"}, []),
+        (["a", "-", "--output=x=y"], {"output": "x=y"}, ["a", "-"]),
+        (["--output", "-"], {"output": "-"}, []),
+        (["--output="], {"output": ""}, []),
+        (["--score", "a", "b"], {"score": "true"}, ["a", "b"]),
+        (["--score", "False", "a"], {"score": "False"}, ["a"]),
+        (["--score"], {"score": "true"}, []),
+        (["--", "--odd.csv"], {}, ["--odd.csv"]),
+        (["--seed", "1", "--seed", "2"], {"seed": "2"}, []),
+        (["--compare", "a", "b", "--seed", "1"], {"compare": ["a", "b"], "seed": "1"}, []),
+        (["--sweep.lr", "[1, x]"], {"sweep.lr": [1, "x"]}, []),
+    ],
+)
+def test_reading_a_command_line(tokens, settings, positionals):
+    line = read_command_line(tokens, booleans=["score"])
+    assert line.settings == settings
+    assert line.positionals == positionals
+    assert not line.incomplete
+
+
+def test_a_flag_without_its_value_is_kept_until_its_name_is_checked():
+    line = read_command_line(["--config", "a.yaml", "--help", "--lr", "--seed"])
+    assert line.configs == ["a.yaml"]
+    assert line.switches == {"help"}
+    assert line.incomplete == ["lr", "seed"]
+    with pytest.raises(ValueError, match="print_config is '1'; it takes no value"):
+        read_command_line(["--print_config=1"])
+
+
+def test_finding_the_classes_leaves_the_arguments():
+    settings = {"optimizer": "SGD", "optimizer.lr": "1", "schedule": None}
+    factories = find_classes(train, settings)
+    assert factories["optimizer"].func is SGD
+    assert factories["optimizer"].keywords == {}
+    assert factories["schedule"] is None
+    assert factories["network"].func is MLP
+    assert settings == {"optimizer.lr": "1"}
+
+
+def test_the_schema_has_the_arguments_of_the_named_classes():
+    schema = build_schema(train, find_classes(train, {"optimizer": "SGD", "schedule": None}))
+    assert schema["seed"] == Argument(int, 0)
+    assert schema["optimizer.momentum"] == Argument(float, 0)
+    assert schema["trainer.max_steps"] == Argument(int, -1)
+    assert "optimizer.params" not in schema
+    assert "optimizer.betas" not in schema
+    assert "loss.weight" not in schema
+    assert not any(key.startswith("schedule.") for key in schema)
+    defaults = build_schema(train, {"optimizer": partial(AdamW, lr=0.5)})
+    assert defaults["optimizer.lr"].default == 0.5
+    schema = build_schema(predict, {})
+    positionals = [key for key, argument in schema.items() if argument.positional]
+    assert positionals == ["checkpoint", "table"]
+
+
+NETWORKS = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Literal
+from torch import nn
+from model.networks import MLP
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from nowhere import Unknown
+
+class Outer(nn.Module):
+    def __init__(self, features, classes, kind: Literal["a", "b"] = "a", other: Unknown = None,
+                 untyped=3, sizes: Sequence[int] = (), *, needed: int, **kwargs):
+        super().__init__()
+        self.inner = MLP(features, classes, **kwargs)
+
+class Fixed(MLP):
+    def __init__(self, features, classes, width: int = 3, **kwargs):
+        super().__init__(features, classes, hidden=[width], **kwargs)
+"""
+
+
+def test_the_schema_of_a_class_that_passes_keywords_on(monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("networks_of_a_user.py").write_text(NETWORKS)
+    schema = class_schema(find("network", "networks_of_a_user.Outer"))
+    assert list(schema) == [
+        "features", "classes", "kind", "other", "untyped", "sizes", "needed",
+        "hidden", "activation", "dropout", "init_std",
+    ]  # fmt: skip
+    assert words(schema["kind"].hint) == "a|b"
+    assert words(schema["sizes"].hint) == "[int, ...]"
+    assert convert("untyped", schema["untyped"].hint, "5") == 5
+    assert convert("other", schema["other"].hint, "x") == "x"
+    assert convert("hidden", schema["hidden"].hint, "[8]") == [8]
+    with pytest.raises(ValueError, match=r"the following arguments are required: .*needed"):
+        check_required([], schema)
+    fixed = class_schema(find("network", "networks_of_a_user.Fixed"))
+    assert "hidden" not in fixed
+    assert fixed["dropout"] == Argument(float, 0.0)
+
+
+@given(st.text(st.characters(exclude_characters="."), min_size=1))
+def test_an_unknown_name_is_refused_in_one_line(name):
+    schema = {"seed": Argument(int, 0), "max_epochs": Argument(int, 1)}
+    if name in schema:
+        check_names([name], schema)
+        return
+    with pytest.raises(ValueError, match=r"is not known; nearest: (seed|max_epochs)") as refusal:
+        check_names([name], schema)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_values_of_a_sweep_have_the_type_of_their_argument():
+    line = ["--schedule", "StepLR", "--schedule.step_size", "3"]
+    line += ["--sweep.optimizer.lr", "[1, 1e-3]", "--sweep.optimizer.betas", "[[0, 0.5]]"]
+    line += ["--sweep.network", "[MLP, torch.nn.Linear]", "--sweep.schedule", "[null, StepLR]"]
+    sweep = parse(evaluate, line)["sweep"]
+    assert sweep == {
+        "optimizer.lr": [1.0, 0.001],
+        "network": ["MLP", "Linear"],
+        "schedule": [None, "StepLR"],
+        "optimizer.betas": [[0.0, 0.5]],
+    }
+    assert isinstance(sweep["optimizer.lr"][0], float)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--sweep.schedule [StepLR]", "the following arguments are required: schedule.step_size"),
+        ("--network.hidden [8] --sweep.network [MLP,Linear]", "'network.hidden' is not known"),
+        ("--sweep.network [MLP,Lin]", "network 'Lin' is not known; nearest: Linear"),
+        ("--sweep.network [null]", "network 'null' is not known"),
+        ("--sweep.seed [1,x]", "--seed is 'x'; expected int"),
+    ],
+)
+def test_each_value_of_a_sweep_is_checked(line, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse(evaluate, line.split())
+
+
+def test_files_are_compared_by_what_is_learned():
+    Path("a.yaml").write_text("network: {class: MLP, hidden: [8]}\nsweep: null\n")
+    Path("b.yaml").write_text("network: Linear\npictures: none\n")
+    line = ["--compare", "a.yaml", "b.yaml", "--seed", "3"]
+    arguments = parse(evaluate, line)
+    assert arguments["seed"] == 3
+    assert arguments["network"].keywords == {"hidden": [8]}
+    assert list(arguments["compare"]) == ["a.yaml", "b.yaml"]
+    assert arguments["compare"]["b.yaml"]["network"]["class"] == "Linear"
+    text = print_config(evaluate, line)
+    assert "&id" not in text
+    Path("c.yaml").write_text(text)
+    assert parse(evaluate, ["--config", "c.yaml"])["compare"] == arguments["compare"]
+    Path("b.yaml").write_text("seed: 1\n")
+    with pytest.raises(ValueError, match=r"seed is 0 in a.yaml and 1 in b.yaml; only network, "):
+        parse(evaluate, line[:3])
+
+
+def test_short_names_are_found_in_the_package_that_holds_cli(monkeypatch):
+    Path("installed").mkdir()
+    for folder in ("cli", "model"):
+        Path("installed", folder).symlink_to(ROOT / folder)
+    monkeypatch.syspath_prepend(Path.cwd())
+    component = importlib.import_module("installed.cli.component")
+    assert component.REGISTRY["data"][0][0] == "installed.data.iris"
+    assert component.find("network", "MLP").__module__ == "installed.model.networks"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "installed"]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 BAD = {
@@ -122,7 +425,7 @@ BAD = {
     "--schedule StepLR": "schedule.step_size",
     "--data Irys": "data 'Irys' is not known; nearest: Iris",
     "--network nowhere.Net": "network 'nowhere.Net' cannot be imported: No module named 'nowhere'",
-    "--network json.dumps": "network 'json.dumps' is not a class that inherits from torch.nn.Module",
+    "--network json.dumps": "'json.dumps' is not a class that inherits from torch.nn.Module",
     "--network null": "network",
     "--network": "argument --network: expected one argument",
     "--learning_rate 0.1": "setting 'learning_rate' is not known; nearest: ",
@@ -130,7 +433,7 @@ BAD = {
     "extra": "unrecognized arguments: extra",
     "--max_epochs many": "--max_epochs is 'many'; expected int",
     "--patience 0": "patience is 0; give 1 or more epochs",
-    "--max_epochs 2 --schedule.pct_start 0.5": "the schedule has no place in 2 steps; give more epochs",
+    "--max_epochs 2 --schedule.pct_start 0.5": "the schedule has no place in 2 steps; ",
     "--data TabularData": "TabularData must define load(self) -> RawTable",
     "--network ..x": "network '..x' cannot be imported",
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
@@ -148,10 +451,14 @@ BAD = {
     "--optimizer.betas [2,2]": "Invalid beta parameter",
     "--schedule.pct_start 2": "pct_start",
     "--network.hidden [0]": "hidden is [0]; every width must be 1 or more",
+    "--trainer.logger true": "--trainer.logger is set by the program: curves go to TensorBoard in",
+    "--trainer.foo 1": "setting 'trainer.foo' is not known; nearest: trainer.",
+    "--print_config=1": "--print_config is '1'; it takes no value",
+    "--schedule LambdaLR": "the following arguments are required: schedule.lr_lambda",
     "--data.batch_size 0": "batch_size is 0; give 1 or more",
     "--data.test_fraction 0.01": "without some of the 3 classes",
     "--data.val_fraction 0.9": "leave rows to train on",
-    "--log_dir a_file/logs": "log_dir 'a_file/logs' cannot be written: Not a directory; give another",
+    "--log_dir a_file/logs": "log_dir 'a_file/logs' cannot be written: Not a directory; ",
     "--pictures Regionss": "picture 'Regionss' is not known; nearest: Regions",
     "--pictures [Card,Wieghts]": "picture 'Wieghts' is not known; nearest: Weights",
     "--pictures fnal": "picture 'fnal' is not known; nearest: final",

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and torchmetrics, intervals against a bootstrap of their own definition."""
+"""Scores against scikit-learn and torchmetrics; intervals against SciPy and their definitions."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from evaluation.estimates import (
     estimate,
     scores,
     summarize,
+    wilson_interval,
 )
 
 
@@ -29,18 +30,20 @@ def drawn(seed, rows=200, classes=3, folds=1):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
 def test_scores_are_scikit_learns(seed, classes):
     probabilities, targets = drawn(seed, classes=classes)
-    found = scores(probabilities[0, 0], targets[0])
-    assert found["accuracy"] == accuracy_score(targets[0], probabilities[0, 0].argmax(1))
-    assert found["log_loss"] == pytest.approx(
+    result = scores(probabilities[0, 0], targets[0])
+    assert result.accuracy == accuracy_score(targets[0], probabilities[0, 0].argmax(1))
+    assert result.log_loss == pytest.approx(
         log_loss(targets[0], probabilities[0, 0], labels=range(classes))
     )
-    whole = np.eye(classes)[targets[0]]
-    assert found["brier"] == pytest.approx(np.mean(((probabilities[0, 0] - whole) ** 2).sum(1)))
+    one_hot = np.eye(classes)[targets[0]]
+    squared_errors = ((probabilities[0, 0] - one_hot) ** 2).sum(1)
+    assert result.brier == pytest.approx(squared_errors.mean())
 
 
 def test_a_certain_mistake_costs_as_much_as_in_scikit_learn():
-    probabilities, targets = np.array([[1.0, 0.0], [0.3, 0.7]]), np.array([1, 1])
-    assert scores(probabilities, targets)["log_loss"] == pytest.approx(
+    probabilities = np.array([[1.0, 0.0], [0.3, 0.7]])
+    targets = np.array([1, 1])
+    assert scores(probabilities, targets).log_loss == pytest.approx(
         log_loss(targets, probabilities, labels=[0, 1])
     )
 
@@ -58,40 +61,48 @@ def test_calibration_error_is_torchmetrics(seed):
 
 def test_the_interval_is_nadeau_and_bengios():
     values = np.array([0.9, 0.95, 1.0, 0.85, 0.9])
-    reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
-    assert estimate(values, 0.25) == pytest.approx((0.92, 0.92 - reach, 0.92 + reach))
+    half_width = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
+    assert estimate(values, 0.25) == pytest.approx((0.92, 0.92 - half_width, 0.92 + half_width))
     assert estimate(values, 0.25, most=1.0).high == 1.0
-    plain = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
-    assert estimate(values, 0.0)[1:] == pytest.approx(
-        plain
-    )  # without overlap: the ordinary t interval
+    # Without overlap it is the ordinary t interval.
+    ordinary = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert estimate(values, 0.0)[1:] == pytest.approx(ordinary)
 
 
 def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
     generator = np.random.default_rng(0)
     first, second = generator.normal(size=(2, 12))
     theirs = stats.ttest_rel(second, first)
-    found = difference(first, second, 0.0)
-    assert found.p == pytest.approx(theirs.pvalue)
-    assert found[1:3] == pytest.approx(tuple(theirs.confidence_interval()))
-    assert difference(first, second, 1 / 9).p > found.p
+    result = difference(first, second, 0.0)
+    assert result.p == pytest.approx(theirs.pvalue)
+    assert result[1:3] == pytest.approx(tuple(theirs.confidence_interval()))
+    assert difference(first, second, 1 / 9).p > result.p
     assert difference(np.zeros(12), np.ones(12), 1 / 9) == (1.0, 1.0, 1.0, 0.0)
 
 
 def test_a_summary_averages_folds_of_several_networks():
     probabilities, targets = drawn(3, rows=30, folds=6)
-    found = summarize(list(probabilities), list(targets), [150] * 6)
+    result = summarize(list(probabilities), list(targets), [150] * 6)
     accuracies = [
         accuracy_score(y, p[0].argmax(-1)) for p, y in zip(probabilities, targets, strict=True)
     ]
-    assert found["accuracy"] == estimate(np.array(accuracies), 30 / 150, most=1.0)
+    assert result.accuracy == estimate(np.array(accuracies), 30 / 150, most=1.0)
     pooled = calibration_error(calibration(probabilities[:, 0].reshape(-1, 3), targets.ravel()))
-    assert found["calibration_error"].mean == pytest.approx(pooled)
-    assert found["calibration_error"].low < pooled < found["calibration_error"].high
+    assert result.calibration_error.mean == pytest.approx(pooled)
+    assert result.calibration_error.low < pooled < result.calibration_error.high
 
 
-def test_no_mistake_is_no_certainty():
+def test_without_errors_the_accuracy_has_a_wilson_interval():
     targets = [np.array([0, 1, 2])] * 10
-    found = summarize([np.eye(3)[None]] * 10, targets, [27] * 10)
+    result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10)
     wilson = stats.binomtest(30, 30).proportion_ci(method="wilson")
-    assert found["accuracy"] == (1.0, wilson.low, 1.0)
+    assert result.accuracy == (1.0, wilson.low, 1.0)
+
+
+@given(st.integers(1, 1000), st.floats(0, 1))
+def test_the_wilson_interval_solves_wilsons_equation(trials, share):
+    successes = round(share * trials)
+    z = stats.norm.ppf(0.975)
+    for bound in wilson_interval(successes, trials):
+        distance = abs(successes / trials - bound)
+        assert distance == pytest.approx(z * np.sqrt(bound * (1 - bound) / trials), abs=1e-7)

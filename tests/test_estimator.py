@@ -1,4 +1,4 @@
-"""NetworkClassifier as scikit-learn's own checks want it, and equal to the DataModule and Classifier inside."""
+"""NetworkClassifier: scikit-learn's own checks, and the same numbers as the Classifier inside."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""evaluate.py as a user meets it: the screen, the run's folder, TensorBoard's reading of it, wrong input."""
+"""evaluate.py as its user sees it: screen, run folder, TensorBoard, errors; and its phases."""
 
 import json
 import math
@@ -8,10 +8,10 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import termios
 import time
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,14 @@ from cli.parser import parse
 from data.encoder import Encoder
 from data.folds import cross_validation, standardized
 from data.iris import Iris
-from evaluate import evaluate, train_command
+from evaluate import evaluate
+from evaluation.candidates import TRAIN_ARGUMENTS, make_candidates, train_commands
+from evaluation.evaluation import Evaluation
+from evaluation.result import EvaluationResult
 from model.classifier import Classifier
 from model.networks import MLP
-from model.population import Population
-from tests.helpers import ROOT, python
+from model.population import Member, Outcome, Population
+from tests.helpers import ROOT, python, started, weights
 from train import train
 
 SHORT = ("--accelerator", "cpu", "--repeats", "1", "--max_epochs", "5")
@@ -42,14 +45,14 @@ FAST = (*SHORT, "--network.hidden", "[8]")
 
 
 def run(*arguments, given=FAST):
-    """`python evaluate.py …` in this process; its folder and the result.json that it wrote."""
+    """`python evaluate.py …` in this process; its run folder and its result.json."""
     command(evaluate, [*given, *arguments])
-    folder = max(Path("lightning_logs").iterdir(), key=os.path.getmtime)
-    return folder, json.loads((folder / "result.json").read_text())
+    run_dir = max(Path("lightning_logs").iterdir(), key=os.path.getmtime)
+    return run_dir, json.loads((run_dir / "result.json").read_text())
 
 
-def events(folder):
-    return EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+def events(run_dir):
+    return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
 
 
 def comparable(result):
@@ -58,22 +61,21 @@ def comparable(result):
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory):
-    """The folder of `python evaluate.py` without a flag, and what it printed."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    done = python("evaluate.py", cwd=folder)
+    """The run folder of `python evaluate.py` without a flag, and the finished process."""
+    cwd = tmp_path_factory.mktemp("evaluate")
+    done = python("evaluate.py", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    return folder / "lightning_logs" / "version_0", done
+    return cwd / "lightning_logs" / "version_0", done
 
 
 def test_the_screen_has_the_answer_first(default):
-    folder, done = default
-    result = json.loads((folder / "result.json").read_text())
+    run_dir, done = default
+    result = json.loads((run_dir / "result.json").read_text())
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["mean", "95", "%", "interval"]
-    for line, name in zip(
-        lines[1:], ("accuracy", "log_loss", "brier", "calibration_error"), strict=False
-    ):
+    names = ("accuracy", "log_loss", "brier", "calibration_error")
+    for line, name in zip(lines[1:], names, strict=False):
         mean, low, high = (result[f"{name}/{key}"] for key in ("mean", "low", "high"))
         assert line.endswith(f"{mean:8.4f}   {low:.3f} to {high:.3f}")
         assert low < mean < high or mean == 1
@@ -82,10 +84,8 @@ def test_the_screen_has_the_answer_first(default):
     assert (result["members"], result["failed"], len(result["settings"])) == (100, 0, 1)
     assert np.sum(result["confusion"]) == 1500
     for row in result["often_wrong"]:
-        assert (
-            f"row {row['row']}: {row['class']}, taken for {row['taken_for']} by {row['wrong']} of 10"
-            in done.stdout
-        )
+        line = "row {row}: {class}, taken for {taken_for} by {wrong} of 10".format_map(row)
+        assert line in done.stdout
 
 
 def test_iris_is_estimated_as_well_as_promised(default):
@@ -94,28 +94,27 @@ def test_iris_is_estimated_as_well_as_promised(default):
 
 
 def test_tensorboard_has_curves_bands_settings_and_the_table(default):
-    folder, _ = default
-    result = json.loads((folder / "result.json").read_text())
-    read = events(folder)
+    run_dir, _ = default
+    result = json.loads((run_dir / "result.json").read_text())
+    read = events(run_dir)
     points = {}
     for tag in ("train/loss", "train/accuracy"):
         for name in ("mean", "low", "high"):
-            points[tag, name] = [event.value for event in read.Scalars(f"{tag}/{name}")]
-            assert [event.step for event in read.Scalars(f"{tag}/{name}")] == list(range(1, 101))
+            group = tag if name == "mean" else f"values/quantiles/{tag}"
+            curve = read.Scalars(f"{group}/{name}")
+            points[tag, name] = [event.value for event in curve]
+            assert [event.step for event in curve] == list(range(1, 101))
         assert np.all(np.array(points[tag, "low"]) <= np.array(points[tag, "high"]))
     assert points["train/loss", "mean"][-1] < points["train/loss", "mean"][0]
-    layout = Layout.FromString(
-        read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
+    (config,) = read.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(config.tensor_proto.string_val[0])
     charts = {
-        chart.title: list(chart.margin.series[0].ListFields()) for chart in layout.category[0].chart
+        chart.title: [value for _, value in chart.margin.series[0].ListFields()]
+        for chart in layout.category[0].chart
     }
     assert set(charts) == {"loss", "accuracy"}
-    assert [value for _, value in charts["loss"]] == [
-        "train/loss/mean",
-        "train/loss/low",
-        "train/loss/high",
-    ]
+    low, high = (f"values/quantiles/train/loss/{name}" for name in ("low", "high"))
+    assert charts["loss"] == ["train/loss/mean", low, high]
     (text,) = read.Tensors("result/text_summary")
     assert "accuracy" in text.tensor_proto.string_val[0].decode()
     content = {
@@ -125,39 +124,42 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     }
     shown = content["_hparams_/session_start_info"].session_start_info.hparams
     assert shown["optimizer.lr"].number_value == 0.05
-    (event,) = read.Scalars("accuracy/mean")
+    assert shown["Test accuracy"].number_value == pytest.approx(result["accuracy/mean"])
+    (event,) = read.Scalars("values/final/accuracy/mean")
     assert event.value == pytest.approx(result["accuracy/mean"])
 
 
 def test_every_held_out_row_is_predicted_by_networks_that_never_saw_it():
-    """The whole estimate again, one network at a time."""
+    """Repeat the whole estimate, one network at a time."""
     _, result = run("--folds", "5", "--seed", "3")
-    data = Iris()
-    raw = data.read()
-    splits = cross_validation(data, raw.targets, 5, 1)
-    accuracies, predicted = [], np.zeros(150, dtype=int)
-    for number, (split, parts) in enumerate(zip(splits, standardized(raw, splits)[0], strict=True)):
-        torch.manual_seed(3 + number)
+    datamodule = Iris()
+    table = datamodule.read()
+    folds = cross_validation(datamodule, table.targets, 5, 1)
+    fold_splits, _ = standardized(table, folds)
+    accuracies = []
+    predicted = np.zeros(150, dtype=int)
+    for i, (fold, splits) in enumerate(zip(folds, fold_splits, strict=True)):
+        torch.manual_seed(3 + i)
         classifier = Classifier(4, 3, network=partial(MLP, hidden=[8]))
         optimizer, schedule = classifier.optimize(classifier.parameters(), 5)
+        features, targets = splits["train"]
         for _ in range(5):
             optimizer.zero_grad()
-            classifier.loss(classifier(parts["train"][0]), parts["train"][1]).backward()
+            classifier.loss(classifier(features), targets).backward()
             optimizer.step()
             schedule.step()
-        predicted[split.indices["test"]] = classifier(parts["test"][0]).argmax(1)
-        accuracies.append(
-            accuracy_score(raw.targets[split.indices["test"]], predicted[split.indices["test"]])
-        )
+        test = fold.indices["test"]
+        predicted[test] = classifier(splits["test"][0]).argmax(1)
+        accuracies.append(accuracy_score(table.targets[test], predicted[test]))
     assert result["accuracy/mean"] == pytest.approx(np.mean(accuracies))
-    assert result["confusion"] == confusion_matrix(raw.targets, predicted).tolist()
+    assert result["confusion"] == confusion_matrix(table.targets, predicted).tolist()
 
 
 def test_a_run_is_replayed_from_its_config():
-    folder, first = run(
+    run_dir, first = run(
         "--folds", "3", "--sweep.optimizer.lr", "[0.01, 5e-2]", "--seeds", "2", "--inner_folds", "2"
     )
-    _, second = run("--config", str(folder / "config.yaml"))
+    _, second = run("--config", str(run_dir / "config.yaml"))
     assert comparable(first) == comparable(second)
     assert [row["setting"] for row in first["settings"]] == [
         "optimizer.lr 0.01",
@@ -168,7 +170,7 @@ def test_a_run_is_replayed_from_its_config():
 
 def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     sweep = ("--sweep.optimizer.lr", "[1e-5, 0.05]", "--sweep.network", "[MLP, Linear]")
-    folder, result = run("--folds", "3", *sweep, given=SHORT)
+    run_dir, result = run("--folds", "3", *sweep, given=SHORT)
     assert result["members"] == 3 * (1 + 5) * 4
     assert sum(row["chosen"] for row in result["settings"]) == 3
     assert result["chosen"].startswith("optimizer.lr 0.05")
@@ -183,38 +185,40 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     assert trained["optimizer"]["lr"] == 0.05
     assert trained["max_epochs"] == 5
     for i, row in enumerate(result["settings"], 1):
-        read = events(folder / f"setting_{i}")
+        read = events(run_dir / f"setting_{i}")
         assert len(read.Scalars("train/loss/mean")) == 5
-        assert read.Scalars("accuracy/mean")[0].value == pytest.approx(row["accuracy/mean"])
+        (event,) = read.Scalars("values/final/accuracy/mean")
+        assert event.value == pytest.approx(row["accuracy/mean"])
 
 
-def test_the_printed_command_trains_what_was_chosen():
-    for flags in (
-        [
-            "--optimizer",
-            "SGD",
-            "--optimizer.lr",
-            "0.1",
-            "--schedule",
-            "null",
-            "--data.batch_size",
-            "16",
-        ],
-        ["--optimizer", "AdamW", "--loss", "MSELoss", "--network", "Linear", "--patience", "3"],
-        [
-            "--network.hidden",
-            "[4,4]",
-            "--network.activation",
-            "Tanh",
-            "--schedule",
-            "CosineAnnealingLR",
-        ],
-        [],
-    ):
-        config = to_config(parse(evaluate, flags))
-        again = to_config(parse(train, shlex.split(train_command(config))[2:]))
-        learned = ("data", "network", "loss", "optimizer", "schedule", "max_epochs", "patience")
-        assert {name: again[name] for name in learned} == {name: config[name] for name in learned}
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--optimizer SGD --optimizer.lr 0.1 --schedule null --data.batch_size 16",
+        "--optimizer AdamW --loss MSELoss --network Linear --patience 3",
+        "--network.hidden [4,4] --network.activation Tanh --schedule CosineAnnealingLR",
+        "--precision 64-true --seed 7",
+        "",
+    ],
+)
+def test_the_printed_command_trains_what_was_chosen(flags):
+    config = to_config(parse(evaluate, flags.split()))
+    (line,) = train_commands({"default": config}, signature(evaluate))
+    _, script, *words = shlex.split(line)
+    assert script == "train.py"
+    again = to_config(parse(train, words))
+    assert {name: again[name] for name in TRAIN_ARGUMENTS} == {
+        name: config[name] for name in TRAIN_ARGUMENTS
+    }
+
+
+def test_the_printed_command_leaves_out_what_train_does_by_itself():
+    ours = signature(evaluate).parameters
+    theirs = signature(train).parameters
+    for name in TRAIN_ARGUMENTS:
+        assert ours[name].default == theirs[name].default
+    config = to_config(parse(evaluate, []))
+    assert train_commands({"default": config}, signature(evaluate)) == ["python train.py"]
 
 
 def test_settings_are_compared_over_the_same_folds(capsys):
@@ -232,17 +236,16 @@ def test_settings_are_compared_over_the_same_folds(capsys):
     assert f"b.yaml minus a.yaml: {difference['mean']:+.4f}" in shown
     assert ("no difference can be told" in shown) == (difference["p"] >= 0.05)
     command(evaluate, ["--config", "lightning_logs/version_0/config.yaml"])
-    assert comparable(
-        json.loads(Path("lightning_logs/version_1/result.json").read_text())
-    ) == comparable(result)
+    again = json.loads(Path("lightning_logs/version_1/result.json").read_text())
+    assert comparable(again) == comparable(result)
     with pytest.raises(SystemExit):
         command(evaluate, ["--compare", "a.yaml", "c.yaml"])
     assert "max_epochs is 20 in a.yaml and 30 in c.yaml" in capsys.readouterr().err
 
 
 def test_a_saved_population_predicts_like_a_classifier():
-    folder, result = run("--folds", "4", "--save", "--max_epochs", "60")
-    path = folder / "checkpoints" / "population.ckpt"
+    run_dir, result = run("--folds", "4", "--save", "--max_epochs", "60")
+    path = run_dir / "checkpoints" / "population.ckpt"
     ensemble = Population.load_from_checkpoint(path, weights_only=True).eval()
     content = torch.load(path, weights_only=True)
     raw = load_iris()
@@ -256,15 +259,13 @@ def test_a_saved_population_predicts_like_a_classifier():
     assert (spread >= 0).all()
     assert spread.max() > 0.01
     assert list(path.parent.iterdir()) == [path]
-    # Each member alone, on the rows that were held out from it: the very estimate.
-    splits = cross_validation(Iris(), raw.target, 4, 1)
-    each = ensemble.probabilities(features)
-    accuracies = [
-        (
-            each[i, split.indices["test"]].argmax(1).numpy() == raw.target[split.indices["test"]]
-        ).mean()
-        for i, split in enumerate(splits)
-    ]
+    # Each member alone, on the rows held out from it, gives the estimate again.
+    probabilities = ensemble.probabilities(features)
+    accuracies = []
+    for i, fold in enumerate(cross_validation(Iris(), raw.target, 4, 1)):
+        test = fold.indices["test"]
+        predicted = probabilities[i, test].argmax(1).numpy()
+        accuracies.append((predicted == raw.target[test]).mean())
     assert np.mean(accuracies) == pytest.approx(result["accuracy/mean"])
 
 
@@ -274,34 +275,31 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     both = json.loads(Path("lightning_logs/version_0/result.json").read_text())
-    folder, alone = run(*line)
+    run_dir, alone = run(*line)
     assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [
         "version_0",
         "version_1",
     ]
-    for key in ("accuracy/mean", "log_loss/mean", "log_loss/low", "members", "confusion", "chosen"):
-        assert (
-            both[key] == pytest.approx(alone[key], rel=1e-5)
-            if "/" in key
-            else both[key] == alone[key]
-        )
-    states = [torch.load(f"{path}/checkpoints/population.ckpt", weights_only=True)["state_dict"] for path in
-              ("lightning_logs/version_0", folder)]  # fmt: skip
+    for key in ("accuracy/mean", "log_loss/mean", "log_loss/low"):
+        assert both[key] == pytest.approx(alone[key], rel=1e-5)
+    for key in ("members", "confusion", "chosen"):
+        assert both[key] == alone[key]
+    run_dirs = (Path("lightning_logs/version_0"), run_dir)
+    states = [weights(path / "checkpoints" / "population.ckpt") for path in run_dirs]
     assert states[0].keys() == states[1].keys()
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-5) for name in states[0])
+    tag = "values/quantiles/train/loss/high"
     for i in (1, 2):
         curves = [
-            [event.value for event in events(f"{path}/setting_{i}").Scalars("train/loss/high")]
-            for path in ("lightning_logs/version_0", folder)
+            [event.value for event in events(f"{path}/setting_{i}").Scalars(tag)]
+            for path in run_dirs
         ]
         assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
 def test_networks_that_fail_are_named_and_counted(capsys):
-    _, result = run(
-        "--folds", "3", "--inner_folds", "2", "--optimizer", "SGD", "--schedule", "null", "--sweep.optimizer.lr",
-        "[0.1, 1e30]",
-    )  # fmt: skip
+    flags = "--folds 3 --inner_folds 2 --optimizer SGD --schedule null"
+    _, result = run(*flags.split(), "--sweep.optimizer.lr", "[0.1, 1e30]")
     assert result["failed"] == 3 * (1 + 2)
     assert [row["failed"] for row in result["settings"]] == [0, 9]
     assert (
@@ -318,29 +316,28 @@ def test_networks_that_fail_are_named_and_counted(capsys):
 def test_a_terminal_gets_a_bar(tmp_path):
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
-    line = [sys.executable, str(ROOT / "evaluate.py"), "--repeats", "2"]
-    with subprocess.Popen(line, cwd=tmp_path, stderr=terminal) as process:
+    shown = b""
+    with started("evaluate.py", "--repeats", "2", cwd=tmp_path, stderr=terminal) as process:
         os.close(terminal)
-        shown = b""
         while True:
             try:
                 shown += os.read(ours, 1000)
-            except OSError:  # the other end is closed
+            except OSError:  # the process closed its end
                 break
+        assert process.wait(timeout=60) == 0
     os.close(ours)
-    assert process.returncode == 0
     assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
 
 
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
-    line = [sys.executable, str(ROOT / "evaluate.py"), "--max_epochs", "100000"]
-    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not list(tmp_path.glob("lightning_logs/version_0/events*")):
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    flags = ("--max_epochs", "100000", "--sweep.optimizer.lr", "[0.01, 0.05]")
+    with started("evaluate.py", *flags, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        pattern = "lightning_logs/version_0/setting_2/events*"
+        while time.monotonic() < until and not list(tmp_path.glob(pattern)):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"error: stopped in epoch \d+; nothing was kept\n", error), error
     assert list((tmp_path / "lightning_logs").iterdir()) == []
@@ -365,8 +362,12 @@ BAD = {
     "--repeats 1000000": "10,000,000 networks need ",
     "--network tests.test_population.BatchNormed": "network BatchNormed mixes rows",
     "--optimizer LBFGS --schedule null": "the optimizer cannot train a population",
-    "--precision 16-mixed": "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed",
-    "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": "2 networks are too few for 3 devices",
+    "--precision 16-mixed": (
+        "precision is 16-mixed, whose loss scale all networks would share; give bf16-mixed"
+    ),
+    "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": (
+        "2 networks are too few for 3 devices"
+    ),
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
     "--accelerator gpu": "accelerator is gpu, but PyTorch finds no such GPU",
     "--trainer.gradient_clip_val 1": "setting 'trainer.gradient_clip_val' is not known",
@@ -391,18 +392,95 @@ def test_all_networks_failing_is_a_failure(capsys):
     with pytest.raises(SystemExit) as stop:
         run("--folds", "2", "--optimizer", "SGD", "--optimizer.lr", "1e30", "--schedule", "null")
     assert stop.value.code == 1
-    assert (
-        capsys.readouterr().err
-        == "error: none of 2 networks stayed finite; give a lower --optimizer.lr\n"
-    )
+    error = capsys.readouterr().err
+    assert error == "error: none of 2 networks stayed finite; give a lower --optimizer.lr\n"
     assert list(Path("lightning_logs").iterdir()) == []
 
 
 def test_the_config_is_plain_yaml():
-    folder, _ = run("--folds", "2")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    run_dir, _ = run("--folds", "2")
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert config["network"] == describe("network", partial(MLP, hidden=[8]))
     assert config["sweep"] is None
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--sweep.optimizer.lr", "[0.01, 0.05]", "--inner_folds", "2"),
+        ("--compare", "a.yaml", "b.yaml"),
+        ("--compare", "a.yaml", "diverges.yaml"),
+    ],
+)
+def test_a_result_is_read_from_its_json(flags):
+    Path("a.yaml").write_text("network: {class: MLP, hidden: [8]}\n")
+    Path("b.yaml").write_text("network: {class: MLP, hidden: [4]}\n")
+    Path("diverges.yaml").write_text("optimizer: {class: SGD, lr: 1.e+30}\nschedule: null\n")
+    _, content = run("--folds", "2", *flags, given=SHORT)
+    result = EvaluationResult.from_json(content)
+    assert result.to_json() == content
+    assert list(result.to_json()) == list(content)
+    assert len(result.candidates) == len(content["settings"])
+
+
+def test_a_committed_result_is_still_read():
+    content = json.loads((ROOT / "bench" / "results" / "evaluate.json").read_text())
+    assert EvaluationResult.from_json(content).to_json() == content
+
+
+def test_candidates_are_all_combinations():
+    components = {
+        "network": {"class": "MLP", "hidden": [8]},
+        "loss": {"class": "CrossEntropyLoss"},
+        "optimizer": {"class": "SGD", "lr": 0.1},
+        "schedule": None,
+    }
+    sweep = {"optimizer.lr": [0.1, 0.2], "network.hidden": [[4], [8]]}
+    candidates = make_candidates(components, sweep, None)
+    assert list(candidates) == [
+        "optimizer.lr 0.1, network.hidden [4]",
+        "optimizer.lr 0.1, network.hidden [8]",
+        "optimizer.lr 0.2, network.hidden [4]",
+        "optimizer.lr 0.2, network.hidden [8]",
+    ]
+    assert candidates["optimizer.lr 0.2, network.hidden [4]"] == components | {
+        "network": {"class": "MLP", "hidden": [4]},
+        "optimizer": {"class": "SGD", "lr": 0.2},
+    }
+    assert make_candidates(components, None, None) == {"default": components}
+
+
+def test_a_nested_selection_looks_at_inner_folds_only():
+    """On the inner folds candidate 1 is right, on the outer ones candidate 0."""
+    targets = np.arange(12) % 2
+    folds = cross_validation(Iris(), targets, folds=2, repeats=1, inner_folds=2)
+    outcomes = {}
+    for candidate in (0, 1):
+        for i, fold in enumerate(folds):
+            correct = np.eye(2)[targets[fold.indices["test"]]]
+            is_right = (candidate == 1) == bool(fold.inner)
+            probabilities = correct if is_right else 1 - correct
+            outcomes[Member(candidate, i, 0)] = Outcome(probabilities, failed_in=0)
+    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2)
+    assert evaluation.nested_selection() == [1, 1]
+    assert evaluation.final_candidate() == 0
+    assert evaluation.estimate(evaluation.nested_selection()).accuracy.mean == 0
+    assert evaluation.estimate(evaluation.same_candidate(0)).accuracy.mean == 1
+
+
+def test_a_candidate_that_failed_is_chosen_last():
+    targets = np.arange(8) % 2
+    folds = cross_validation(Iris(), targets, folds=2, repeats=1)
+    outcomes = {}
+    for i, fold in enumerate(folds):
+        correct = np.eye(2)[targets[fold.indices["test"]]]
+        outcomes[Member(0, i, 0)] = Outcome(correct, failed_in=i)  # fails in the second fold
+        outcomes[Member(1, i, 0)] = Outcome(1 - correct, failed_in=0)
+    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2)
+    assert evaluation.failures == [Member(0, 1, 0)]
+    assert len(evaluation.predictions(evaluation.same_candidate(0))) == 1
+    assert evaluation.final_candidate() == 1
 
 
 @pytest.mark.gpu
@@ -412,9 +490,8 @@ def test_a_gpu_finds_what_a_cpu_finds(batch_size):
     line = ["--folds", "5", "--repeats", "2", "--data.batch_size", batch_size]
     for device in (["--accelerator", "gpu", "--devices", "1"], ["--accelerator", "cpu"]):
         command(evaluate, [*line, *device])
-    gpu, cpu = (
-        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
-    )
+    gpu = json.loads(Path("lightning_logs/version_0/result.json").read_text())
+    cpu = json.loads(Path("lightning_logs/version_1/result.json").read_text())
     assert gpu["device"] == torch.cuda.get_device_name()
     assert gpu["accuracy/mean"] == pytest.approx(cpu["accuracy/mean"], abs=0.01)
     assert gpu["log_loss/mean"] == pytest.approx(cpu["log_loss/mean"], rel=0.05)

@@ -1,4 +1,4 @@
-"""explain.py: attributions add up, equal captum's and a closed form; importances are scikit-learn's; a picture."""
+"""explain.py: attributions add up and equal captum's; importances are scikit-learn's; a picture."""
 
 import io
 import shutil
@@ -19,13 +19,21 @@ from sklearn.inspection import permutation_importance
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import explain as module
 from cli.command import command
 from data.file import matrix
 from data.images import Images
 from data.iris import Iris
 from data.table import Table
-from explain import SHOWN, Importance, attributions, draw, explain, gaps, integrated, rank
+from explain import explain
+from inference import attribution
+from inference.attribution import (
+    Importance,
+    attributions,
+    completeness_gaps,
+    integrate_gradients,
+    rank,
+)
+from inference.ranking import SHOWN_COLUMNS, draw, screen_width, to_lines
 from model.convnet import ConvNet
 from model.networks import MLP
 from predict import load
@@ -93,7 +101,7 @@ def test_a_networks_attributions_are_captums_and_add_up():
         torch.arange(50), target
     ]
     np.testing.assert_allclose(found.sum(1), difference, atol=1e-3)
-    assert gaps(classifier, raw, found).max() <= 1e-3
+    assert completeness_gaps(classifier, raw, found).max() <= 1e-3
 
 
 def test_a_populations_attributions_are_those_of_its_ensembles_logits():
@@ -141,7 +149,7 @@ def test_pixels_of_a_convolutional_network_add_up():
     raw = np.random.default_rng(0).integers(0, 17, (20, 64)).astype(float)
     found = attributions(classifier, raw)
     assert found.shape == (20, 64)
-    assert gaps(classifier, raw, found).max() <= 1e-3
+    assert completeness_gaps(classifier, raw, found).max() <= 1e-3
 
 
 def kinked():
@@ -156,13 +164,15 @@ def kinked():
 
 def test_a_row_that_does_not_add_up_gets_more_steps():
     classifier = kinked()
-    assert gaps(classifier, IRIS, integrated(classifier, IRIS, 50)).max() > 1e-3
-    assert gaps(classifier, IRIS, attributions(classifier, IRIS)).max() <= 1e-3
+    assert (
+        completeness_gaps(classifier, IRIS, integrate_gradients(classifier, IRIS, 50)).max() > 1e-3
+    )
+    assert completeness_gaps(classifier, IRIS, attributions(classifier, IRIS)).max() <= 1e-3
 
 
 def test_what_never_adds_up_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(module, "TOLERANCE", 0.0)
-    monkeypatch.setattr(module, "MOST_STEPS", 100)
+    monkeypatch.setattr(attribution, "TOLERANCE", 0.0)
+    monkeypatch.setattr(attribution, "MOST_STEPS", 100)
     explain(str(REFERENCE / "checkpoints" / "best.ckpt"), flowers(), picture=False)
     captured = capsys.readouterr()
     assert captured.err.startswith("warning: attributions miss the difference in logits by up to ")
@@ -170,13 +180,13 @@ def test_what_never_adds_up_is_told(monkeypatch, capsys):
     assert captured.err.split("up to ")[1].split()[0] in captured.out
 
 
-@pytest.mark.parametrize("bound", ["PASS_ROWS", "PASS_FEATURES"])
+@pytest.mark.parametrize("bound", ["GRADIENT_ROWS", "GRADIENT_FEATURES"])
 def test_a_pass_is_no_larger_than_its_bound(bound, monkeypatch):
     classifier, sizes = load(str(REFERENCE / "checkpoints" / "best.ckpt")), []
-    whole = integrated(classifier, IRIS, 50)
-    monkeypatch.setattr(module, bound, 400 if bound == "PASS_FEATURES" else 100)
+    whole = integrate_gradients(classifier, IRIS, 50)
+    monkeypatch.setattr(attribution, bound, 400 if bound == "GRADIENT_FEATURES" else 100)
     classifier.network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
-    np.testing.assert_allclose(integrated(classifier, IRIS, 50), whole, atol=1e-5)
+    np.testing.assert_allclose(integrate_gradients(classifier, IRIS, 50), whole, atol=1e-5)
     assert max(sizes) == 400  # 100 rows of 4
 
 
@@ -228,9 +238,9 @@ def test_noise_is_last_and_what_tells_first():
     raw = np.stack(list(columns.values()), 1)
     ranking = rank(classifier, raw, attributions(classifier, raw), (kind == "yes").astype(int), 5)
     assert [column.name for column in ranking] == ["tells", "helps", "noise"]
-    assert ranking[0].loss > ranking[1].loss > ranking[2].loss
-    assert ranking[0].loss > 0.2
-    assert [column.number for column in ranking] == [2, 3, 1]
+    assert ranking[0].accuracy_drop > ranking[1].accuracy_drop > ranking[2].accuracy_drop
+    assert ranking[0].accuracy_drop > 0.2
+    assert [column.position for column in ranking] == [2, 3, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [BEST, POPULATION], ids=["network", "population"])
@@ -282,10 +292,10 @@ def test_the_command_reads_standard_input_and_draws_into_its_run():
     assert len(pl.read_csv("out.csv")) == 150
     events = EventAccumulator("run")
     events.Reload()
-    assert events.Tags()["images"] == ["explain/importance"]
+    assert events.Tags()["images"] == ["visual/importance"]
     check(
         np.asarray(
-            Image.open(io.BytesIO(events.Images("explain/importance")[0].encoded_image_string))
+            Image.open(io.BytesIO(events.Images("visual/importance")[0].encoded_image_string))
         )
     )
 
@@ -326,7 +336,7 @@ def test_any_names_fit_into_the_picture(count, shuffled, capfd):
     check(
         picture, ((0, 114, 178), (230, 159, 0))[: 1 + shuffled]
     )  # and no warning of a letter: those are errors here
-    assert len(picture) < 144 + 40 * SHOWN
+    assert len(picture) < 144 + 40 * SHOWN_COLUMNS
     assert capfd.readouterr() == ("", "")
 
 
@@ -335,27 +345,43 @@ def test_the_screen_is_aligned_and_short():
         Importance(name, i, 1 / i, 0.1, 0.02)
         for i, name in enumerate([*NAMES, *"abcdefghijklmnop"], 1)
     ]
-    lines = module.report(ranking)
+    lines = to_lines(ranking)
     assert len(lines) == 22
     assert lines[-1] == "and 8 more columns"
-    assert len({module.width(line) for line in lines[1:-1]}) == 1
-    assert max(map(module.width, lines)) < 100
+    assert len({screen_width(line) for line in lines[1:-1]}) == 1
+    assert max(map(screen_width, lines)) < 100
     assert all(line.isprintable() for line in lines)
 
 
 HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 WRONG = {
     "no file": (None, [], "there is no file t.csv"),
-    "missing column": ("petal width (cm)\n1\n", [], "t.csv has no columns 'sepal length (cm)', 'sepal width (cm)'"),
-    "text": (HEADER + "1,2,3,4\n1,2,3,long\n", [], "t.csv: line 3, column 'petal width (cm)' is 'long'"),
-    "unknown class": (HEADER[:-1] + ",species\n1,2,3,4,rose\n", [], "column 'species' is 'rose'; the network knows"),
+    "missing column": (
+        "petal width (cm)\n1\n",
+        [],
+        "t.csv has no columns 'sepal length (cm)', 'sepal width (cm)'",
+    ),
+    "text": (
+        HEADER + "1,2,3,4\n1,2,3,long\n",
+        [],
+        "t.csv: line 3, column 'petal width (cm)' is 'long'",
+    ),
+    "unknown class": (
+        HEADER[:-1] + ",species\n1,2,3,4,rose\n",
+        [],
+        "column 'species' is 'rose'; the network knows",
+    ),
     "no row": (HEADER, [], "t.csv has names of columns and no row"),
     "delimiter": (HEADER, ["--delimiter=ab"], "the delimiter is 'ab'; give one character"),
-    "output": (HEADER + "1,2,3,4\n", ["--output=out.txt"], "output is 'out.txt'; give a name that ends in .csv"),
+    "output": (
+        HEADER + "1,2,3,4\n",
+        ["--output=out.txt"],
+        "output is 'out.txt'; give a name that ends in .csv or .parquet",
+    ),
     "folder": (HEADER + "1,2,3,4\n", ["--output=no/out.csv"], "there is no folder"),
     "repeats": (HEADER + "1,2,3,4\n", ["--repeats=-1"], "repeats is -1; give how often"),
     "flag": (HEADER + "1,2,3,4\n", ["--pictures=false"], "nearest: picture"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -397,7 +423,8 @@ def test_a_network_that_has_no_gradient_or_has_diverged_is_refused():
 
 
 def test_errors_do_not_wait_for_captum():
-    code = "import sys, explain; assert not {'captum', 'matplotlib', 'lightning', 'sklearn'} & set(sys.modules)"
+    slow = "{'captum', 'matplotlib', 'lightning', 'sklearn'}"
+    code = f"import sys, explain; assert not {slow} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
     done = python("explain.py", BEST, "no.csv", cwd=".")
     assert (done.returncode, done.stderr) == (2, "error: there is no file no.csv\n")

@@ -1,4 +1,4 @@
-"""A file that runs without this program: equal to torch on rows of every kind, with what its user must know inside."""
+"""export.py: the file runs without this program, predicts as torch does and describes itself."""
 
 import json
 import subprocess
@@ -17,7 +17,10 @@ from cli.command import command
 from data.file import matrix
 from data.table import Table
 from evaluate import evaluate
-from export import columns_of, draw, export, input_names
+from export import export
+from inference import exported
+from inference.exported import random_rows
+from inference.onnx import input_names, onnx_inputs
 from predict import load
 from tests.helpers import ROOT
 from tests.test_table import mixed, write
@@ -38,15 +41,19 @@ def test_onnxruntime_and_torch_agree_on_ten_thousand_rows(checkpoint, capsys):
     assert "labels identical" in printed
     assert float(printed.split("from torch ")[1].split(",")[0]) <= 1e-5
     classifier = load(checkpoint)
-    raw = draw(classifier, 10_000, np.random.default_rng(1)).astype(np.float32).astype(np.float64)
+    raw = (
+        random_rows(classifier, 10_000, np.random.default_rng(1))
+        .astype(np.float32)
+        .astype(np.float64)
+    )
     assert 0.05 < np.isnan(raw).mean() < 0.15
     for i, name in enumerate(classifier.column_names):
         if name in classifier.categories:
             assert (raw[:, i] == len(classifier.categories[name])).sum() > 1000  # unseen
     session = onnxruntime.InferenceSession("model.onnx")
-    labels, *figures = session.run(None, columns_of(classifier, raw))
+    labels, *figures = session.run(None, onnx_inputs(classifier, raw))
     expected = classifier.predict_raw(raw)
-    assert len(figures) == 1 + classifier.many
+    assert len(figures) == 1 + classifier.is_population
     for found, figure in zip(figures, expected, strict=False):
         np.testing.assert_allclose(found, figure, rtol=0, atol=1e-5)
     assert (labels == np.array(classifier.class_names, object)[expected[0].argmax(1)]).all()
@@ -64,13 +71,13 @@ def test_the_graph_takes_raw_columns_and_says_what_they_are():
     model = onnx.load("model.onnx")
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession("model.onnx")
-    inputs = [(one.name, one.type, one.shape) for one in session.get_inputs()]
+    inputs = [(value.name, value.type, value.shape) for value in session.get_inputs()]
     assert inputs == [
         ("size (cm)", "tensor(float)", ["rows", 1]),
         ("colour", "tensor(string)", ["rows", 1]),
         ("wet", "tensor(string)", ["rows", 1]),
     ]
-    assert [(one.name, one.type, one.shape) for one in session.get_outputs()] == [
+    assert [(value.name, value.type, value.shape) for value in session.get_outputs()] == [
         ("label", "tensor(string)", ["rows"]),
         ("probabilities", "tensor(float)", ["rows", 3]),
     ]
@@ -85,7 +92,7 @@ def test_the_graph_takes_raw_columns_and_says_what_they_are():
 
 
 def test_it_runs_where_there_is_neither_torch_nor_this_program():
-    """The file and onnxruntime, in a process of their own, on what predict.py reads from a table."""
+    """The file in a process with onnxruntime alone, on what predict.py reads from a table."""
     export(CHECKPOINTS[0], "model.onnx")
     code = """
 import json, sys
@@ -117,7 +124,7 @@ def test_numbers_that_float32_cannot_tell_apart_are_float64():
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx")
     session = onnxruntime.InferenceSession("model.onnx")
-    assert [one.type for one in session.get_inputs()] == ["tensor(double)", "tensor(float)"]
+    assert [value.type for value in session.get_inputs()] == ["tensor(double)", "tensor(float)"]
     columns = {
         "t": seconds.astype(float)[:, None],
         "x": (np.arange(60) % 7).astype(np.float32)[:, None],
@@ -131,8 +138,30 @@ def test_names_that_onnx_cannot_have_twice():
     train(partial(Table, write(frame, "t.csv"), "kind"), max_epochs=5, accelerator="cpu")
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx")
-    names = [one.name for one in onnxruntime.InferenceSession("model.onnx").get_inputs()]
+    names = [value.name for value in onnxruntime.InferenceSession("model.onnx").get_inputs()]
     assert names == ["label_", "probabilities_", "column 3"] == input_names(load(checkpoint))
+
+
+def test_columns_that_are_called_like_values_inside_the_graph():
+    """Torch's exporter names the values after its operators."""
+    export(CHECKPOINTS[0], "plain.onnx")
+    inside = {name for node in onnx.load("plain.onnx").graph.node for name in node.output}
+    assert {"argmax", "isnan", "div"} <= inside
+    names = {"size (cm)": "argmax", "colour": "isnan", "wet": "div"}
+    train(partial(Table, write(mixed().rename(names), "t.csv"), "kind"), max_epochs=5)
+    export("lightning_logs/version_0/checkpoints/best.ckpt", "model.onnx")
+    inputs = onnxruntime.InferenceSession("model.onnx").get_inputs()
+    assert [value.name for value in inputs] == list(names.values())
+
+
+def test_the_file_does_not_name_the_folders_of_this_machine():
+    export(CHECKPOINTS[0], "model.onnx")
+    assert str(ROOT).encode() not in Path("model.onnx").read_bytes()
+
+
+def test_a_version_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(exported, "PACKAGE", "a-package-that-nobody-installed")
+    assert exported.package_version() == "(not installed, version unknown)"
 
 
 def test_the_runs_own_table_is_compared_and_a_drawn_one_where_it_is_gone(capsys):
@@ -182,7 +211,8 @@ class Residual(nn.Module):
 
 class Noisy(nn.Linear):
     def forward(self, features):
-        return super().forward(features) + torch.rand(features.shape[0], 1) * torch.tensor([1.0, 0.0, 0.0])
+        noise = torch.rand(features.shape[0], 1) * torch.tensor([1.0, 0.0, 0.0])
+        return super().forward(features) + noise
 
 class Branching(nn.Linear):
     def forward(self, features):
@@ -240,5 +270,5 @@ def test_columns_are_given_to_onnx_as_a_table_has_them():
     classifier = load(CHECKPOINTS[0])
     frame = pl.read_csv(GOLDEN / "table.csv", infer_schema=False)
     raw = matrix(frame, classifier.column_names, classifier.categories)
-    found = columns_of(classifier, raw)
+    found = onnx_inputs(classifier, raw)
     assert found["colour"][:, 0].tolist() == [value or "" for value in frame["colour"]]

@@ -25,7 +25,8 @@ from evaluate import evaluate
 from export import export
 from model.classifier import Classifier
 from model.convnet import ConvNet
-from model.population import Stack, can_vmap
+from model.probes import can_vmap
+from model.stack import Stack
 from predict import load
 from tests.helpers import run
 from train import train
@@ -254,8 +255,8 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
     result = run(*flags.split())
     assert result["test/accuracy"] > 0.9
     events = EventAccumulator("lightning_logs/version_0").Reload()
-    samples = [tag for tag in events.Tags()["images"] if tag.startswith("samples/")]
-    assert samples == [f"samples/{digit}" for digit in range(10)]
+    samples = [tag for tag in events.Tags()["images"] if tag.startswith("visual/samples/")]
+    assert samples == [f"visual/samples/{digit}" for digit in range(10)]
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     bunch = load_digits()
     probabilities, _ = load(checkpoint).predict_raw(bunch.data)

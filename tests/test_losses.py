@@ -1,4 +1,4 @@
-"""The losses against the article's formulas in NumPy, their gradients against closed forms, and their extremes."""
+"""The losses against the article's formulas in NumPy, their gradients against closed forms."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,10 @@ def test_extreme_logits_stay_finite(loss, value, dtype):
     ("loss", "outputs"), [(nn.CrossEntropyLoss(), "softmax"), (BCEWithLogitsLoss(), "sigmoid")]
 )
 def test_gradients_are_the_articles_chain_rule(loss, outputs):
-    """Section 4.3, step 5, with the factors that the listing leaves out: sigma' = A1 (1 - A1), the mean over rows."""
+    """Section 4.3, step 5, with the factors that the listing leaves out.
+
+    They are sigma' = A1 (1 - A1) and the mean over rows.
+    """
     torch.manual_seed(0)
     network = MLP(4, 3, [3], "Sigmoid").double()
     features = torch.randn(8, 4, dtype=torch.float64)

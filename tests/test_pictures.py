@@ -1,4 +1,4 @@
-"""The pictures: what TensorBoard reads back, numbers beside independent ones, and what they must not do to a run."""
+"""The pictures: what TensorBoard reads back, figures against scikit-learn, no effect on a run."""
 
 import io
 import warnings
@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from cli.command import command
 from data.images import Images
@@ -26,9 +27,13 @@ from model.classifier import Classifier
 from model.convnet import ConvNet
 from tests.helpers import run, weights
 from train import train
-from training import pictures
-from training.figures import DPI, HEIGHT, WIDTH
-from training.pictures import PICTURES, ConfusionMatrix, Regions, View, separation
+from training.fast import FastClassifier
+from training.pictures.choice import PICTURES
+from training.pictures.confusion import ConfusionMatrix, count_predictions
+from training.pictures.figures import DPI, HEIGHT, WIDTH
+from training.pictures.regions import Regions, component_plane, f_values
+from training.pictures.view import View
+from training.pictures.weights import Weights
 
 NAMES = ["setosa", "versicolor", "virginica"]
 LONG = [f"a class of the table whose name is of sixty letters long {i:03d}" for i in range(30)]
@@ -39,27 +44,28 @@ SCRIPTS = [
     "W" * 40,
     "_cost $5 and $6",
 ]
+RUN_DIR = Path("lightning_logs/version_0")
 
 
-def events(folder="lightning_logs/version_0"):
-    return EventAccumulator(
-        str(folder), size_guidance={"images": 0, "tensors": 0, "histograms": 0}
-    ).Reload()
+def events(run_dir=RUN_DIR):
+    guidance = {"images": 0, "tensors": 0, "histograms": 0}
+    return EventAccumulator(str(run_dir), size_guidance=guidance).Reload()
 
 
-class Own(TabularData):
-    """A table with these names, as simple or as wide as a test wants it."""
+class RandomTable(TabularData):
+    """A table with these names: 20 rows around a random center for each class."""
 
     def __init__(self, features, classes):
         super().__init__()
-        self.names = features, classes
+        self.names = (features, classes)
 
     def load(self):
         features, classes = self.names
-        numbers, random = np.repeat(np.arange(len(classes)), 20), np.random.default_rng(0)
+        random = np.random.default_rng(0)
+        targets = np.repeat(np.arange(len(classes)), 20)
         centers = random.normal(size=(len(classes), len(features)))
-        rows = centers[numbers] + 0.4 * random.normal(size=(len(numbers), len(features)))
-        return RawTable(rows, numbers, list(features), list(classes))
+        noise = 0.4 * random.normal(size=(len(targets), len(features)))
+        return RawTable(centers[targets] + noise, targets, list(features), list(classes))
 
 
 @pytest.fixture
@@ -76,32 +82,48 @@ def figures(monkeypatch):
     return shown
 
 
-def default_network(folder):
-    """The kept network of a default run, its test rows' probabilities, and their targets."""
-    iris = Iris()
-    iris.setup()
-    classifier = Classifier.load_from_checkpoint(
-        folder / "checkpoints" / "best.ckpt", map_location="cpu"
-    ).eval()
+@pytest.fixture
+def iris():
+    datamodule = Iris()
+    datamodule.setup()
+    return datamodule
+
+
+def kept_classifier(run_dir=RUN_DIR):
+    path = run_dir / "checkpoints" / "best.ckpt"
+    return Classifier.load_from_checkpoint(path, map_location="cpu").eval()
+
+
+def probabilities_of_test_rows(iris, run_dir=RUN_DIR):
+    """The kept network's probabilities of the test rows, and the rows' targets."""
     features, targets = iris.splits["test"]
     with torch.no_grad():
-        return classifier, iris, classifier(features).double().softmax(1).numpy(), targets.numpy()
+        logits = kept_classifier(run_dir)(features)
+    return logits.double().softmax(1).numpy(), targets.numpy()
 
 
 def test_tensorboard_reads_every_picture(default_run):
-    folder, _ = default_run
-    read = events(folder)
+    run_dir, _ = default_run
+    read = events(run_dir)
     tags = read.Tags()
-    assert set(tags["images"]) == {
-        "ConfusionMatrix/training", "ConfusionMatrix/test", "Regions/components", "Regions/features",
-        "Weights/0.weight", "Weights/2.weight", "Reliability/test",
-    }  # fmt: skip
+    images = {
+        "ConfusionMatrix/training",
+        "ConfusionMatrix/test",
+        "Regions/components",
+        "Regions/features",
+        "Weights/0.weight",
+        "Weights/2.weight",
+        "Reliability/test",
+    }
+    assert set(tags["images"]) == {f"visual/{name}" for name in images}
     parameters = ["0.weight", "0.bias", "2.weight", "2.bias"]
-    expected = {f"{kind}/{name}" for kind in ("weights", "gradients") for name in parameters}
-    assert set(tags["histograms"]) == expected | {f"activations/{i}" for i in range(3)}
+    histograms = {f"{kind}/{name}" for kind in ("weights", "gradients") for name in parameters}
+    histograms |= {f"activations/{i}" for i in range(3)}
+    assert set(tags["histograms"]) == {f"visual/{name}" for name in histograms}
     assert {f"PrecisionRecall/{i}_{name}" for i, name in enumerate(NAMES)} <= set(tags["tensors"])
     assert read.summary_metadata["PrecisionRecall/0_setosa"].plugin_data.plugin_name == "pr_curves"
-    assert "tensor_name: \"Embedding:00100\"" in (folder / "projector_config.pbtxt").read_text()  # fmt: skip
+    projector = (run_dir / "projector_config.pbtxt").read_text()
+    assert 'tensor_name: "Embedding:00100"' in projector
     for tag in tags["images"]:
         for event in read.Images(tag):
             image = Image.open(io.BytesIO(event.encoded_image_string))
@@ -110,130 +132,145 @@ def test_tensorboard_reads_every_picture(default_run):
 
 
 def test_the_card_names_settings_columns_classes_and_result(default_run):
-    folder, _ = default_run
-    (event,) = events(folder).Tensors("Card/text_summary")
+    run_dir, _ = default_run
+    (event,) = events(run_dir).Tensors("Card/text_summary")
     text = tensor_util.make_ndarray(event.tensor_proto).item().decode()
+    columns = "sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)"
     for row in (
         "| network.hidden | [128] |",
         "| seed | 0 |",
         "| 3 classes | setosa, versicolor, virginica |",
+        f"| 4 columns | {columns} |",
+        "| final/test/accuracy | 1.0000 |",
     ):
         assert row in text
-    assert (
-        "| 4 columns | sepal length (cm), sepal width (cm), petal length (cm), petal width (cm) |"
-        in text
-    )
-    assert "| final/test/accuracy | 1.0000 |" in text
 
 
-def test_the_matrices_are_those_of_scikit_learn_and_of_the_curve(monkeypatch):
-    drawn = []
-    matrix = pictures.matrix
-    monkeypatch.setattr(
-        pictures,
-        "matrix",
-        lambda counts, *rest: (drawn.append((counts, rest[1])), matrix(counts, *rest))[1],
-    )
+def test_the_matrices_are_those_of_scikit_learn_and_of_the_curve(iris, monkeypatch):
+    drawn = []  # counts and title of each matrix, in order
+    show = View.show
+
+    def keep(self, tag, figure, step=None):
+        show(self, tag, figure, step)
+        texts = [int(text.get_text()) for text in figure.axes[0].texts]
+        drawn.append((np.array(texts).reshape(3, 3), figure.texts[0].get_text()))
+
+    monkeypatch.setattr(View, "show", keep)
     run("--pictures", "ConfusionMatrix", "--max_epochs", "20")
-    _, _, probabilities, targets = default_network(Path("lightning_logs/version_0"))
-    *seen, (counts, title) = drawn
-    assert title == "30 test rows"
-    assert np.array_equal(
-        counts, confusion_matrix(targets, probabilities.argmax(1), labels=range(3))
-    )
+    probabilities, targets = probabilities_of_test_rows(iris)
+    *fit_matrices, (counts, title) = drawn
+    expected = confusion_matrix(targets, probabilities.argmax(1), labels=range(3))
+    assert np.array_equal(counts, expected)
+    assert title.startswith("30 test rows, ")
     read = events()
     accuracy = {event.step: event.value for event in read.Scalars("train/accuracy")}
-    steps = [event.step for event in read.Images("ConfusionMatrix/training")]
-    assert len(seen) == len(steps) == 6
+    steps = [event.step for event in read.Images("visual/ConfusionMatrix/training")]
+    assert len(fit_matrices) == len(steps) == 6
     assert steps == sorted(steps)
-    for (counts, title), step in zip(seen, steps, strict=True):
+    for (counts, title), step in zip(fit_matrices, steps, strict=True):
         assert counts.sum() == 120
         assert counts.trace() / 120 == pytest.approx(accuracy[step])
-        assert title == f"120 training rows, epoch {step}"
+        assert title.startswith(f"120 training rows, epoch {step}, ")
+
+
+def test_predictions_are_counted_as_by_scikit_learn():
+    logits = torch.randn(200, 7)
+    targets = torch.randint(7, (200,))
+    expected = confusion_matrix(targets, logits.argmax(1), labels=range(7))
+    assert np.array_equal(count_predictions(logits, targets), expected)
 
 
 def test_with_validation_rows_the_matrix_is_of_them():
     run("--pictures", "[ConfusionMatrix]", "--max_epochs", "5", "--data.val_fraction", "0.1")
-    assert set(events().Tags()["images"]) == {"ConfusionMatrix/validation", "ConfusionMatrix/test"}
+    tags = {"visual/ConfusionMatrix/validation", "visual/ConfusionMatrix/test"}
+    assert set(events().Tags()["images"]) == tags
 
 
-def test_the_calibration_error_is_the_one_by_hand(figures):
+def test_the_calibration_error_is_the_one_by_hand(iris, figures):
     run("--pictures", "Reliability", "--max_epochs", "20")
-    _, _, probabilities, targets = default_network(Path("lightning_logs/version_0"))
-    sure, right = probabilities.max(1), probabilities.argmax(1) == targets
+    probabilities, targets = probabilities_of_test_rows(iris)
+    confidence = probabilities.max(1)
+    is_right = probabilities.argmax(1) == targets
     error = 0.0
     for low in range(15):
-        own = (sure > low / 15) & (sure <= (low + 1) / 15)
-        error += abs(sure[own].sum() - right[own].sum()) / len(targets)
-    assert (
-        figures["Reliability/test"].texts[0].get_text()
-        == f"30 test rows, calibration error {error:.3f}"
-    )
+        in_bin = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        error += abs(confidence[in_bin].sum() - is_right[in_bin].sum()) / len(targets)
+    title = figures["Reliability/test"].texts[0].get_text()
+    assert title == f"30 test rows, calibration error {error:.3f}"
 
 
-def test_the_curves_are_those_of_scikit_learn():
+def test_the_curves_are_those_of_scikit_learn(iris):
     run("--pictures", "PrecisionRecall", "--max_epochs", "4")
-    _, _, probabilities, targets = default_network(Path("lightning_logs/version_0"))
-    for number, name in enumerate(NAMES):
-        (event,) = events().Tensors(f"PrecisionRecall/{number}_{name}")
+    probabilities, targets = probabilities_of_test_rows(iris)
+    for i, name in enumerate(NAMES):
+        (event,) = events().Tensors(f"PrecisionRecall/{i}_{name}")
         *_, precision, recall = tensor_util.make_ndarray(event.tensor_proto)
-        expected = precision_recall_curve(targets == number, probabilities[:, number])
-        for i in (13, 38, 63, 88):  # thresholds of 126ths
-            at = np.searchsorted(expected[2], i / 126)
-            assert recall[i] == pytest.approx(expected[1][at], abs=1e-6)
-            if recall[i]:
-                assert precision[i] == pytest.approx(expected[0][at], abs=1e-6)
+        curve = precision_recall_curve(targets == i, probabilities[:, i])
+        expected_precision, expected_recall, thresholds = curve
+        for threshold in (13, 38, 63, 88):  # in 126ths
+            j = np.searchsorted(thresholds, threshold / 126)
+            assert recall[threshold] == pytest.approx(expected_recall[j], abs=1e-6)
+            if recall[threshold]:
+                assert precision[threshold] == pytest.approx(expected_precision[j], abs=1e-6)
 
 
-def test_the_embedding_is_the_last_hidden_layer(default_run):
-    folder, _ = default_run
-    classifier, iris, _, _ = default_network(folder)
-    state = classifier.state_dict()
-    features = torch.cat([iris.splits[part][0] for part in ("train", "test")])
+def test_the_embedding_is_the_last_hidden_layer(iris, default_run):
+    run_dir, _ = default_run
+    state = kept_classifier(run_dir).state_dict()
+    features = torch.cat([iris.splits[split][0] for split in ("train", "test")])
     hidden = nn.functional.silu(features @ state["network.0.weight"].T + state["network.0.bias"])
-    found = np.loadtxt(folder / "00100" / "Embedding" / "tensors.tsv")
-    assert np.allclose(found, hidden.numpy(), atol=1e-5)
-    lines = (folder / "00100" / "Embedding" / "metadata.tsv").read_text().splitlines()
-    assert lines[0].split("\t") == ["class", "predicted", "part"]
-    targets = torch.cat([iris.splits[part][1] for part in ("train", "test")])
-    assert [line.split("\t")[0] for line in lines[1:]] == [iris.class_names[i] for i in targets]
-    assert [line.split("\t")[2] for line in lines[1:]] == ["training"] * 120 + ["test"] * 30
+    folder = run_dir / "00100" / "Embedding"
+    embedding = np.loadtxt(folder / "tensors.tsv")
+    assert np.allclose(embedding, hidden.numpy(), atol=1e-5)
+    header, *lines = (folder / "metadata.tsv").read_text().splitlines()
+    assert header.split("\t") == ["class", "predicted", "part"]
+    targets = torch.cat([iris.splits[split][1] for split in ("train", "test")])
+    assert [line.split("\t")[0] for line in lines] == [iris.class_names[i] for i in targets]
+    assert [line.split("\t")[2] for line in lines] == ["training"] * 120 + ["test"] * 30
 
 
-def test_the_features_of_the_plane_are_those_of_scikit_learn(figures):
-    iris = Iris()
-    iris.setup()
+def test_the_features_of_the_plane_are_those_of_scikit_learn(iris, figures):
     features, targets = iris.splits["train"]
-    assert np.allclose(
-        separation(features, targets), f_classif(features.numpy(), targets.numpy())[0], rtol=1e-3
-    )
+    expected, _ = f_classif(features.numpy(), targets.numpy())
+    assert np.allclose(f_values(features, targets), expected, rtol=1e-3)
     run("--pictures", "Regions", "--max_epochs", "50")
     axes = figures["Regions/features"].axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("petal length (cm)", "petal width (cm)")
     shown = np.concatenate([dots.get_offsets() for dots in axes.collections[:3]])
     raw = iris.load().features[:, [2, 3]]
-    assert np.allclose(sorted(shown.tolist()), sorted(raw.tolist()), atol=1e-5)  # the rows, in cm
+    assert np.allclose(sorted(shown.tolist()), sorted(raw.tolist()), atol=1e-5)  # all rows, in cm
 
 
-def alone(table, network, *callbacks):
-    """A Trainer with pictures, without train.py."""
-    table.setup()
-    classifier = Classifier(table.num_features, table.num_classes, network)
-    options = {"enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    options |= {
-        "accelerator": "cpu",
-        "max_epochs": 3,
-        "log_every_n_steps": 1,
-        "enable_model_summary": False,
-    }
-    trainer = Trainer(logger=TensorBoardLogger("alone"), callbacks=[*callbacks], **options)
-    trainer.fit(classifier, table)
-    trainer.test(classifier, table, verbose=False)
+def test_a_plane_projects_what_it_lifts(iris):
+    features, _ = iris.splits["train"]
+    plane = component_plane(features)
+    points = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
+    assert torch.allclose(plane.lift(points)[0], features.mean(0))
+    assert torch.allclose(plane.project(plane.lift(points)), points, atol=1e-6)
+
+
+def run_alone(datamodule, network, *callbacks, classifier_class=FastClassifier):
+    """A Trainer with pictures, without train.py: the tags of its images."""
+    datamodule.setup()
+    classifier = classifier_class(datamodule.num_features, datamodule.num_classes, network)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        log_every_n_steps=1,
+        limit_val_batches=0,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        logger=TensorBoardLogger("alone"),
+        callbacks=[*callbacks],
+    )
+    trainer.fit(classifier, datamodule)
+    trainer.test(classifier, datamodule, verbose=False)
     return set(events(trainer.log_dir).Tags()["images"])
 
 
 class Skip(nn.Module):
-    """A network that is no Sequential, defines its layers in another order than it calls them, and has no bias."""
+    """Not a Sequential, no bias, and its layers are defined in another order than called."""
 
     def __init__(self, num_features, num_classes):
         super().__init__()
@@ -246,10 +283,39 @@ class Skip(nn.Module):
 
 
 def test_a_picture_is_used_alone():
-    assert alone(Iris(), Skip, ConfusionMatrix()) == {
-        "ConfusionMatrix/training",
-        "ConfusionMatrix/test",
-    }
+    tags = {"visual/ConfusionMatrix/training", "visual/ConfusionMatrix/test"}
+    assert run_alone(Iris(), Skip, ConfusionMatrix()) == tags
+
+
+def test_a_module_that_keeps_no_outputs_has_the_matrix_of_the_test():
+    tags = run_alone(Iris(), Skip, ConfusionMatrix(), classifier_class=Classifier)
+    assert tags == {"visual/ConfusionMatrix/test"}
+
+
+def test_a_picture_draws_a_view_without_a_trainer(iris, tmp_path):
+    network = Skip(4, 3).eval()
+    writer = SummaryWriter(str(tmp_path))
+    view = View(
+        forward=network,
+        loss=lambda features, targets: nn.functional.cross_entropy(network(features), targets),
+        network=network,
+        splits=iris.splits,
+        class_names=NAMES,
+        feature_names=iris.feature_names,
+        column_names=iris.column_names,
+        encoder=iris.encoder,
+        settings={"seed": 0},
+        metrics={"test/loss": 0.5},
+        writer=writer,
+        step=7,
+    )
+    for picture in PICTURES.values():
+        picture().draw(view)
+    writer.close()
+    tags = events(tmp_path).Tags()
+    assert "visual/ConfusionMatrix/test" in tags["images"]
+    assert "visual/gradients/scale" in tags["histograms"]
+    assert "Card/text_summary" in tags["tensors"]
 
 
 @pytest.mark.parametrize(
@@ -262,22 +328,21 @@ def test_a_picture_is_used_alone():
     ids=["one feature", "no hidden layer", "no Sequential"],
 )
 def test_any_table_and_network_has_its_pictures(features, classes, network):
-    tags = alone(Own(features, classes), network, *(picture() for picture in PICTURES.values()))
-    assert {"ConfusionMatrix/test", "Reliability/test"} < tags
-    assert ("Regions/features" in tags) == (len(features) > 1)
+    pictures = [picture() for picture in PICTURES.values()]
+    tags = run_alone(RandomTable(features, classes), network, *pictures)
+    assert {"visual/ConfusionMatrix/test", "visual/Reliability/test"} < tags
+    assert ("visual/Regions/features" in tags) == (len(features) > 1)
     embedding = np.loadtxt(next(Path("alone").rglob("tensors.tsv")))
     assert embedding.shape == (20 * len(classes), len(features) if network is nn.Linear else 5)
 
 
 def test_kernels_of_a_convolution_are_images(figures):
-    alone(Images("digits", batch_size=500), ConvNet, pictures.Weights())
+    run_alone(Images("digits", batch_size=500), ConvNet, Weights())
     assert list(figures) == [f"Weights/{i}.weight" for i in (1, 3, 6, 8, 12, 14)]
     first = figures["Weights/1.weight"].axes[0].images[0].get_array()
     assert first.shape == (4 * 4 + 1, 8 * 4 + 1)  # 32 kernels of 3 x 3, and lines between them
-    assert (
-        figures["Weights/3.weight"].texts[0].get_text()
-        == "3.weight, 16 of 32 outputs, 16 of 32 inputs"
-    )
+    title = figures["Weights/3.weight"].texts[0].get_text()
+    assert title == "3.weight, 16 of 32 outputs, 16 of 32 inputs"
 
 
 @pytest.mark.parametrize(
@@ -290,82 +355,76 @@ def test_kernels_of_a_convolution_are_images(figures):
     ids=["30 classes", "10 classes", "scripts"],
 )
 def test_nothing_is_cut_off_or_lies_over_another(features, classes, figures):
-    alone(Own(features, classes), nn.Linear, *(picture() for picture in PICTURES.values()))
+    pictures = [picture() for picture in PICTURES.values()]
+    run_alone(RandomTable(features, classes), nn.Linear, *pictures)
     assert len(figures) == 6
     for tag, figure in figures.items():
-        drawn = figure.get_tightbbox()  # of all that is drawn, in inches
-        assert min(drawn.x0, drawn.y0) >= 0, tag
-        assert drawn.x1 <= WIDTH / DPI, tag
-        assert drawn.y1 <= HEIGHT / DPI, tag
+        box = figure.get_tightbbox()  # of all that is drawn, in inches
+        assert min(box.x0, box.y0) >= 0, tag
+        assert box.x1 <= WIDTH / DPI, tag
+        assert box.y1 <= HEIGHT / DPI, tag
+        legends = [legend.get_window_extent() for legend in figure.legends]
         for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
-            low, high = sorted(axis.get_view_interval())
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts = [
-                text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible()
-            ]
-            labels = [text.get_window_extent() for text in texts if text.get_text()]
-            assert not any(one.overlaps(other) for one, other in pairwise(labels)), tag
-            legends = [legend.get_window_extent() for legend in figure.legends]
-            if axis.label.get_text():
-                assert not any(
-                    axis.label.get_window_extent().overlaps(other) for other in labels + legends
-                ), tag
+            labels = tick_labels(axis)
+            assert not any(first.overlaps(second) for first, second in pairwise(labels)), tag
             assert not any(legend.overlaps(label) for legend in legends for label in labels), tag
+            if axis.label.get_text():
+                title = axis.label.get_window_extent()
+                assert not any(title.overlaps(other) for other in labels + legends), tag
+
+
+def tick_labels(axis):
+    """Boxes of an axis's visible tick labels."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    texts = [text for tick in ticks for text in (tick.label1, tick.label2)]
+    shown = [text for text in texts if text.get_visible()]
+    boxes = [text.get_window_extent() for text in shown]
+    return [box for box, text in zip(boxes, shown, strict=True) if text.get_text()]
 
 
 def test_pictures_change_no_weight():
-    line = (
-        "--data.batch_size",
-        "16",
-        "--network.dropout",
-        "0.3",
-        "--max_epochs",
-        "12",
-        "--data.val_fraction",
-        "0.1",
-    )
+    flags = "--data.batch_size 16 --network.dropout 0.3 --max_epochs 12 --data.val_fraction 0.1"
     for choice in ("none", "final", "all"):
-        run(*line, "--pictures", choice)
+        run(*flags.split(), "--pictures", choice)
     for name in ("last", "best"):
-        first, *others = (
-            weights(f"lightning_logs/version_{i}/checkpoints/{name}.ckpt") for i in range(3)
-        )
+        paths = [f"lightning_logs/version_{i}/checkpoints/{name}.ckpt" for i in range(3)]
+        first, *others = map(weights, paths)
         assert all(torch.equal(first[key], other[key]) for other in others for key in first)
     assert not events().Tags()["images"]
     assert not events().Tags()["histograms"]
     read = events("lightning_logs/version_2")
-    final = max(event.step for event in read.Images("Reliability/test"))
-    assert [event.step for event in read.Images("Reliability/test")] == [final]  # test rows, once
-    assert len(read.Images("Reliability/validation")) > 5
+    final = max(event.step for event in read.Images("visual/Reliability/test"))
+    steps = [event.step for event in read.Images("visual/Reliability/test")]
+    assert steps == [final]  # test rows, once
+    assert len(read.Images("visual/Reliability/validation")) > 5
 
 
-def test_a_picture_that_fails_is_one_warning(monkeypatch, capsys):
+def test_a_picture_that_fails_is_one_warning(monkeypatch):
     def fail(self, view):
         raise RuntimeError("no light\nat all")
 
     monkeypatch.setattr(Regions, "draw", fail)
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run("--pictures", "all", "--max_epochs", "3")
-    assert [str(one.message) for one in found if "TensorBoard" in str(one.message)] == [
-        "no Regions in TensorBoard: no light"
-    ]
-    assert "Reliability/test" in events().Tags()["images"]
+    messages = [str(warning.message) for warning in caught]
+    expected = ["no Regions in TensorBoard: no light"]
+    assert [message for message in messages if "TensorBoard" in message] == expected
+    assert "visual/Reliability/test" in events().Tags()["images"]
 
 
 def test_a_run_without_tensorboard_gets_a_warning():
-    iris = Iris()
     trainer = Trainer(
         logger=False, callbacks=[Regions()], enable_progress_bar=False, accelerator="cpu"
     )
-    with pytest.warns(
-        UserWarning, match="no Regions in TensorBoard: the run has no TensorBoardLogger; give"
-    ):
-        trainer.test(Classifier(4, 3), iris, verbose=False)
+    message = "no Regions in TensorBoard: the run has no TensorBoardLogger; give"
+    with pytest.warns(UserWarning, match=message):
+        trainer.test(Classifier(4, 3), Iris(), verbose=False)
 
 
 def test_evaluate_reads_the_config_of_a_run_with_pictures():
     command(train, ["--max_epochs", "2", "--pictures", "[Card,Weights]", "--accelerator", "cpu"])
-    config = "lightning_logs/version_0/config.yaml"
-    assert "pictures:\n- Card\n- Weights\n" in Path(config).read_text()
-    command(evaluate, ["--config", config, "--folds", "2", "--repeats", "1"])
+    config = RUN_DIR / "config.yaml"
+    assert "pictures:\n- Card\n- Weights\n" in config.read_text()
+    command(evaluate, ["--config", str(config), "--folds", "2", "--repeats", "1"])

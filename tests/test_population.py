@@ -1,4 +1,4 @@
-"""A population's members against the same networks trained alone, one at a time, by Lightning."""
+"""A population's members against the same networks trained alone by Lightning, one at a time."""
 
 from functools import partial
 
@@ -13,31 +13,26 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cli.component import describe
 from data.iris import Iris
-from data.tabular import row_order
+from data.sampling import row_order
 from model import recipe
 from model.classifier import Classifier
 from model.losses import MSELoss
 from model.networks import MLP
-from model.population import (
-    Member,
-    Population,
-    Stack,
-    cross_entropies,
-    hits,
-    is_plain_cross_entropy,
-    losses_of,
-    maps_loss,
-    soft_targets,
-)
+from model.population import Member, Population
+from model.probes import can_vmap, can_vmap_loss, is_plain_cross_entropy, mixes_members
+from model.stack import Stack, cross_entropies, hits, is_chain, member_losses, soft_targets
+from tests.helpers import ROOT
 
 
 class Residual(nn.Module):
-    """No chain: goes through vmap. Its dropout is off, its LayerNorm works on one row."""
+    """Not a chain: runs through vmap. Its LayerNorm works on one row."""
 
     def __init__(self, num_features, num_classes, width=12):
         super().__init__()
-        self.enter, self.norm = nn.Linear(num_features, width), nn.LayerNorm(width)
-        self.block, self.leave = nn.Linear(width, width, bias=False), nn.Linear(width, num_classes)
+        self.enter = nn.Linear(num_features, width)
+        self.norm = nn.LayerNorm(width)
+        self.block = nn.Linear(width, width, bias=False)
+        self.leave = nn.Linear(width, num_classes)
 
     def forward(self, features):
         x = self.norm(self.enter(features))
@@ -45,14 +40,16 @@ class Residual(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """An LSTM over the features, which vmap does not know: members one after the other."""
+    """An LSTM over the features, which vmap does not support: members run one by one."""
 
     def __init__(self, num_features, num_classes):
         super().__init__()
-        self.cell, self.leave = nn.LSTM(1, 4, batch_first=True), nn.Linear(4, num_classes)
+        self.cell = nn.LSTM(1, 4, batch_first=True)
+        self.leave = nn.Linear(4, num_classes)
 
     def forward(self, features):
-        return self.leave(self.cell(features.unsqueeze(-1))[0][:, -1])
+        outputs, _ = self.cell(features.unsqueeze(-1))
+        return self.leave(outputs[:, -1])
 
 
 class BatchNormed(nn.Sequential):
@@ -61,7 +58,7 @@ class BatchNormed(nn.Sequential):
 
 
 class Counting(nn.Linear):
-    """Each row stands alone, and yet training leaves a trace."""
+    """Does not mix rows, but changes a buffer in training."""
 
     def __init__(self, num_features, num_classes):
         super().__init__(num_features, num_classes)
@@ -73,12 +70,20 @@ class Counting(nn.Linear):
 
 
 class Shared(nn.Sequential):
-    """Two layers stand twice: no chain to be taken apart."""
+    """Two layers are used twice, so it does not run as a chain."""
 
     def __init__(self, num_features, num_classes):
-        activation, middle = nn.ReLU(), nn.Linear(8, 8)
-        layers = nn.Linear(num_features, 8), activation, middle, activation, middle, activation
-        super().__init__(*layers, nn.Linear(8, num_classes))
+        activation = nn.ReLU()
+        middle = nn.Linear(8, 8)
+        super().__init__(
+            nn.Linear(num_features, 8),
+            activation,
+            middle,
+            activation,
+            middle,
+            activation,
+            nn.Linear(8, num_classes),
+        )
 
 
 class Frozen(nn.Sequential):
@@ -93,67 +98,78 @@ class Hooked(nn.Sequential):
         self[1].register_forward_hook(lambda module, inputs, output: 2 * output)
 
 
-def setting(**nouns):
-    default = {
+def candidate(**changes):
+    """The components of the recipe without a schedule, and with these changes."""
+    components = {
         "network": recipe.NETWORK,
         "loss": recipe.LOSS,
         "optimizer": recipe.OPTIMIZER,
         "schedule": None,
     }
-    return {noun: describe(noun, factory) for noun, factory in (default | nouns).items()}
+    components |= changes
+    return {name: describe(name, factory) for name, factory in components.items()}
 
 
-def trainer(epochs, precision="32-true", **options):
-    options |= {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "logger": False,
-        "log_every_n_steps": 1,
-    }
-    options = {"enable_checkpointing": False, "num_sanity_val_steps": 0} | options
-    return Trainer(accelerator="cpu", max_epochs=epochs, precision=precision, **options)
-
-
-def table(split_seed=0, **arguments):
-    data = Iris(split_seed=split_seed, **arguments)
-    data.setup()
-    return data
-
-
-def trained(settings, members, tables, epochs=10, precision="32-true", **arguments):
-    population = Population(
-        4,
-        3,
-        settings,
-        members,
-        splits=[one.splits for one in tables],
-        row_order=row_order,
-        **arguments,
+def make_trainer(epochs, precision="32-true", enable_checkpointing=False, **options):
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        precision=precision,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=enable_checkpointing,
+        logger=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        **options,
     )
-    trainer(epochs, precision).fit(population, range(len(population.stacks)))
+
+
+def iris(split_seed=0, **arguments):
+    datamodule = Iris(split_seed=split_seed, **arguments)
+    datamodule.setup()
+    return datamodule
+
+
+def trained(candidates, members, datamodules, epochs=10, precision="32-true", **arguments):
+    """A trained population; the splits of each datamodule are a fold."""
+    folds = [datamodule.splits for datamodule in datamodules]
+    population = Population(
+        4, 3, candidates, members, folds=folds, row_order=row_order, **arguments
+    )
+    make_trainer(epochs, precision).fit(population, range(len(population.stacks)))
     return population
 
 
-def alone(one, member, data, epochs=10, precision="32-true", callbacks=()):
-    """Train one network with Classifier and Lightning's own loop; its weights."""
+def alone(components, member, datamodule, epochs=10, precision="32-true", callbacks=()):
+    """Train one network with Classifier and Lightning's own loop; return its weights."""
     torch.manual_seed(member.seed)
-    classifier = Classifier(4, 3, **one)
-    run = trainer(
-        epochs, precision, callbacks=[*callbacks], limit_val_batches=1.0 if data.val_fraction else 0,
+    classifier = Classifier(4, 3, **components)
+    trainer = make_trainer(
+        epochs,
+        precision,
+        callbacks=[*callbacks],
+        limit_val_batches=1.0 if datamodule.val_fraction else 0,
         enable_checkpointing=bool(callbacks),
-    )  # fmt: skip
-    run.fit(classifier, data)
+    )
+    trainer.fit(classifier, datamodule)
     return classifier.network.state_dict()
 
 
-def assert_equal(population, settings, tables, tolerance, **arguments):
+def assert_equal(population, candidates, datamodules, tolerance, **arguments):
+    """Every member has the weights of the network trained alone."""
     weights = population.weights()
     assert set(weights) == set(population.members)
     for member in population.members:
-        expected = alone(settings[member.setting], member, tables[member.split], **arguments)
+        components = candidates[member.candidate]
+        expected = alone(components, member, datamodules[member.fold], **arguments)
         assert weights[member].keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(weights[member][name], value, atol=tolerance, rtol=0)
+        assert_close(weights[member], expected, tolerance)
+
+
+def assert_close(state, expected, tolerance):
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name], value, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-10)])
@@ -163,177 +179,236 @@ def assert_equal(population, settings, tables, tolerance, **arguments):
 )
 @pytest.mark.parametrize("network", [partial(MLP, hidden=[16, 8]), Residual, Recurrent])
 def test_a_member_is_the_network_trained_alone(network, optimizer, precision, tolerance):
-    settings, tables = [setting(network=network, optimizer=optimizer)], [table(0), table(1)]
-    members = [Member(0, split, 10 + split) for split in (0, 1)]
+    candidates = [candidate(network=network, optimizer=optimizer)]
+    datamodules = [iris(0), iris(1)]
+    members = [Member(0, fold, 10 + fold) for fold in (0, 1)]
     run = {"epochs": 100, "precision": precision}
-    assert_equal(trained(settings, members, tables, **run), settings, tables, tolerance, **run)
+    population = trained(candidates, members, datamodules, **run)
+    assert_equal(population, candidates, datamodules, tolerance, **run)
 
 
 @pytest.mark.parametrize("network", [Shared, Frozen, Hooked])
-def test_so_it_is_where_layers_are_shared_frozen_or_hooked(network):
-    settings, tables = [setting(network=network)], [table(0), table(1)]
-    members = [Member(0, split, split) for split in (0, 1)]
-    population = trained(settings, members, tables, epochs=20, precision="64-true")
-    assert_equal(population, settings, tables, 1e-10, epochs=20, precision="64-true")
+def test_also_where_layers_are_shared_frozen_or_hooked(network):
+    candidates = [candidate(network=network)]
+    datamodules = [iris(0), iris(1)]
+    members = [Member(0, fold, fold) for fold in (0, 1)]
+    run = {"epochs": 20, "precision": "64-true"}
+    population = trained(candidates, members, datamodules, **run)
+    assert_equal(population, candidates, datamodules, 1e-10, **run)
 
 
-def test_so_it_is_in_batches_with_settings_and_schedules_of_its_own():
-    settings = [
-        setting(network=partial(MLP, hidden=[8]), schedule=recipe.SCHEDULE),
-        setting(network=partial(MLP, hidden=[8]), optimizer=partial(SGD, lr=0.5), loss=MSELoss),
-        setting(
-            network=partial(MLP, hidden=[8], activation="Softsign"), optimizer=Adafactor
-        ),  # not number by number
+def test_also_in_batches_with_different_candidates_and_schedules():
+    small = partial(MLP, hidden=[8])
+    other = partial(MLP, hidden=[8], activation="Softsign")
+    candidates = [
+        candidate(network=small, schedule=recipe.SCHEDULE),
+        candidate(network=small, optimizer=partial(SGD, lr=0.5), loss=MSELoss),
+        candidate(network=other, optimizer=Adafactor),  # not elementwise
     ]
-    tables = [table(0, batch_size=16), table(1, batch_size=16)]
-    members = [Member(s, i, 5 + i) for s in range(3) for i in (0, 1)]
+    datamodules = [iris(0, batch_size=16), iris(1, batch_size=16)]
+    members = [Member(i, fold, 5 + fold) for i in range(3) for fold in (0, 1)]
     run = {"epochs": 12, "precision": "64-true"}
-    population = trained(settings, members, tables, batch_size=16, **run)
+    population = trained(candidates, members, datamodules, batch_size=16, **run)
     assert [len(stack.stacked[0]) for stack in population.stacks] == [4, 2]
-    assert_equal(population, settings, tables, 1e-10, **run)
+    assert_equal(population, candidates, datamodules, 1e-10, **run)
 
 
-def test_so_it_is_with_weight_decay_and_label_smoothing_of_its_own():
-    settings = [
-        setting(
+def test_also_with_different_weight_decay_and_label_smoothing():
+    candidates = [
+        candidate(
             network=partial(MLP, hidden=[8]),
             loss=partial(nn.CrossEntropyLoss, label_smoothing=smoothing),
             optimizer=partial(AdamW, lr=0.05, weight_decay=decay),
         )
         for smoothing, decay in ((0.0, 0.0), (0.2, 1.0), (0.2, 0.1))
     ]
-    members = [Member(s, 0, s) for s in range(3)]
-    population = trained(settings, members, [table()], epochs=30, precision="64-true")
+    members = [Member(i, 0, i) for i in range(3)]
+    run = {"epochs": 30, "precision": "64-true"}
+    population = trained(candidates, members, [iris()], **run)
     assert len(population.stacks) == 1
-    assert_equal(population, settings, [table()], 1e-10, epochs=30, precision="64-true")
+    assert_equal(population, candidates, [iris()], 1e-10, **run)
 
 
 @pytest.mark.parametrize("val_fraction", [0.0, 0.2])
 def test_a_plateau_schedule_follows_each_members_own_loss(val_fraction):
     schedule = partial(ReduceLROnPlateau, patience=0, factor=0.3)
-    settings = [setting(network=nn.Linear, optimizer=partial(SGD, lr=5.0), schedule=schedule)]
-    tables = [table(0, val_fraction=val_fraction), table(1, val_fraction=val_fraction)]
+    candidates = [candidate(network=nn.Linear, optimizer=partial(SGD, lr=5.0), schedule=schedule)]
+    datamodules = [iris(seed, val_fraction=val_fraction) for seed in (0, 1)]
     members = [Member(0, 0, 1), Member(0, 1, 2)]
     run = {"epochs": 30, "precision": "64-true"}
-    population = Population(4, 3, settings, members, splits=[one.splits for one in tables])
-    fit = trainer(**run)
-    fit.fit(population, range(1))
-    rates = {share.optimizer.param_groups[0]["lr"] for share in population.shares[0]}
-    assert len(rates) == 2  # they parted
-    if not val_fraction:  # with it, each ends with the weights of its best epoch
-        assert_equal(population, settings, tables, 1e-10, **run)
+    population = trained(candidates, members, datamodules, **run)
+    (fit,) = population.fits
+    rates = {member.optimizer.param_groups[0]["lr"] for member in fit.optimizers}
+    assert len(rates) == 2
+    if not val_fraction:  # with validation rows, members end with the weights of their best epoch
+        assert_equal(population, candidates, datamodules, 1e-10, **run)
 
 
 def test_each_member_keeps_its_best_epoch_and_stops_by_itself(tmp_path):
-    settings = [setting(network=partial(MLP, hidden=[32]), optimizer=partial(Adam, lr=0.1))]
-    tables = [table(i, val_fraction=0.2) for i in range(3)]
+    candidates = [candidate(network=partial(MLP, hidden=[32]), optimizer=partial(Adam, lr=0.1))]
+    datamodules = [iris(seed, val_fraction=0.2) for seed in range(3)]
     members = [Member(0, i, i) for i in range(3)]
-    population = trained(settings, members, tables, epochs=60, precision="64-true", patience=5)
-    stopped = np.isnan(population.learning_curves()[1]["train/loss"]).sum(0)
-    assert len(set(stopped.tolist())) > 1
-    for member, data, missing in zip(members, tables, stopped, strict=True):
-        best = ModelCheckpoint(tmp_path / str(member.split), monitor="val/loss")
+    run = {"epochs": 60, "precision": "64-true"}
+    population = trained(candidates, members, datamodules, patience=5, **run)
+    _, curves = population.learning_curves()
+    epochs = np.isfinite(curves["val/loss"]).sum(0)
+    assert len(set(epochs.tolist())) > 1
+    for i, member in enumerate(members):
+        best = ModelCheckpoint(tmp_path / str(i), monitor="val/loss")
         stop = EarlyStopping("val/loss", patience=5)
-        alone(settings[0], member, data, epochs=60, precision="64-true", callbacks=[best, stop])
-        assert (stop.stopped_epoch + 1 if stop.stopped_epoch else 60) == len(
-            population.curves["val/loss"]
-        ) - missing
+        alone(candidates[0], member, datamodules[i], callbacks=[best, stop], **run)
+        last_epoch = stop.stopped_epoch + 1 if stop.stopped_epoch else 60
+        assert epochs[i] == last_epoch
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        for name, value in population.weights()[member].items():
-            torch.testing.assert_close(value, state[f"network.{name}"], atol=1e-10, rtol=0)
+        weights = population.weights()[member]
+        assert_close(weights, {name: state[f"network.{name}"] for name in weights}, 1e-10)
 
 
 def test_patience_without_validation_keeps_the_epoch_it_stopped_in():
-    settings = [setting(network=nn.Linear, optimizer=partial(SGD, lr=rate)) for rate in (0.1, 40.0)]
-    members = [Member(s, 0, 0) for s in (0, 1)]
-    population = trained(settings, members, [table()], epochs=20, precision="64-true", patience=3)
-    losses = population.learning_curves()[1]["train/loss"]
-    epochs = np.isfinite(losses[:, 1]).sum()
-    assert np.isfinite(losses[:, 0]).all()
-    assert 3 < epochs < 20
-    expected = alone(settings[1], members[1], table(), epochs=int(epochs), precision="64-true")
-    torch.testing.assert_close(
-        population.weights()[members[1]]["weight"], expected["weight"], atol=1e-10, rtol=0
-    )
+    candidates = [candidate(network=nn.Linear, optimizer=partial(SGD, lr=lr)) for lr in (0.1, 40.0)]
+    members = [Member(0, 0, 0), Member(1, 0, 0)]
+    population = trained(candidates, members, [iris()], epochs=20, precision="64-true", patience=3)
+    _, curves = population.learning_curves()
+    epochs = np.isfinite(curves["train/loss"]).sum(0)
+    assert epochs[0] == 20
+    assert 3 < epochs[1] < 20
+    expected = alone(candidates[1], members[1], iris(), epochs=int(epochs[1]), precision="64-true")
+    assert_close(population.weights()[members[1]], expected, 1e-10)
 
 
-def test_the_answer_does_not_depend_on_the_size_of_a_stack():
-    settings = [
-        setting(network=partial(MLP, hidden=[8]), optimizer=partial(Adam, lr=rate))
-        for rate in (0.1, 0.01)
-    ]
-    members = [Member(s, 0, i) for s in (0, 1) for i in range(5)]
-    whole, pieces = (trained(settings, members, [table()], stack_bytes=size) for size in (2**30, 1))
-    assert (len(whole.stacks), len(pieces.stacks)) == (1, 10)
+def test_results_do_not_depend_on_the_size_of_a_stack():
+    network = partial(MLP, hidden=[8])
+    candidates = [candidate(network=network, optimizer=partial(Adam, lr=lr)) for lr in (0.1, 0.01)]
+    members = [Member(i, 0, seed) for i in (0, 1) for seed in range(5)]
+    one_stack = trained(candidates, members, [iris()], stack_bytes=2**30)
+    ten_stacks = trained(candidates, members, [iris()], stack_bytes=1)
+    assert len(one_stack.stacks) == 1
+    assert len(ten_stacks.stacks) == 10
     for member in members:
         np.testing.assert_allclose(
-            whole.outcomes[member].probabilities, pieces.outcomes[member].probabilities, atol=1e-6
+            one_stack.outcomes[member].probabilities,
+            ten_stacks.outcomes[member].probabilities,
+            atol=1e-6,
         )
 
 
-def test_held_out_rows_change_no_weight():
-    first, second = table(), table()
-    features, targets = second.splits["test"]
-    second.splits["test"] = features * 1000, targets.roll(1)
-    members = [Member(0, 0, 0)]
-    before, after = (
-        trained([setting()], members, [one]).weights()[members[0]] for one in (first, second)
-    )
+def test_test_rows_change_no_weight():
+    changed = iris()
+    features, targets = changed.splits["test"]
+    changed.splits["test"] = (features * 1000, targets.roll(1))
+    member = Member(0, 0, 0)
+    before = trained([candidate()], [member], [iris()]).weights()[member]
+    after = trained([candidate()], [member], [changed]).weights()[member]
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_dropout_is_each_members_own():
+def test_members_have_different_dropout():
     stack = Stack(lambda: nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5)), [0, 0])
     first, second = stack.train()(torch.ones(2, 4, 5))
     assert not torch.equal(first, second)
-    assert torch.equal(*stack.eval()(torch.ones(2, 4, 5)))
+    first, second = stack.eval()(torch.ones(2, 4, 5))
+    assert torch.equal(first, second)
 
 
-def test_a_member_that_diverges_is_named_and_hurts_no_other():
-    settings = [
-        setting(network=partial(MLP, hidden=[8]), optimizer=partial(SGD, lr=rate))
-        for rate in (0.1, 1e30)
-    ]
-    members = [Member(s, 0, i) for i in (0, 1) for s in (0, 1)]
-    population = trained(settings, members, [table()])
+def test_a_member_that_diverges_is_reported_and_changes_no_other():
+    network = partial(MLP, hidden=[8])
+    candidates = [candidate(network=network, optimizer=partial(SGD, lr=lr)) for lr in (0.1, 1e30)]
+    members = [Member(i, 0, seed) for seed in (0, 1) for i in (0, 1)]
+    population = trained(candidates, members, [iris()])
     failed = {member for member, outcome in population.outcomes.items() if outcome.failed_in}
     assert failed == {Member(1, 0, 0), Member(1, 0, 1)}
-    expected = alone(settings[0], members[0], table())
-    for name, value in expected.items():
-        torch.testing.assert_close(population.weights()[members[0]][name], value, atol=1e-5, rtol=0)
+    expected = alone(candidates[0], members[0], iris())
+    assert_close(population.weights()[members[0]], expected, 1e-5)
 
 
 @pytest.mark.parametrize(
-    ("nouns", "message"),
+    ("changes", "message"),
     [
         ({"network": BatchNormed}, "BatchNormed mixes rows"),
         ({"network": Counting}, "Counting keeps a state in training .seen."),
         ({"optimizer": torch.optim.LBFGS}, "the optimizer cannot train a population: .*closure"),
     ],
 )
-def test_what_no_population_can_be_made_of(nouns, message):
+def test_what_no_population_can_be_made_of(changes, message):
     with pytest.raises(ValueError, match=message):
-        Population(4, 3, [setting(**nouns)], [Member(0, 0, 0)], splits=[table().splits])
+        Population(4, 3, [candidate(**changes)], [Member(0, 0, 0)], folds=[iris().splits])
 
 
-def test_losses_and_hits_are_torchs():
+def random_logits():
+    """Logits (members, num_classes, rows) and targets (members, rows)."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 3, 7, generator=generator, dtype=torch.float64)
-    targets = torch.randint(3, (4, 7), generator=generator)
-    plain = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.3)
-    for loss in (*plain, nn.CrossEntropyLoss(ignore_index=1), nn.MultiMarginLoss(), MSELoss()):
-        expected = torch.stack([loss(one.T, own) for one, own in zip(logits, targets, strict=True)])
-        torch.testing.assert_close(losses_of(loss, logits, targets, maps_loss(loss, 3)), expected)
-        if loss in plain:
-            soft = soft_targets(
-                targets, torch.full((4,), loss.label_smoothing, dtype=torch.float64), 3
-            )
-            torch.testing.assert_close(cross_entropies(logits, soft), expected)
+    return logits, torch.randint(3, (4, 7), generator=generator)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.3),
+        nn.CrossEntropyLoss(ignore_index=1),
+        nn.MultiMarginLoss(),
+        MSELoss(),
+    ],
+)
+def test_losses_are_those_of_torch(loss):
+    logits, targets = random_logits()
+    expected = torch.stack([loss(x.T, y) for x, y in zip(logits, targets, strict=True)])
+    use_vmap = can_vmap_loss(loss, num_classes=3)
+    torch.testing.assert_close(member_losses(loss, logits, targets, use_vmap), expected)
+    if is_plain_cross_entropy(loss):
+        smoothing = torch.full((4,), loss.label_smoothing, dtype=torch.float64)
+        soft = soft_targets(targets, smoothing, num_classes=3)
+        torch.testing.assert_close(cross_entropies(logits, soft), expected)
+
+
+def test_which_losses_take_which_path():
     assert is_plain_cross_entropy(nn.CrossEntropyLoss(label_smoothing=0.3))
     assert not is_plain_cross_entropy(nn.CrossEntropyLoss(ignore_index=1))
     assert not is_plain_cross_entropy(nn.CrossEntropyLoss(torch.ones(3)))
-    assert not maps_loss(
-        nn.MultiMarginLoss(), 3
-    )  # one of those that are called one after the other
+    assert can_vmap_loss(MSELoss(), num_classes=3)
+    assert not can_vmap_loss(nn.MultiMarginLoss(), num_classes=3)
+
+
+def test_hits_are_those_of_argmax():
+    logits, targets = random_logits()
     assert torch.equal(hits(logits, targets), (logits.argmax(1) == targets).sum(1))
-    assert hits(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 2, dtype=torch.long)).item() == 0
+    without_answer = torch.full((1, 3, 2), torch.nan)
+    assert hits(without_answer, torch.zeros(1, 2, dtype=torch.long)).item() == 0
+
+
+def test_which_networks_and_optimizers_are_handled_how():
+    assert is_chain(MLP(4, 3, hidden=[8]))
+    assert not is_chain(Residual(4, 3))
+    assert not is_chain(Shared(4, 3))
+    assert not is_chain(Hooked(4, 3))
+    assert can_vmap(Stack(lambda: Residual(4, 3), [0, 1]), num_features=4)
+    assert not can_vmap(Stack(lambda: Recurrent(4, 3), [0, 1]), num_features=4)
+    assert not mixes_members(Classifier(4, 3, optimizer=AdamW))
+    assert mixes_members(Classifier(4, 3, optimizer=Adafactor, schedule=None))
+
+
+@pytest.mark.parametrize("name", ["candidates", "settings"])
+def test_the_candidates_have_a_second_name_in_checkpoints(name):
+    arguments = {name: [candidate()], "members": [[0, 0, 7]], "stacks": [[0]]}
+    population = Population(4, 3, **arguments)
+    assert population.candidates == [candidate()]
+    assert population.members == [Member(0, 0, 7)]
+    assert list(population.hparams) == [
+        "num_features",
+        "num_classes",
+        "settings",
+        "members",
+        "stacks",
+    ]
+
+
+def test_a_golden_checkpoint_still_loads():
+    path = ROOT / "tests" / "golden" / "population_1.ckpt"
+    loaded = Population.load_from_checkpoint(path, weights_only=True)
+    checkpoint = torch.load(path, weights_only=True)
+    rebuilt = Population(**checkpoint["hyper_parameters"])
+    rebuilt.load_state_dict(checkpoint["state_dict"])
+    assert len(loaded.members) == 3
+    features = torch.zeros(2, loaded.hparams["num_features"])
+    assert torch.equal(loaded.eval()(features), rebuilt.eval()(features))

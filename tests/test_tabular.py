@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader, TensorDataset
 
 from data.iris import Iris
-from data.tabular import Batches, RawTable, TabularData, row_order
+from data.sampling import EpochSampler, row_order
+from data.tabular import RawTable, TabularData
+from training.fast import TensorBatches
 
 
 class Made(TabularData):
@@ -113,33 +116,58 @@ def test_the_articles_split_is_the_articles():
     assert list(iris.indices) == ["train", "test"]
 
 
+def batches(rows, batch_size, sampler, rank=0, world_size=1):
+    """TensorBatches of the row indices, as one process of several has them."""
+    trainer = SimpleNamespace(
+        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device="cpu")
+    )
+    indices = torch.arange(rows)
+    return TensorBatches(TensorDataset(indices, indices * 2), batch_size, sampler, trainer=trainer)
+
+
+def sampler(rows, epoch=0):
+    order = EpochSampler(rows, seed=0, shuffle=True)
+    order.set_epoch(epoch)
+    return order
+
+
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 9))
 def test_every_row_is_in_one_batch_and_the_short_one_is_kept(rows, batch_size, epoch):
-    numbers = torch.arange(rows)
-    batches = Batches([numbers, numbers * 2], batch_size, lambda: row_order(rows, 0, epoch))
-    cut = list(batches)
-    assert len(cut) == len(batches) == -(-rows // batch_size)
-    assert [len(first) for first, _ in cut] == [batch_size] * (rows // batch_size) + [
-        rows % batch_size
-    ] * (rows % batch_size > 0)
-    assert sorted(torch.cat([first for first, _ in cut]).tolist()) == numbers.tolist()
-    assert all(torch.equal(second, first * 2) for first, second in cut)
+    made = batches(rows, batch_size, sampler(rows, epoch))
+    drawn = list(made)
+    assert len(drawn) == len(made) == -(-rows // batch_size)
+    sizes = [batch_size] * (rows // batch_size)
+    if rows % batch_size:
+        sizes.append(rows % batch_size)
+    assert [len(first) for first, _ in drawn] == sizes
+    assert sorted(torch.cat([first for first, _ in drawn]).tolist()) == list(range(rows))
+    assert all(torch.equal(second, first * 2) for first, second in drawn)
+
+
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 9))
+def test_fast_batches_are_those_of_a_dataloader(rows, batch_size, epoch):
+    dataset = TensorDataset(torch.arange(rows), torch.arange(rows) * 2)
+    theirs = DataLoader(dataset, batch_size, sampler=sampler(rows, epoch))
+    ours = batches(rows, batch_size, sampler(rows, epoch))
+    for our_batch, their_batch in zip(ours, theirs, strict=True):
+        assert all(map(torch.equal, our_batch, their_batch))
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
 def test_processes_share_all_rows_in_as_many_steps(rows, batch_size, world_size):
     shares = [
-        list(
-            Batches(
-                [torch.arange(rows)], batch_size, lambda: row_order(rows, 0, 0), rank, world_size
-            )
-        )
+        list(batches(rows, batch_size, sampler(rows), rank, world_size))
         for rank in range(world_size)
     ]
     assert len({len(share) for share in shares}) == 1
-    assert {row for share in shares for (batch,) in share for row in batch.tolist()} == set(
-        range(rows)
-    )
+    drawn = {row for share in shares for batch, _ in share for row in batch.tolist()}
+    assert drawn == set(range(rows))
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
+def test_every_process_evaluates_all_rows(rows, batch_size, world_size):
+    drawn = torch.cat([first for first, _ in batches(rows, batch_size, None, 0, world_size)])
+    assert torch.equal(drawn, torch.arange(rows))
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -153,13 +181,9 @@ def test_order_is_a_function_of_seed_and_epoch():
 def test_a_shuffled_epoch_is_the_runs_order(batch_size, seed, epoch):
     table = made(batch_size=batch_size)
     torch.manual_seed(seed)
-    table.trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device="cpu"),
-        current_epoch=epoch,
-        global_rank=0,
-        world_size=1,
-    )
-    features = torch.cat([batch[0] for batch in table.train_dataloader()])
+    loader = table.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    features = torch.cat([batch[0] for batch in loader])
     assert torch.equal(features, table.splits["train"][0][row_order(len(features), seed, epoch)])
 
 

@@ -1,4 +1,4 @@
-"""train.py as a user meets it: the screen, the run's folder, TensorBoard's own reading of it, and runs cut short."""
+"""train.py as a user meets it: the screen, the run's folder, TensorBoard, interrupted runs."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from cli.command import command
 from tests.helpers import ROOT, python, run, weights
 from train import train
-from training.callbacks import LastCheckpoint
+from training.fast import LastCheckpoint
 from training.run import new_version
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
@@ -97,31 +97,33 @@ def test_tensorboard_reads_every_tag(default_run):
     folder, _ = default_run
     result = json.loads((folder / "result.json").read_text())
     read = events(folder)
-    for tag in ("train/loss", "train/accuracy", "lr"):
+    for tag in ("train/loss", "train/accuracy", "values/lr"):
         assert [event.step for event in read.Scalars(tag)] == list(range(1, 101))
     for name in METRICS:
-        (event,) = read.Scalars(f"final/{name}")
+        (event,) = read.Scalars(f"values/final/{name}")
         assert event.value == pytest.approx(result[name])
-    assert max(event.value for event in read.Scalars("lr")) == pytest.approx(0.05, rel=1e-3)
-    assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", part) for node in read.Graph().SerializeToString().decode(
-        "latin1").split("/") for part in [node]}  # fmt: skip
+    assert max(event.value for event in read.Scalars("values/lr")) == pytest.approx(0.05, rel=1e-3)
+    nodes = read.Graph().SerializeToString().decode("latin1").split("/")
+    assert {"Linear", "SiLU"} <= {re.sub(r"\W.*", "", node) for node in nodes}
 
 
-def test_the_hparams_tab_has_settings_and_metrics(default_run):
+def test_the_hparams_tab_has_settings_and_results(default_run):
     folder, _ = default_run
+    result = json.loads((folder / "result.json").read_text())
     content = {
         tag: HParamsPluginData.FromString(data)
         for tag, data in events(folder).summary_metadata.items()
         if tag.startswith("_hparams_")
         for data in [data.plugin_data.content]
     }
-    metrics = {info.name.tag for info in content["_hparams_/experiment"].experiment.metric_infos}
-    assert metrics == {f"final/{name}" for name in METRICS}
-    settings = content["_hparams_/session_start_info"].session_start_info.hparams
-    assert settings["optimizer"].string_value == "AdamW"
-    assert settings["optimizer.lr"].number_value == 0.05
-    assert settings["network.hidden"].string_value == "[128]"
-    assert settings["data.test_fraction"].number_value == 0.2
+    assert "_hparams_/experiment" not in content  # TensorBoard collects the columns of all runs
+    row = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert row["Test accuracy"].number_value == pytest.approx(result["test/accuracy"])
+    assert row["Test loss"].number_value == pytest.approx(result["test/loss"])
+    assert row["network.hidden"].string_value == "[128]"
+    assert row["optimizer.lr"].number_value == 0.05
+    assert row["seed"].number_value == 0
+    assert len(row) == 5
 
 
 def test_a_run_is_replayed_from_its_config(default_run):
@@ -215,7 +217,8 @@ def test_ones_own_network_costs_one_file(monkeypatch):
         "class Net(nn.Module):\n"
         "    def __init__(self, num_features, num_classes, width: int = 8):\n"
         "        super().__init__()\n"
-        "        self.body = nn.Sequential(nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes))\n"
+        "        layers = nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes)\n"
+        "        self.body = nn.Sequential(*layers)\n"
         "    def forward(self, features):\n"
         "        return self.body(features)\n"
     )
@@ -232,7 +235,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 1
     assert re.fullmatch(
-        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; give a lower --optimizer.lr\n",
+        r"error: .* is (nan|inf) in epoch \d+ at learning rate 1e\+18; "
+        r"give a lower --optimizer.lr\n",
         error,
     )
     epoch = int(re.search(r"epoch (\d+)", error)[1])
@@ -267,7 +271,7 @@ LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", 
 
 
 def begin(folder):
-    """Start a long run in another process, and wait until it has written a checkpoint past its first."""
+    """Start a long run in another process; wait until it has written its second checkpoint."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *LONG],
         cwd=folder,

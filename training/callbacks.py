@@ -1,35 +1,45 @@
-"""Callbacks of a fit: progress bar, curves of a population, last checkpoint."""
+"""Callbacks of a fit: the progress bar, and the curves of a population."""
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from model.population import gathered
+from training.hparams import VALUES
+
+# Candidate index of each member (members,), and each metric's curve (epochs, members).
+Curves = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 class FitBar(ProgressBar):
-    """One bar over all steps of the fit, with the epoch and its losses; silent where standard error is no terminal."""
+    """One bar over all steps of the fit, with the epoch and its losses.
+
+    Silent where standard error is not a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.bar: tqdm[Any] | None = None
-        self.off: bool | None = None  # tqdm's word for: wherever there is no terminal
+        self.is_disabled: bool | None = None  # for tqdm, None means: unless there is a terminal
 
-    def disable(self) -> None:  # Lightning's call on every process but the first
-        self.off = True
+    def disable(self) -> None:  # called by Lightning on every process but the first
+        self.is_disabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = int(trainer.num_training_batches)
-        total, done = (trainer.max_epochs or 0) * batches, trainer.current_epoch * batches
         self.bar = tqdm(
-            total=total, initial=done, desc="fit", unit="step", leave=False, disable=self.off
+            total=(trainer.max_epochs or 0) * batches,
+            initial=trainer.current_epoch * batches,
+            desc="fit",
+            unit="step",
+            leave=False,
+            disable=self.is_disabled,
         )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -38,12 +48,13 @@ class FitBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.bar is not None
-        metrics = {
+        shown = {
             name: f"{value:.4f}"
             for name, value in trainer.callback_metrics.items()
             if name.endswith("/loss")
         }
-        self.bar.set_postfix(metrics | {"epoch": str(trainer.current_epoch + 1)}, refresh=False)
+        shown["epoch"] = str(trainer.current_epoch + 1)
+        self.bar.set_postfix(shown, refresh=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:
@@ -51,79 +62,73 @@ class FitBar(ProgressBar):
 
 
 class CurveBands(Callback):
-    """Writes the learning curves of a population, of each setting's members mean and band, as they grow.
+    """Writes a population's learning curves as they grow: mean and band over the members.
 
-    Between several processes only at the end, when each knows its own members' curves.
+    Each candidate has curves of its own.
+
+    With several processes they are written at the end, because each process knows only the curves
+    of its own members.
+
+    Args:
+        loggers: A logger for each candidate.
     """
 
-    quantiles, seconds = (0.05, 0.95), 2.0
+    quantiles = (0.05, 0.95)
+    seconds = 2.0  # between two writes
 
     def __init__(self, loggers: Sequence[TensorBoardLogger]) -> None:
-        self.loggers, self.epochs, self.written = (
-            loggers,
-            0,
-            time.monotonic(),
-        )  # a logger for each setting
+        self.loggers = loggers
+        self.epochs = 0  # already written
+        self.written = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        # Lightning calls this before the population's own: at the end of the first epoch there are no curves.
-        if (
-            trainer.world_size == 1
-            and pl_module.curves
-            and time.monotonic() - self.written > self.seconds
-        ):
+        # Lightning calls this before the population's own hook: after the first epoch there are no
+        # curves yet.
+        is_due = time.monotonic() - self.written > self.seconds
+        if trainer.world_size == 1 and pl_module.curves and is_due:
             self.write([pl_module.learning_curves()])
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.write(gathered(pl_module.learning_curves()))
+        shares = gathered(pl_module.learning_curves())
+        self.write(shares)
+        for logger in self.loggers:
+            logger.experiment.add_custom_scalars(band_layout(shares[0][1]))
 
-    def write(self, parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> None:
-        """Write the epochs that are new, of members whose settings and curves the parts have."""
-        member_settings = np.concatenate([settings for settings, _ in parts])
-        for tag in parts[0][1]:
-            curves = np.concatenate([curves[tag][self.epochs :] for _, curves in parts], 1)
-            curves = np.where(np.isfinite(curves), curves, np.nan)
-            for setting, logger in enumerate(self.loggers):
-                own = curves[:, member_settings == setting]
-                for epoch, values in enumerate(own, self.epochs + 1):
-                    known = values[~np.isnan(values)]  # without those that stopped or failed
-                    if len(known):
-                        low, high = np.quantile(known, self.quantiles)
-                        points = {
-                            f"{tag}/mean": known.mean(),
-                            f"{tag}/low": low,
-                            f"{tag}/high": high,
-                        }
-                        logger.log_metrics(points, step=epoch)
-        self.epochs, self.written = len(parts[0][1]["train/loss"]), time.monotonic()
-
-
-class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt after the first epoch, every two seconds and after the last epoch.
-
-    Only between two epochs: the order of rows is a function of the epoch, so a run that goes on from there gets the
-    weights that it would have got. Not after every epoch: writing takes 8 ms, as long as a small table's epoch.
-    """
-
-    seconds = 2.0
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.path, self.written = (
-            Path(str(trainer.log_dir), "checkpoints", "last.ckpt"),
-            float("-inf"),
-        )
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        due = time.monotonic() - self.written > self.seconds
-        due = trainer.strategy.broadcast(due)  # one answer for all processes
-        if due:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(
-            self.path
-        )  # written beside it, then renamed: never half a checkpoint
+    def write(self, shares: list[Curves]) -> None:
+        """Write the epochs since the last write, from the curves of every process."""
+        candidates = np.concatenate([candidates for candidates, _ in shares])
+        metrics = list(shares[0][1])
+        for tag in metrics:
+            values = np.concatenate([curves[tag][self.epochs :] for _, curves in shares], axis=1)
+            for candidate, logger in enumerate(self.loggers):
+                self.write_band(logger, tag, values[:, candidates == candidate])
+        self.epochs = len(shares[0][1]["train/loss"])
         self.written = time.monotonic()
+
+    def write_band(self, logger: TensorBoardLogger, tag: str, values: np.ndarray) -> None:
+        """Write mean and quantiles over the members, values (new epochs, members)."""
+        for epoch, members in enumerate(values, self.epochs + 1):
+            finite = members[np.isfinite(members)]  # without those that stopped or failed
+            if len(finite):
+                low, high = np.quantile(finite, self.quantiles)
+                points = [float(finite.mean()), float(low), float(high)]
+                logger.log_metrics(dict(zip(band_tags(tag), points, strict=True)), step=epoch)
+
+
+def band_tags(metric: str) -> list[str]:
+    """The tags of a metric's mean, low and high quantile."""
+    quantiles = f"{VALUES}/quantiles/{metric}"
+    return [f"{metric}/mean", f"{quantiles}/low", f"{quantiles}/high"]
+
+
+def band_layout(metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The layout of the Custom Scalars tab: the mean of each metric, within its band.
+
+    >>> band_layout(["train/loss"])["train"]["loss"][1][0]
+    'train/loss/mean'
+    """
+    layout: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        split, name = metric.split("/")
+        layout.setdefault(split, {})[name] = ["Margin", band_tags(metric)]
+    return layout

@@ -1,11 +1,9 @@
-"""The same training as a scikit-learn estimator, for pipelines, GridSearchCV and cross_val_score.
-
-It is the one module of `model` that builds on `data`: the DataModule and the Classifier of train.py are inside.
-"""
+"""The same training as a scikit-learn estimator, for pipelines and cross-validation."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -22,26 +20,29 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from data.tabular import RawTable, TabularData
 from model import recipe
-from model.classifier import Classifier
+from training.fast import FastClassifier, TensorBatches
 
 
-class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # no types
     """A neural network as a scikit-learn classifier; NaN is missing and imputed (data/encoder.py).
 
-    After `fit`: `classes_`; `network_`, from standardized features to logits; `encoder_`, from raw columns to those.
+    After `fit`: `classes_`; `network_`, from standardized features to logits; `encoder_`, from raw
+    columns to standardized features.
 
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import cross_val_score
-    >>> cross_val_score(NetworkClassifier(max_epochs=50), *load_iris(return_X_y=True), cv=3).mean() > 0.9
+    >>> classifier = NetworkClassifier(max_epochs=50)
+    >>> cross_val_score(classifier, *load_iris(return_X_y=True), cv=3).mean() > 0.9
     np.True_
 
     Args:
-        network: Called with the numbers of features and of classes; try others by `partial(MLP, hidden=[8])`.
+        network: Called with the numbers of features and of classes; partial(MLP, hidden=[8]) makes
+            another one.
         loss: Called without arguments.
         optimizer: Called with the parameters.
-        schedule: Called with the optimizer, a step after every batch; None keeps the learning rate.
+        schedule: Called with the optimizer, steps after every batch; None keeps the learning rate.
         batch_size: Rows in a step of the optimizer; None takes all at once.
-        class_weight: Weight of each class's rows; balanced: those of each class weigh as much as those of any other.
+        class_weight: Weight of each class's rows; balanced gives every class the same total weight.
         max_epochs: Passes over the rows.
         accelerator: Where to train.
         random_state: Seed of initial weights, dropout and the order of rows.
@@ -59,9 +60,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         accelerator: str = "auto",
         random_state: Any = 0,
     ) -> None:
-        self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
-        self.batch_size, self.class_weight, self.max_epochs = batch_size, class_weight, max_epochs
-        self.accelerator, self.random_state = accelerator, random_state
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.max_epochs = max_epochs
+        self.accelerator = accelerator
+        self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -69,70 +76,76 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803  # scikit-learn's names
-        """Train on rows X (rows, columns) of classes y (rows,)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")  # noqa: N806
-        check_classification_targets(y)
-        self.classes_, targets = np.unique(y, return_inverse=True)
+        """Train on rows X (rows, columns) with classes y (rows,)."""
+        features, labels = validate_data(
+            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan"
+        )
+        check_classification_targets(labels)
+        self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y has one class, {self.classes_[0]!r}; give rows of two classes or more"
             )
-        table = Rows(X, targets, list(map(str, self.classes_)), self.batch_size)
-        table.setup()
+        loss: Callable[..., nn.Module] = self.loss
+        if self.class_weight is not None:
+            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+            loss = partial(loss, weight=weights.tolist())
+        datamodule = Rows(features, targets, list(map(str, self.classes_)), self.batch_size)
+        datamodule.setup()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-        levels = [logger.level for logger in loggers]
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            with torch.random.fork_rng(), warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", message=".*LeafSpec.*"
-                )  # Lightning 2.6.6 on torch 2.14
-                torch.manual_seed(seed)
-                loss: Callable[..., nn.Module] = self.loss
-                if self.class_weight is not None:
-                    weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-                    loss = partial(loss, weight=weights.tolist())
-                nouns = self.network, loss, self.optimizer, self.schedule
-                classifier = Classifier(table.num_features, len(self.classes_), *nouns)
-                trainer = Trainer(
-                    accelerator=self.accelerator,
-                    devices=1,
-                    max_epochs=self.max_epochs,
-                    logger=False,
-                    enable_checkpointing=False,
-                    enable_progress_bar=False,
-                    enable_model_summary=False,
-                    limit_val_batches=0,
-                    log_every_n_steps=1,
-                )
-                trainer.fit(classifier, table)
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-        self.network_, self.encoder_ = classifier.network.cpu().eval(), table.encoder
+        with torch.random.fork_rng(), silence():
+            torch.manual_seed(seed)
+            classifier = FastClassifier(
+                datamodule.num_features,
+                len(self.classes_),
+                self.network,
+                loss,
+                self.optimizer,
+                self.schedule,
+            )
+            trainer = Trainer(
+                accelerator=self.accelerator,
+                devices=1,
+                max_epochs=self.max_epochs,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                limit_val_batches=0,
+                log_every_n_steps=1,
+            )
+            datamodule.loader = partial(TensorBatches, trainer=trainer)
+            trainer.fit(classifier, datamodule)
+        self.network_ = classifier.network.cpu().eval()
+        self.encoder_ = datamodule.encoder
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Each class's probability: (rows, classes), in the order of `classes_`."""
+        """Each class's probability (rows, classes), in the order of `classes_`."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)  # noqa: N806
+        features = validate_data(
+            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
+        )
         with torch.inference_mode():
-            probabilities: np.ndarray = (
-                self.network_(self.encoder_(torch.tensor(X))).softmax(1).numpy()
-            )
+            logits = self.network_(self.encoder_(torch.tensor(features)))
+            probabilities: np.ndarray = logits.softmax(1).numpy()
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The class of each row."""
-        numbers = self.predict_proba(X).argmax(1)
-        classes: np.ndarray = self.classes_[numbers]
+        classes: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
         return classes
 
 
 class Rows(TabularData):
-    """Arrays as a DataModule that trains on all of them."""
+    """Arrays as a DataModule that trains on all of them.
+
+    Args:
+        features: Rows (rows, columns) in their own units.
+        targets: Class indices (rows,).
+        class_names: Names of the classes.
+        batch_size: Rows in a step of the optimizer; None takes all at once.
+    """
 
     def __init__(
         self,
@@ -142,11 +155,27 @@ class Rows(TabularData):
         batch_size: int | None,
     ) -> None:
         super().__init__(batch_size)
-        names = [f"column {i}" for i in range(features.shape[1])]
-        self.table = RawTable(features, targets, names, class_names)
+        column_names = [f"column {index}" for index in range(features.shape[1])]
+        self.table = RawTable(features, targets, column_names, class_names)
 
     def load(self) -> RawTable:
         return self.table
 
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
         return {"train": np.arange(len(targets))}
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Suppress Lightning's log lines: an estimator prints nothing."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

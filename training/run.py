@@ -1,18 +1,28 @@
-"""What surrounds a fit: its folder, its progress bar, its last checkpoint."""
+"""The folder of a run: made when all arguments are valid, removed when nothing was kept."""
 
+import json
 import os
+import shutil
+import textwrap
 import warnings
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
 from platform import python_version
-from typing import Literal
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 import lightning
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
+
+from cli.errors import first_line
+from data.tabular import TabularData
+from training.hparams import VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
@@ -23,79 +33,167 @@ VERSIONS = {
 }
 
 
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's writer in a run's folder: a new `version_N`, or the folder of the checkpoint that goes on.
+class Result(Protocol):
+    """What a run ends with: figures that result.json holds."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class Run:
+    """A run's folder and its TensorBoard logger.
+
+    Create it when all arguments are valid. It makes the folder `version_N` in `log_dir`, or opens
+    the folder of the checkpoint to resume. As a context manager it turns Ctrl-C into one line that
+    says how to go on, and removes a folder that holds neither a checkpoint nor a result.
+
+    Args:
+        trainer: The Trainer of the run, which gets the logger.
+        log_dir: Folder of all runs.
+        resume: Checkpoint of the run to resume.
 
     Raises:
-        ValueError: The folder cannot be made, or there is no run around the checkpoint.
+        ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder.
+    """
+
+    def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
+        self.trainer = trainer
+        self.logger = RunLogger(log_dir, trainer.global_rank, resume)
+        self.run_dir = Path(self.logger.log_dir)
+        self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        self.is_main_process = trainer.is_global_zero
+        self.is_resumed = resume is not None
+        self.has_result = False
+        self.loggers: list[TensorBoardLogger] = [self.logger]
+        trainer.logger = self.logger
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        can_resume = self.last_checkpoint.exists()
+        if self.is_main_process:
+            self.close()
+            if not (can_resume or self.is_resumed or self.has_result):
+                shutil.rmtree(self.run_dir)
+        if isinstance(error, SystemExit):  # Lightning turns Ctrl-C into this
+            advice = "nothing was kept"
+            if can_resume:
+                config = self.run_dir / "config.yaml"
+                advice = f"go on with: python train.py --config {config} "
+                advice += f"--resume {self.last_checkpoint}"
+            epoch = self.trainer.current_epoch + 1
+            raise KeyboardInterrupt(f"stopped in epoch {epoch}; {advice}") from error
+
+    def add_logger(self, name: str) -> TensorBoardLogger:
+        """Add a logger in a subfolder, which TensorBoard shows as a run of its own."""
+        logger = TensorBoardLogger(self.run_dir, "", name)
+        self.loggers.append(logger)
+        return logger
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.yaml, from which the run can be replayed."""
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (self.run_dir / "config.yaml").write_text(text, "utf-8")
+
+    def write_result(self, result: Result) -> None:
+        """Write result.json."""
+        text = json.dumps(result.to_json(), indent=2) + "\n"
+        (self.run_dir / "result.json").write_text(text)
+        self.has_result = True
+
+    def show_columns(self, datamodule: TabularData) -> None:
+        """Print how the table's columns are used, and log the same to TensorBoard."""
+        about = datamodule.about()
+        if about:
+            print(about, end="\n\n")
+            self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
+
+    def report(self, lines: Iterable[str]) -> None:
+        """Print the result, where the run is, and how to see its curves."""
+        print(*lines, sep="\n")
+        print(f"\nrun      {self.run_dir}")
+        print(f"curves   tensorboard --logdir {self.run_dir.parent}")
+
+    def close(self) -> None:
+        """Close all event files: a writer's thread would go on in a folder that is gone."""
+        for logger in self.loggers:
+            logger.experiment.close()
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
+
+    Args:
+        log_dir: Folder of all runs.
+        rank: Index of this process. Only process 0 writes; the others ask it for the folder.
+        resume: Checkpoint of the run to resume.
+
+    Raises:
+        ValueError: The folder cannot be made, or `resume` is not a whole checkpoint.
     """
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
-        self.rank = (
-            rank  # only process 0 writes; the others ask it for the folder (`Trainer.log_dir`)
-        )
-        version, purge_step = "of process 0", None
+        self.rank = rank
+        version = "of process 0"
+        purge_step = None
         if resume is not None:
-            folder = Path(resume).absolute().parents[1]
-            log_dir, version = os.path.relpath(folder.parent), folder.name
-            # What was logged after the checkpoint is logged again: TensorBoard drops the first of the two.
-            try:
-                purge_step = torch.load(resume, weights_only=True)["global_step"] + 1
-            except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-                raise ValueError(
-                    f"resume is {resume!r}, which is no whole checkpoint; give a run's last.ckpt"
-                ) from error
+            run_dir = Path(resume).absolute().parents[1]
+            log_dir = os.path.relpath(run_dir.parent)
+            version = run_dir.name
+            # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
+            purge_step = checkpoint_step(resume) + 1
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
             except OSError as error:
-                raise ValueError(
-                    f"log_dir {log_dir!r} cannot be written: {error.strerror}; give another"
-                ) from error
+                reason = error.strerror
+                message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
+                raise ValueError(message) from error
         super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
 
     def draw_graph(self, network: nn.Module, example: Tensor) -> None:
         """Draw the network into the Graphs tab."""
         try:
             self.experiment.add_graph(network, example)
-        except Exception as error:  # whatever cannot be traced can still be trained
-            warnings.warn(f"no graph in TensorBoard: {str(error).splitlines()[0]}", stacklevel=2)
+        except Exception as error:  # a network that cannot be traced can still be trained
+            warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
+
+    def add_images(self, images: dict[str, Tensor]) -> None:
+        """Show samples of what the network sees, images (channels, height, width) by name."""
+        for name, image in images.items():
+            self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
 
     def save(self) -> None:
-        pass  # no hparams.yaml: config.yaml says it, and replays
+        pass  # no hparams.yaml: config.yaml has the settings
 
     def finalize(self, status: str) -> None:
         if self.rank == 0:
-            self.experiment.flush()  # closing it after the fit would start another event file for the test
+            self.experiment.flush()  # closing after the fit would start a second file for the test
 
 
-def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
-    """Refuse what no run can be made of.
+def checkpoint_step(path: str) -> int:
+    """The optimizer step at which a checkpoint was written.
 
     Raises:
-        ValueError: One of them cannot be used here.
+        ValueError: The file is not a whole checkpoint.
     """
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}; give 1 or more epochs, or null to go to the end")
-    has_gpu = torch.cuda.is_available() or (
-        accelerator == "gpu" and torch.backends.mps.is_available()
-    )
-    if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise ValueError(
-            f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
-        )
-
-
-def device_name(run: Trainer) -> str:
-    """What a run computes on."""
-    device = run.strategy.root_device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    try:
+        return int(torch.load(path, weights_only=True)["global_step"])
+    except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
+        message = f"resume is {path!r}, which is no whole checkpoint; give a run's last.ckpt"
+        raise ValueError(message) from error
 
 
 def new_version(log_dir: Path) -> str:
-    """Make the first free folder version_N. Of two runs that start together each gets its own: mkdir is atomic."""
+    """Make the first free folder version_N.
+
+    mkdir is atomic, so two runs that start together get two folders.
+    """
     log_dir.mkdir(parents=True, exist_ok=True)
     for name in map("version_{}".format, count()):
         try:
@@ -103,4 +201,46 @@ def new_version(log_dir: Path) -> str:
         except FileExistsError:
             continue
         return name
-    raise AssertionError("count() has no end")
+    raise AssertionError("count() is endless")
+
+
+def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
+    """Refuse arguments with which no run can start.
+
+    Raises:
+        ValueError: One of them cannot be used here.
+    """
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    if patience is not None and patience < 1:
+        raise ValueError(
+            f"patience is {patience}; give 1 or more epochs, or null to train for all epochs"
+        )
+    has_cuda = torch.cuda.is_available()
+    has_mps = accelerator == "gpu" and torch.backends.mps.is_available()
+    if accelerator in ("gpu", "cuda") and not (has_cuda or has_mps):
+        raise ValueError(
+            f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
+        )
+
+
+def check_resume(resume: str | None) -> None:
+    """Refuse a checkpoint to resume that does not lie in a run's folder.
+
+    Raises:
+        ValueError: There is no config.yaml beside its folder.
+    """
+    if resume is None:
+        return
+    if not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
+        raise ValueError(
+            f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt"
+        )
+
+
+def device_name(trainer: Trainer) -> str:
+    """Name of the device that a Trainer computes on."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type

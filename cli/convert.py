@@ -1,0 +1,77 @@
+"""Convert a raw value to a type with jsonargparse, and say in words which values a type takes."""
+
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cli.errors import unknown
+
+WORDS = {bool: "true|false", NoneType: "null", str: "text", Any: "value"}
+
+
+def convert(key: str, hint: Any, value: Any) -> Any:
+    """Convert a raw value as jsonargparse converts `--key VALUE`.
+
+    >>> convert("devices", int | str, "2"), convert("hidden", list[int], [8, 4])
+    (2, [8, 4])
+
+    Args:
+        key: The flag, for error messages.
+        hint: The type.
+        value: Text from the command line, or what YAML made of a file's value.
+
+    Raises:
+        ValueError: The value does not have this type.
+    """
+    text = value if isinstance(value, str) else to_text(value)
+    parser = ArgumentParser(add_help=False, exit_on_error=False)
+    try:
+        parser.add_argument("--value", type=hint)
+    except ValueError:  # a type that jsonargparse cannot check: the class itself must
+        parser.add_argument("--value", type=Any)
+    try:
+        return parser.parse_args([f"--value={text}"], defaults=False)["value"]
+    except ArgumentError as error:
+        if get_origin(hint) is Literal:
+            raise ValueError(unknown(f"--{key}", text, map(str, get_args(hint)))) from error
+        raise ValueError(f"--{key} is {text!r}; expected {words(hint)}") from error
+
+
+def to_text(value: Any) -> str:
+    """Return a file's value as a user would write it on the command line.
+
+    >>> to_text([8, 4]), to_text(None), to_text(float("inf"))
+    ('[8, 4]', 'null', '.inf')
+    """
+    text: str = yaml.safe_dump(
+        value,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=True,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def words(hint: Any) -> str:
+    """Return the values that a type takes, as a user would write them.
+
+    >>> words(int | None), words(list[int]), words(bool)
+    ('int|null', '[int, ...]', 'true|false')
+    """
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, options))
+    if get_origin(hint) in (Union, UnionType):
+        written = [words(option) for option in options if option is not torch.Tensor]
+        return "|".join(dict.fromkeys(written))  # without repetitions, in order
+    if get_origin(hint) is dict:
+        key_type, value_type = options
+        return f"{{{words(key_type)}: {words(value_type)}, ...}}"
+    if options:
+        return f"[{words(options[0])}, ...]"
+    if hint in WORDS:
+        return WORDS[hint]
+    return str(getattr(hint, "__name__", "value"))

@@ -1,0 +1,76 @@
+"""Which rows, in which order: splits and epochs drawn at random, each from a seed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from torch.utils.data import Sampler
+
+
+class EpochSampler(Sampler[int]):
+    """Row indices in the order of the current epoch; Lightning calls `set_epoch` before each.
+
+    >>> sampler = EpochSampler(rows=3, seed=0, shuffle=False)
+    >>> list(sampler)
+    [0, 1, 2]
+
+    Args:
+        rows: Number of rows.
+        seed: Seed of the order.
+        shuffle: Whether to shuffle the rows in every epoch; otherwise they keep their order.
+    """
+
+    def __init__(self, rows: int, seed: int, shuffle: bool) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def indices(self) -> np.ndarray:
+        """The row indices (rows,) in the order of the current epoch."""
+        if self.shuffle:
+            return row_order(self.rows, self.seed, self.epoch)
+        return np.arange(self.rows)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        # A generator asks for the order when the first batch is fetched: Lightning creates the
+        # iterator of a resumed run before it restores the epoch.
+        yield from self.indices().tolist()
+
+
+def row_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """A permutation of the row indices, the same in a resumed run as in an undisturbed one.
+
+    >>> sorted(row_order(4, seed=0, epoch=7).tolist())
+    [0, 1, 2, 3]
+    """
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+def split_off(
+    indices: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `size` of the row indices at random; return the remaining and the drawn ones.
+
+    The stratified share of a class of three or four rows can round to 0. Then one of its rows
+    changes places with a drawn row of the most frequent class.
+    """
+    labels = targets[indices] if stratify else None
+    remaining, drawn = train_test_split(indices, test_size=size, random_state=seed, stratify=labels)
+    if not stratify:
+        return remaining, drawn
+    for missing_class in np.setdiff1d(targets[remaining], targets[drawn]):
+        most_frequent = np.bincount(targets[drawn]).argmax()
+        candidates = np.flatnonzero(targets[remaining] == missing_class)
+        replaceable = np.flatnonzero(targets[drawn] == most_frequent)
+        if len(candidates) > 1 and len(replaceable) > 1:
+            i = candidates[0]
+            j = replaceable[0]
+            remaining[i], drawn[j] = drawn[j], remaining[i]
+    return remaining, drawn

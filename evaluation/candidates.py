@@ -1,0 +1,136 @@
+"""Candidates: the combinations of components that a sweep or a comparison tries."""
+
+import json
+import shlex
+from inspect import Signature, signature
+from itertools import product
+from typing import Any
+
+from cli.component import ComponentConfig, describe, find, to_config
+from cli.errors import unknown
+
+# The components that may differ between candidates; all train on the same data.
+COMPONENTS = ("network", "loss", "optimizer", "schedule")
+# The arguments of evaluate.py that train.py takes too and that change what is learned.
+TRAIN_ARGUMENTS = ("data", *COMPONENTS, "precision", "max_epochs", "patience", "seed")
+
+Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of COMPONENTS
+
+
+def make_candidates(
+    components: Components,
+    sweep: dict[str, list[Any]] | None,
+    compare: dict[str, Components] | None,
+) -> dict[str, Components]:
+    """The components of each candidate, by the candidate's name.
+
+    Args:
+        components: The components of the command line.
+        sweep: The values to try, by flag, for example {"optimizer.lr": [0.1, 0.2]}.
+        compare: The components to compare, by name.
+
+    Raises:
+        ValueError: Both are given, or one of them cannot be used.
+    """
+    if sweep is not None and compare is not None:
+        raise ValueError("sweep and compare are both given; give one of them")
+    if compare is not None:
+        if len(compare) < 2:
+            raise ValueError(
+                f"compare has {len(compare)} setting; give two or more, of different names"
+            )
+        return {name: components | to_config(changes) for name, changes in compare.items()}
+    if sweep is not None:
+        return swept(components, sweep)
+    return {"default": components}
+
+
+def swept(components: Components, sweep: dict[str, list[Any]]) -> dict[str, Components]:
+    """All combinations of a sweep's values, by names such as "optimizer.lr 0.1"."""
+    if not sweep or not all(sweep.values()):
+        raise ValueError("the sweep is empty; give each setting a list of one value or more")
+    candidates = {}
+    for values in product(*sweep.values()):
+        changes = dict(zip(sweep, values, strict=True))
+        candidate = {name: dict(config) if config else None for name, config in components.items()}
+        for key, value in changes.items():
+            change(candidate, key, value)
+        name = ", ".join(f"{key} {as_flag(value)}" for key, value in changes.items())
+        candidates[name] = candidate
+    return candidates
+
+
+def change(candidate: Components, key: str, value: Any) -> None:
+    """Put a value into a candidate's components, as `--KEY VALUE` would.
+
+    Raises:
+        ValueError: No component has such an argument.
+    """
+    component, _, argument = key.partition(".")
+    if component not in COMPONENTS:
+        raise ValueError(f"the sweep has {key!r}; give settings of {', '.join(COMPONENTS)}")
+    if not argument:
+        candidate[component] = None
+        if value is not None:
+            candidate[component] = describe(component, find(component, value))
+        return
+    config: ComponentConfig = candidate.get(component) or {}
+    known: list[str] = []
+    if config:
+        known = list(signature(find(component, config["class"])).parameters)
+    if argument not in known:
+        flags = [f"{component}.{name}" for name in known]
+        raise ValueError(unknown("setting to sweep", key, flags))
+    config[argument] = value
+
+
+def as_flag(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def train_commands(configs: dict[str, dict[str, Any]], defaults: Signature) -> list[str]:
+    """The `python train.py …` that trains each candidate.
+
+    Args:
+        configs: The arguments of each candidate, as plain data.
+        defaults: The signature whose defaults train.py shares: that of evaluate.py.
+    """
+    values = {name: parameter.default for name, parameter in defaults.parameters.items()}
+    return [train_command(config, values) for config in configs.values()]
+
+
+def train_command(config: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """The `python train.py …` that trains with these arguments; train.py's defaults are left out.
+
+    Args:
+        config: Plain values of the TRAIN_ARGUMENTS; others are ignored.
+        defaults: The defaults of the TRAIN_ARGUMENTS, components as classes.
+    """
+    words = ["python", "train.py"]
+    for name in TRAIN_ARGUMENTS:
+        value = config[name]
+        default = defaults[name]
+        if isinstance(value, dict):
+            words += component_flags(name, value, describe(name, default) or {})
+        elif value != default:
+            words += [f"--{name}", as_flag(value)]
+    return shlex.join(words)
+
+
+def component_flags(name: str, config: ComponentConfig, default: ComponentConfig) -> list[str]:
+    """The flags that turn a default component into another.
+
+    >>> default = {"class": "SGD", "lr": 0.1}
+    >>> component_flags("optimizer", {"class": "SGD", "lr": 0.2}, default)
+    ['--optimizer.lr', '0.2']
+    """
+    flags = []
+    if config["class"] != default.get("class") or not default.keys() <= config.keys():
+        # Naming a class also resets its arguments to their own defaults.
+        flags += [f"--{name}", config["class"]]
+        default = describe(name, find(name, config["class"])) or {}
+    for key, value in config.items():
+        if key not in default or default[key] != value:
+            flags += [f"--{name}.{key}", as_flag(value)]
+    return flags

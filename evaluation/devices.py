@@ -1,0 +1,74 @@
+"""Where a population is trained: whether it fits into memory, and which devices share it."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from model.classifier import Classifier
+from model.population import STACK_BYTES
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes of free GPU memory, or of the machine's memory for a CPU."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2**63  # Windows does not say
+
+
+def stack_bytes(device: torch.device) -> int:
+    """The activation budget of one stack of a population."""
+    if device.type == "cuda":
+        return available_memory(device) // 4
+    return STACK_BYTES
+
+
+def check_memory(
+    classifiers: Sequence[Classifier], table_bytes: int, folds: int, seeds: int, available: int
+) -> None:
+    """Refuse a population that would not fit.
+
+    Args:
+        classifiers: One for each candidate.
+        table_bytes: Size of the table's rows as tensors.
+        folds: Number of folds, inner ones included.
+        seeds: Networks for each fold and candidate.
+        available: Bytes of memory.
+
+    Raises:
+        ValueError: It would not fit.
+    """
+    weights = max(
+        sum(parameter.nbytes for parameter in classifier.parameters()) for classifier in classifiers
+    )
+    members = folds * seeds * len(classifiers)
+    # Weights, gradients, two moments in the optimizer and the kept epoch; and a member's rows.
+    member_bytes = 5 * weights + table_bytes
+    fold_bytes = 2 * table_bytes
+    needed = members * member_bytes + folds * fold_bytes
+    if needed > available:
+        raise ValueError(
+            f"{members:,} networks need {needed / 2**30:,.1f} GiB, but only "
+            f"{available / 2**30:,.1f} are available; about {members * available // needed:,} "
+            "would fit: give fewer repeats, seeds or settings"
+        )
+
+
+def train_shares(trainer: Trainer, strategy: str) -> None:
+    """Let every device train its share of the networks, without exchanging gradients.
+
+    Raises:
+        ValueError: The strategy would divide each network between the devices.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        # Wrapping the population in DistributedDataParallel would average gradients.
+        trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
+    elif not isinstance(trainer.strategy, SingleDeviceStrategy):
+        raise ValueError(
+            f"strategy is {strategy}; give auto or ddp, with which each device trains its share"
+        )

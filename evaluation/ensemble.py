@@ -1,0 +1,59 @@
+"""The networks of an evaluation as one checkpoint, an ensemble."""
+
+from pathlib import Path
+
+import lightning
+import torch
+from torch import Tensor
+
+from data.encoder import Encoder
+from data.tabular import TabularData
+from evaluation.evaluation import Evaluation
+from model.population import Member, Population
+
+
+def save_ensemble(
+    path: Path,
+    evaluation: Evaluation,
+    population: Population,
+    weights: dict[Member, dict[str, Tensor]],
+    datamodule: TabularData,
+    encoders: list[Encoder],
+) -> None:
+    """Write the best candidate's networks of the outer folds as one checkpoint.
+
+    Each member standardizes with the statistics of its own training rows.
+
+    Args:
+        path: The checkpoint, in a new folder.
+        evaluation: Says which candidate is best and which networks failed.
+        population: The trained population.
+        weights: The state_dict of every member.
+        datamodule: The table that the members were trained on.
+        encoders: The encoder of each fold.
+    """
+    members = ensemble_members(evaluation)
+    ensemble = population.ensemble(members, [weights[member] for member in members])
+    datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
+    checkpoint = {
+        "state_dict": ensemble.state_dict(),
+        "hyper_parameters": dict(ensemble.hparams),
+        "pytorch-lightning_version": lightning.__version__,
+        type(datamodule).__qualname__: datamodule.state_dict(),
+    }
+    path.parent.mkdir()
+    unfinished = path.with_suffix(".part")  # renamed when complete: never half a checkpoint
+    torch.save(checkpoint, unfinished)
+    unfinished.rename(path)
+
+
+def ensemble_members(evaluation: Evaluation) -> list[Member]:
+    """The best candidate's networks of the outer folds that did not fail."""
+    best = evaluation.final_candidate()
+    return [
+        member
+        for member in evaluation.members
+        if member.candidate == best
+        and member.fold in evaluation.outer_folds
+        and member not in evaluation.failures
+    ]

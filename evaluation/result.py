@@ -1,0 +1,225 @@
+"""EvaluationResult: what an evaluation found, as result.json holds it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evaluation.estimates import Difference, Estimate, Estimates
+
+
+@dataclass(frozen=True)
+class MisclassifiedRow:
+    """A row that most networks get wrong; `row` counts from 1."""
+
+    row: int
+    true_class: str
+    predicted_class: str
+    wrong: int
+    networks: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": self.row,
+            "class": self.true_class,
+            "taken_for": self.predicted_class,
+            "wrong": self.wrong,
+            "of": self.networks,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "MisclassifiedRow":
+        return cls(*(content[key] for key in ("row", "class", "taken_for", "wrong", "of")))
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What to expect of a network that is trained like those evaluated.
+
+    `confusion[i][j]` counts how often a network put a row of class i into class j.
+    """
+
+    estimates: Estimates
+    ensemble_accuracy: float
+    confusion: list[list[int]]
+    often_wrong: list[MisclassifiedRow]
+    class_names: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **estimates_to_json(self.estimates),
+            "ensemble/accuracy": self.ensemble_accuracy,
+            "confusion": self.confusion,
+            "often_wrong": [row.to_json() for row in self.often_wrong],
+            "class_names": self.class_names,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Performance":
+        return cls(
+            estimates=estimates_from_json(content),
+            ensemble_accuracy=content["ensemble/accuracy"],
+            confusion=content["confusion"],
+            often_wrong=[MisclassifiedRow.from_json(row) for row in content["often_wrong"]],
+            class_names=content["class_names"],
+        )
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The accuracy gained from the first candidate to the second."""
+
+    first: str
+    second: str
+    difference: Difference
+
+    def to_json(self) -> dict[str, Any]:
+        return {"first": self.first, "second": self.second, **self.difference._asdict()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "PairedDifference":
+        values = Difference(*(content[key] for key in Difference._fields))
+        return cls(content["first"], content["second"], values)
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """The scores of one candidate; None where all its networks failed.
+
+    `chosen` counts the outer folds in which a nested cross-validation selected the candidate.
+    """
+
+    name: str
+    estimates: Estimates | None
+    failed: int
+    chosen: int | None = None
+
+    def figures(self) -> dict[str, float]:
+        """The scores by their tags in TensorBoard."""
+        return estimates_to_json(self.estimates) if self.estimates else {}
+
+    def to_json(self) -> dict[str, Any]:
+        content = {"setting": self.name, **self.figures(), "failed": self.failed}
+        if self.chosen is not None:
+            content["chosen"] = self.chosen
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "CandidateResult":
+        has_estimates = "accuracy/mean" in content
+        return cls(
+            name=content["setting"],
+            estimates=estimates_from_json(content) if has_estimates else None,
+            failed=content["failed"],
+            chosen=content.get("chosen"),
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate that a sweep chose for the final training.
+
+    `optimistic` are its scores on the folds that chose it; `train` is the command to train it.
+    """
+
+    candidate: str
+    optimistic: Estimates | None
+    train: str
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """How the evaluation was run."""
+
+    members: int
+    folds: int
+    repeats: int
+    seeds: int
+    fit_seconds: float
+    seed: int
+    device: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found.
+
+    Args:
+        performance: Of the only candidate, or of a sweep's procedure; None for a comparison.
+        differences: Of a comparison: every other candidate against the first.
+        choice: Of a sweep.
+        candidates: The scores of every candidate.
+        failures: A description of each network that failed.
+        run: How the evaluation was run.
+    """
+
+    performance: Performance | None
+    differences: list[PairedDifference] | None
+    choice: Choice | None
+    candidates: list[CandidateResult]
+    failures: list[str]
+    run: RunInfo
+
+    @property
+    def networks_per_row(self) -> int:
+        """How many networks each row was held out from."""
+        return self.run.repeats * self.run.seeds
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of result.json."""
+        content: dict[str, Any] = {}
+        if self.performance:
+            content |= self.performance.to_json()
+        if self.differences is not None:
+            content["differences"] = [row.to_json() for row in self.differences]
+        if self.choice:
+            content["chosen"] = self.choice.candidate
+            content["optimistic"] = (
+                estimates_to_json(self.choice.optimistic) if self.choice.optimistic else {}
+            )
+        content["settings"] = [candidate.to_json() for candidate in self.candidates]
+        content["failed"] = len(self.failures)
+        content["failures"] = self.failures
+        content |= asdict(self.run)
+        if self.choice:
+            content["train"] = self.choice.train
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "EvaluationResult":
+        """The result that a result.json holds."""
+        choice = None
+        if "optimistic" in content:
+            optimistic = content["optimistic"]
+            choice = Choice(
+                candidate=content["chosen"],
+                optimistic=estimates_from_json(optimistic) if optimistic else None,
+                train=content["train"],
+            )
+        differences = None
+        if "differences" in content:
+            differences = [PairedDifference.from_json(row) for row in content["differences"]]
+        return cls(
+            performance=Performance.from_json(content) if "confusion" in content else None,
+            differences=differences,
+            choice=choice,
+            candidates=[CandidateResult.from_json(row) for row in content["settings"]],
+            failures=content["failures"],
+            run=RunInfo(**{name: content[name] for name in RunInfo.__dataclass_fields__}),
+        )
+
+
+def estimates_to_json(estimates: Estimates) -> dict[str, float]:
+    """NAME/mean, NAME/low and NAME/high of each score."""
+    content = {}
+    for name, estimate in estimates._asdict().items():
+        for key, value in estimate._asdict().items():
+            content[f"{name}/{key}"] = value
+    return content
+
+
+def estimates_from_json(content: dict[str, Any]) -> Estimates:
+    """The scores that `estimates_to_json` wrote."""
+    estimates = {}
+    for name in Estimates._fields:
+        estimates[name] = Estimate(*(content[f"{name}/{key}"] for key in Estimate._fields))
+    return Estimates(**estimates)

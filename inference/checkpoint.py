@@ -1,0 +1,139 @@
+"""Read a checkpoint as data: nothing in it runs, and what was damaged or altered is refused."""
+
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cli.component import ComponentConfig, defines
+from cli.errors import first_line
+from data.checkpoint_format import KEYS, READABLE_FORMATS
+
+LONGEST_REASON = 200  # characters of torch's own message in ours
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint's weights by name, its hyperparameters and the description of its table."""
+
+    weights: dict[str, Tensor]
+    hyper_parameters: dict[str, Any]
+    table: dict[str, Any]
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Read a checkpoint that train.py or evaluate.py wrote, as data.
+
+    Raises:
+        ValueError: It is damaged, holds code, or another program wrote it; the message says which.
+    """
+    check_archive(path)
+    content = read_content(path)
+    hyper_parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if isinstance(hyper_parameters, dict) and "_instantiator" in hyper_parameters:
+        raise ValueError(f"{path} names code to run (_instantiator), and was not loaded")
+    tables = find_tables(content) if hyper_parameters else []
+    if not isinstance(hyper_parameters, dict) or "state_dict" not in content or len(tables) != 1:
+        raise ValueError(
+            f"{path} is a checkpoint of another program; "
+            "give one that train.py or evaluate.py wrote"
+        )
+    (table,) = tables
+    check_table(table, hyper_parameters, path)
+    return Checkpoint(content["state_dict"], hyper_parameters, table)
+
+
+def check_archive(path: str) -> None:
+    """Refuse a file that is not a whole zip archive as torch writes it.
+
+    torch.load ignores the checksums, and takes an entry that is marked as a folder for
+    uninitialized weights; torch itself writes neither folders nor compressed entries.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; give a checkpoint in it, such as best.ckpt")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            damaged: str | None = "its list of files"
+            if not any(entry.compress_type or entry.external_attr for entry in entries):
+                damaged = archive.testzip()
+    except Exception as error:  # zipfile raises many kinds on a damaged archive
+        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
+
+
+def read_content(path: str) -> Any:
+    """Unpickle a checkpoint, plain data and tensors only."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds code, not data alone, and was not loaded: {torch_reason(error)}"
+        ) from error
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
+
+
+def find_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries that describe a table; Lightning names each after its datamodule's class."""
+    dictionaries = [value for value in content.values() if isinstance(value, dict)]
+    return [value for value in dictionaries if value.keys() >= KEYS]
+
+
+def check_table(table: dict[str, Any], hyper_parameters: dict[str, Any], path: str) -> None:
+    """Refuse a table of another format, or one whose names do not fit together."""
+    readable = [str(number) for number in READABLE_FORMATS]
+    if str(table["format"]) not in readable:
+        raise ValueError(
+            f"{path} is of format {table['format']}, which this version does not know; update it"
+        )
+    categories = table["categories"]
+    fits = (
+        isinstance(categories, dict)
+        and is_names(table["class_names"])
+        and is_names(table["column_names"])
+        and all(is_names(names) for names in categories.values())
+        and hyper_parameters.get("num_classes") == len(table["class_names"])
+        and categories.keys() <= set(table["column_names"])
+        and isinstance(table["target"], str)
+    )
+    if not fits:
+        raise ValueError(
+            f"{path} does not fit together: its names of columns, categories or classes"
+        )
+
+
+def is_names(names: Any) -> bool:
+    """Whether a value is a list of distinct texts."""
+    if not isinstance(names, list):
+        return False
+    if not all(isinstance(name, str) for name in names):
+        return False
+    return len(set(names)) == len(names)
+
+
+def check_class(config: ComponentConfig | None, path: str) -> None:
+    """Refuse a class outside this program and torch that its module's source does not define.
+
+    Importing a module runs it, so the checkpoint must not be able to name just any.
+    """
+    if config is None:
+        return
+    name = str(config["class"])
+    if "." in name and not defines(name):
+        raise ValueError(
+            f"{path} names {name}, and no module defines such a class; it was not imported"
+        )
+
+
+def torch_reason(error: Exception) -> str:
+    """The line of torch's message that names a forbidden class, else its first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    reason = causes[0] if causes else first_line(error)
+    return reason[:LONGEST_REASON]

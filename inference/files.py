@@ -1,0 +1,114 @@
+"""The files that the commands read and write: a table in, an output that is whole or not there."""
+
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from data.file import File
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+SHOWN_COLUMNS = 5  # ignored columns that are listed by name
+
+
+def check_output(output: str, suffixes: Sequence[str]) -> None:
+    """Refuse an output that cannot be written, before anything is computed.
+
+    Raises:
+        ValueError: Its name has another suffix, its folder does not exist, or it is itself a
+        folder.
+    """
+    if Path(output).suffix.lower() not in suffixes:
+        raise ValueError(f"output is {output!r}; give a name that ends in {' or '.join(suffixes)}")
+    folder = Path(output).absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"output is {output!r}, but there is no folder {folder}; make it first")
+    if Path(output).is_dir():
+        raise ValueError(f"output is {output!r}, which is a folder; give a file")
+
+
+@contextmanager
+def scratch_folder(output: str | None, prefix: str) -> Iterator[Path]:
+    """A temporary folder beside the output, so that a finished file moves into place in one step.
+
+    Without an output the folder is in the system's temporary folder.
+    """
+    parent = Path(output).absolute().parent if output else None
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
+        yield Path(name)
+
+
+@contextmanager
+def open_table(
+    table: str, output: str | None, delimiter: str | None
+) -> Iterator[tuple[File, Path]]:
+    """The file of a table, and the path of a temporary CSV file to collect the output in.
+
+    The output is collected there until every row has been read, so that no row is written of a
+    table with a bad row.
+
+    Args:
+        table: Path, or - for standard input.
+        output: CSV or Parquet file that will be written; null for standard output.
+        delimiter: Between a CSV file's fields; null detects it.
+
+    Raises:
+        ValueError: The table cannot be read, or the output cannot be written.
+    """
+    if output is not None:
+        check_output(output, TABLE_SUFFIXES)
+        if Path(output).exists() and Path(table).exists() and Path(output).samefile(table):
+            raise ValueError(f"output is {output!r}, the table itself; give another file")
+    if table == "-" and sys.stdin is None:
+        raise ValueError("standard input is closed; give a file")
+    is_pipe = table == "-" or Path(table).is_fifo()
+    if is_pipe:
+        # polars' signal handler restarts an interrupted read, and Ctrl-C would not end it.
+        signal.siginterrupt(signal.SIGINT, True)
+    with scratch_folder(output, ".predict-") as folder:
+        rows = folder / "rows.csv"
+        if is_pipe:
+            copy = folder / "table"
+            copy_pipe(table, copy)
+            yield File(str(copy), delimiter, "standard input" if table == "-" else table), rows
+        else:
+            yield File(table, delimiter), rows
+
+
+def copy_pipe(table: str, path: Path) -> None:
+    """Copy a pipe into a file: a table may be read again, to name a bad line, and a pipe cannot."""
+    source = sys.stdin.buffer if table == "-" else Path(table).open("rb")  # noqa: SIM115
+    with source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def write_table(rows: Path, output: str, names: Sequence[str]) -> None:
+    """Move a finished CSV file to the output, as Parquet if the output's name says so.
+
+    Args:
+        rows: CSV file of a column called label, which is text, and columns of numbers.
+        output: CSV or Parquet file.
+        names: All columns.
+    """
+    if Path(output).suffix.lower() == ".parquet":
+        schema = {name: pl.String if name == "label" else pl.Float64 for name in names}
+        parquet = rows.with_suffix(".parquet")
+        pl.scan_csv(rows, schema=schema, glob=False).sink_parquet(parquet)
+        rows = parquet
+    rows.replace(output)
+
+
+def report_ignored_columns(file: File, known: Sequence[str]) -> None:
+    """Name on standard error the columns of a table that are not among the known ones."""
+    ignored = [name for name in file.names if name not in known]
+    if not ignored:
+        return
+    listed = ", ".join(ignored[:SHOWN_COLUMNS])
+    if len(ignored) > SHOWN_COLUMNS:
+        listed += ", ..."
+    print(f"ignored columns: {listed}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""What a caller predicts from, a pandas or polars DataFrame or an array, as a polars DataFrame."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from polars.selectors import by_name
+
+SHOWN_NAMES = 10  # column names in a message about an array's shape
+SHOWN_MISSING = 5  # column names in a message about missing columns
+
+
+def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
+    """The named columns of a table, in this order.
+
+    Args:
+        table: A pandas or polars DataFrame, or an array (rows, columns) whose columns are in this
+            order.
+        names: The columns.
+
+    Raises:
+        ValueError: A column is missing or there twice, or the array is of another shape.
+    """
+    if isinstance(table, pl.LazyFrame):
+        table = table.collect()
+    if not hasattr(table, "columns"):
+        return array_to_frame(np.asarray(table), names)
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        listed = ", ".join(repr(name) for name in missing[:SHOWN_MISSING])
+        raise ValueError(f"the table has no column {listed}")
+    if isinstance(table, pl.DataFrame):
+        return table.select(by_name(list(names)))
+    return pandas_to_frame(table, names)
+
+
+def array_to_frame(array: np.ndarray, names: Sequence[str]) -> pl.DataFrame:
+    """An array (rows, columns) with its columns named."""
+    if array.ndim != 2 or array.shape[1] != len(names):
+        listed = ", ".join(names[:SHOWN_NAMES])
+        raise ValueError(
+            f"the array is of shape {array.shape}; give (rows, {len(names)}): {listed}"
+        )
+    columns = zip(names, array.T, strict=True)
+    return pl.DataFrame({name: to_series(name, values) for name, values in columns})
+
+
+def pandas_to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
+    """Columns of a pandas DataFrame.
+
+    pandas has several types of number, text and missing value; they become one of each.
+    """
+    if len(set(table.columns)) < len(table.columns):
+        raise ValueError("the table has two columns of one name; rename one")
+    columns = {}
+    for name in names:
+        column = table[name]
+        if not is_numeric(column.dtype):
+            column = column.astype(object).where(column.notna(), None)
+        columns[name] = to_series(name, column.to_numpy())
+    return pl.DataFrame(columns)
+
+
+def is_numeric(dtype: Any) -> bool:
+    """Whether a dtype is NumPy's, of numbers or booleans."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+
+
+def to_series(name: str, values: np.ndarray) -> pl.Series:
+    """A column as a polars Series: numbers stay, anything else becomes text, null if missing."""
+    if is_numeric(values.dtype):
+        return pl.Series(name, values)
+    texts = [to_text(value) for value in values.tolist()]
+    return pl.Series(name, texts, pl.String)
+
+
+def to_text(value: Any) -> str | None:
+    """A value as the file would spell it; None and NaN are missing.
+
+    >>> to_text("red"), to_text(2.0), to_text(float("nan"))
+    ('red', '2', None)
+    """
+    is_missing = value is None or value != value
+    if is_missing:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,250 @@
+"""Predictor: a trained network, or a population, that takes raw columns and names classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from cli.component import build
+from data.encoder import Encoder
+from data.file import File, matrix, text_of
+from data.values import BOOLEANS
+from inference.checkpoint import Checkpoint, check_class, read_checkpoint, torch_reason
+from inference.frames import to_frame
+
+PASS_ROWS = 16_384  # rows in one forward pass: their hidden units stay in the cache
+SMALLEST_PROBABILITY = 1e-300  # keeps the log-loss finite where a probability is 0
+SHOWN_CLASSES = 10  # class names in a message
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a table's classes were predicted; the log-loss is a mean over the rows."""
+
+    rows: int
+    correct: int
+    log_loss: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.rows
+
+
+class Predictor(nn.Module):
+    """A trained network, or a population of them, that takes raw columns and names classes.
+
+    `forward` takes a raw table (rows, columns), as data/encoder.py describes it. It returns two
+    tensors (rows, classes): each class's probability and, for a population, the standard deviation
+    of the probability between members; for a single network the second tensor is (rows, 0).
+
+    Args:
+        table: The checkpoint's description of its table.
+        network: From standardized features to logits; for a population, a
+            model.population.Population.
+        is_population: Which of the two it is.
+    """
+
+    def __init__(self, table: dict[str, Any], network: nn.Module, is_population: bool) -> None:
+        super().__init__()
+        self.column_names: list[str] = list(table["column_names"])
+        self.class_names: list[str] = list(table["class_names"])
+        self.categories: dict[str, list[str]] = dict(table["categories"])
+        self.target: str = table["target"]
+        self.encoder = Encoder.of_state(table)
+        self.network = network
+        self.is_population = is_population
+        self.output_names = ["label", *(f"probability {name}" for name in self.class_names)]
+        if is_population:
+            self.output_names += [f"spread {name}" for name in self.class_names]
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.encoder(raw)
+        if self.is_population:
+            by_member = self.network.probabilities(features)  # type: ignore[operator]
+            return by_member.mean(0), by_member.std(0, correction=0)
+        probabilities = self.network(features).softmax(1)
+        no_spread = probabilities[:, :0]
+        return probabilities, no_spread
+
+    def predict_raw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`forward` for a NumPy array of any length, in passes of limited size."""
+        with torch.inference_mode():
+            passes = [self(rows) for rows in torch.from_numpy(raw).split(PASS_ROWS)]
+        probabilities, spreads = zip(*passes, strict=True)
+        return torch.cat(probabilities).numpy(), torch.cat(spreads).numpy()
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """Each class's probability, in the order of `class_names`: (rows, classes).
+
+        Args:
+            table: A pandas or polars DataFrame with the columns by name, or an array (rows,
+                columns) in the order of `column_names`.
+
+        Raises:
+            ValueError: A column is missing, or holds text where the network learned numbers.
+        """
+        frame = to_frame(table, self.column_names)
+        if not len(frame):
+            return np.empty((0, len(self.class_names)), np.float32)
+        raw = matrix(frame, self.column_names, self.categories)
+        probabilities, _ = self.predict_raw(raw)
+        return probabilities
+
+    def predict(self, table: Any) -> np.ndarray:
+        """The class name of each row of what `predict_proba` takes: (rows,)."""
+        return self.names_of(self.predict_proba(table).argmax(1))
+
+    def names_of(self, indices: np.ndarray) -> np.ndarray:
+        """The class names of class indices."""
+        names: np.ndarray = np.array(self.class_names, object)[indices]
+        return names
+
+    def predict_file(self, file: File, output: Path, score: bool = False) -> Score | None:
+        """Write a CSV file of each row's label and probabilities, batch by batch.
+
+        Args:
+            file: The table.
+            output: CSV file to write.
+            score: Whether to compare with the table's target column.
+
+        Returns:
+            The score, or null if there is nothing to compare.
+        """
+        names = list(self.column_names)
+        if score:
+            names.append(self.target)
+        file.need(names)
+        rows = 0
+        correct = 0
+        log_loss_sum = 0.0
+        with output.open("wb") as sink:
+            for frame in file.frames(names):
+                raw = matrix(frame, self.column_names, self.categories, file, rows)
+                probabilities, spread = self.predict_raw(raw)
+                predictions = self.to_output(probabilities, spread)
+                predictions.write_csv(sink, include_header=rows == 0)
+                if score:
+                    targets = self.read_targets(frame, file, rows)
+                    correct += int((probabilities.argmax(1) == targets).sum())
+                    log_loss_sum += float(log_losses(probabilities, targets).sum())
+                rows += len(frame)
+        return Score(rows, correct, log_loss_sum / rows) if score else None
+
+    def read_rows(self, file: File) -> tuple[np.ndarray, np.ndarray | None]:
+        """All rows of a file: the raw table (rows, columns) and the class indices (rows,).
+
+        The class indices are null if the file has no target column.
+        """
+        file.need(self.column_names)
+        has_target = self.target in file.names
+        names = list(self.column_names)
+        if has_target:
+            names.append(self.target)
+        raw: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        rows = 0
+        for frame in file.frames(names):
+            raw.append(matrix(frame, self.column_names, self.categories, file, rows))
+            if has_target:
+                targets.append(self.read_targets(frame, file, rows))
+            rows += len(frame)
+        return np.concatenate(raw), np.concatenate(targets) if has_target else None
+
+    def to_output(self, probabilities: np.ndarray, spread: np.ndarray) -> pl.DataFrame:
+        """Labels, probabilities and spread as the columns `output_names`."""
+        labels = pl.Series(self.class_names).gather(probabilities.argmax(1))
+        numbers = np.concatenate([probabilities, spread], 1)
+        columns = zip(self.output_names, [labels, *numbers.T], strict=True)
+        return pl.DataFrame(dict(columns))
+
+    def read_targets(self, frame: pl.DataFrame, file: File, first_row: int) -> np.ndarray:
+        """The class indices in the target column of some rows of a file: (rows,).
+
+        Raises:
+            ValueError: A class that the network was not trained on, with its line.
+        """
+        labels = text_of(frame.get_column(self.target))
+        if self.class_names == BOOLEANS:
+            labels = labels.str.to_lowercase()
+        indices = labels.replace_strict(
+            self.class_names, range(len(self.class_names)), default=None, return_dtype=pl.Int64
+        )
+        if indices.null_count():
+            row = int(indices.is_null().arg_max() or 0)
+            where = file.place(first_row + row, self.target)
+            known = ", ".join(self.class_names[:SHOWN_CLASSES])
+            raise ValueError(f"{where} is {labels[row]!r}; the network knows {known}")
+        return indices.to_numpy()
+
+
+def log_losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Each row's log-loss: (rows, classes) probabilities and (rows,) class indices -> (rows,)."""
+    of_target = probabilities[np.arange(len(targets)), targets]
+    losses: np.ndarray = -np.log(of_target.astype(float) + SMALLEST_PROBABILITY)
+    return losses
+
+
+def load(path: str) -> Predictor:
+    """Load a checkpoint of train.py or evaluate.py, ready to predict.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is damaged, holds code, or another program wrote it; the message says which.
+    """
+    checkpoint = read_checkpoint(path)
+    is_population = "members" in checkpoint.hyper_parameters
+    try:
+        make_network = build_population if is_population else build_network
+        network = make_network(checkpoint, path)
+        predictor = Predictor(checkpoint.table, network, is_population)
+        predictor.eval().requires_grad_(False)
+        zeros = np.zeros((1, len(predictor.column_names)))
+        probabilities, _ = predictor.predict_raw(zeros)
+    except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} does not fit together: {torch_reason(error)}") from error
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"{path} has weights that are not finite; train again")
+    return predictor
+
+
+def build_network(checkpoint: Checkpoint, path: str) -> nn.Module:
+    """The network of a checkpoint of train.py, with its weights."""
+    arguments = checkpoint.hyper_parameters
+    check_class(arguments["network"], path)
+    make_network = build("network", arguments["network"])
+    network: nn.Module = make_network(arguments["num_features"], arguments["num_classes"])
+    prefix = "network."
+    weights = {
+        name.removeprefix(prefix): weight
+        for name, weight in checkpoint.weights.items()
+        if name.startswith(prefix)
+    }
+    network.load_state_dict(weights)
+    return network
+
+
+def build_population(checkpoint: Checkpoint, path: str) -> nn.Module:
+    """The population of a checkpoint of evaluate.py, with its weights."""
+    from model.population import Population  # imports Lightning, which a network does not need
+
+    arguments = checkpoint.hyper_parameters
+    candidates: Sequence[dict[str, Any]] = arguments["settings"]
+    for candidate in candidates:
+        for config in candidate.values():
+            check_class(config, path)
+    population = Population(
+        arguments["num_features"],
+        arguments["num_classes"],
+        arguments["settings"],  # the constructor calls them candidates, the format settings
+        arguments["members"],
+        arguments["stacks"],
+    )
+    population.load_state_dict(checkpoint.weights)
+    return population

@@ -1,0 +1,100 @@
+"""Refuse components that do not fit the table or each other, before anything is trained."""
+
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+
+import torch
+from torch import nn
+
+from cli.component import Factory
+from cli.errors import first_line
+
+
+def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
+    """The network.
+
+    Raises:
+        ValueError: The class is not called with the numbers of features and of classes.
+    """
+    try:
+        return make_network()
+    except TypeError as error:
+        message = f"the network is called with the numbers of features and of classes: {error}"
+        raise ValueError(message) from error
+
+
+def built_loss(make_loss: Factory) -> nn.Module:
+    """The loss; class weights are a list in the checkpoint and a tensor in the loss.
+
+    Raises:
+        ValueError: The loss takes no class weights.
+    """
+    bound = partial(make_loss)
+    if "weight" in bound.keywords:
+        bound = partial(bound, weight=torch.tensor(bound.keywords["weight"]))
+    try:
+        loss: nn.Module = bound()
+    except TypeError as error:
+        message = f"the loss takes no class weights ({error}); give CrossEntropyLoss"
+        raise ValueError(message) from error
+    return loss
+
+
+def check_network(network: nn.Module, num_features: int, num_classes: int) -> None:
+    """Try the network on two rows.
+
+    Raises:
+        ValueError: It does not map (rows, num_features) to (rows, num_classes).
+    """
+    name = type(network).__name__
+    rows = torch.zeros(2, num_features)
+    given = tuple(rows.shape)
+    try:
+        with torch.no_grad():
+            logits = deepcopy(network).eval()(rows)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        message = f"network {name} does not take rows of shape {given}: {first_line(error)}"
+        raise ValueError(message) from error
+    expected = (2, num_classes)
+    made = tuple(getattr(logits, "shape", ()))
+    if made != expected:
+        raise ValueError(
+            f"network {name} makes {made} of rows of shape {given}; expected logits {expected}"
+        )
+
+
+def check_loss(loss: nn.Module, num_classes: int) -> None:
+    """Try the loss on one row more than there are classes.
+
+    Raises:
+        ValueError: It does not take class indices, or is not a scalar.
+    """
+    logits = torch.zeros(num_classes + 1, num_classes)
+    targets = torch.zeros(num_classes + 1, dtype=torch.long)
+    try:
+        with warnings.catch_warnings():
+            # torch only warns of targets that it broadcasts to the shape of the logits.
+            warnings.simplefilter("error")
+            value = loss(logits, targets)
+    except (RuntimeError, ValueError, TypeError, Warning) as error:
+        reason = str(error).split(". ")[0]
+        raise ValueError(
+            f"the loss must take (rows, classes) logits and (rows,) class numbers: {reason}"
+        ) from error
+    if value.ndim:
+        raise ValueError(
+            f"the loss is of shape {tuple(value.shape)}; give one that is a scalar (reduction mean)"
+        )
+
+
+def check_learning_rate(make_optimizer: Factory) -> None:
+    """Refuse a learning rate that no parameter survives.
+
+    Raises:
+        ValueError: It is not a finite number above 0.
+    """
+    lr = partial(make_optimizer).keywords.get("lr", 1.0)
+    if not 0 < lr < torch.finfo(torch.float32).max:
+        raise ValueError(f"the optimizer's lr is {lr}; give a finite number above 0")

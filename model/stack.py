@@ -1,0 +1,233 @@
+"""Stack: networks of one class computed as one, and each network's own loss and hits."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+# Layers that treat every number by itself, whatever the layout of the tensor.
+ELEMENTWISE = (
+    nn.Dropout,
+    nn.ELU,
+    nn.GELU,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.ReLU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Tanh,
+)
+
+
+class Stack(nn.Module):
+    """Networks of one class as one module: each parameter is a tensor (members, *its shape).
+
+    Rows are the last dimension: with (members, units, rows), matrix products and a softmax over
+    few classes are fast on a CPU. A chain of Linear and elementwise layers runs through
+    `torch.baddbmm`. Any other network runs through `torch.func.vmap`, or member by member after
+    `loop_over_members()`, for networks with an operation that vmap does not support.
+
+    Shapes: (members, num_features, rows) -> (members, num_classes, rows).
+
+    >>> Stack(lambda: nn.Linear(4, 3), seeds=[0, 1])(torch.zeros(2, 4, 5)).shape
+    torch.Size([2, 3, 5])
+
+    Args:
+        make_network: Called without arguments; returns a new network.
+        seeds: The seed of each member's initial weights.
+    """
+
+    def __init__(self, make_network: Callable[[], nn.Module], seeds: Sequence[int]) -> None:
+        super().__init__()
+        networks = []
+        for seed in seeds:
+            # Not torch.manual_seed, which takes 95 us to seed the other devices too.
+            torch.default_generator.manual_seed(seed)
+            networks.append(make_network())
+        parameters, buffers = stack_module_state(networks)
+        self.parameter_names = list(parameters)
+        self.buffer_names = list(buffers)
+        self.stacked = nn.ParameterList(
+            nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+            for parameter in parameters.values()
+        )
+        for name, buffer in buffers.items():
+            self.register_buffer(buffer_attribute(name), buffer)
+        # In a list, so that PyTorch does not register the template's parameters with the stack.
+        self.template = [networks[0]]
+        self.is_chain = is_chain(networks[0])
+        self.run = self.run_chain if self.is_chain else self.run_vmap
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.run(self.named_parameter_stacks(), features)
+
+    def run_chain(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        """All members at once, layer by layer."""
+        for name, layer in self.template[0].named_children():
+            if not isinstance(layer, nn.Linear):
+                x = layer(x)
+                continue
+            weight = parameters[f"{name}.weight"]
+            if layer.bias is None:
+                x = torch.bmm(weight, x)
+            else:
+                bias = parameters[f"{name}.bias"]
+                x = torch.baddbmm(bias.unsqueeze(-1), weight, x)
+        return x
+
+    # On a CPU a ConvNet's grouped convolutions take as long as its members one by one.
+    # Unfolded into one baddbmm per convolution they take two to four times as long.
+    def run_vmap(self, parameters: dict[str, Tensor], features: Tensor) -> Tensor:
+        """All members at once, through vmap."""
+        call = vmap(self.call_network, randomness="different")
+        logits: Tensor = call(parameters, self.named_buffer_stacks(), features.mT)
+        return logits.mT
+
+    def run_loop(self, parameters: dict[str, Tensor], features: Tensor) -> Tensor:
+        """One member after the other."""
+        state = parameters | self.named_buffer_stacks()
+        logits = []
+        for i, member_features in enumerate(features.mT):
+            member_state = {name: stacked[i] for name, stacked in state.items()}
+            logits.append(self.call_network(member_state, {}, member_features).T)
+        return torch.stack(logits)
+
+    def loop_over_members(self) -> None:
+        """From now on, run one member after the other."""
+        self.run = self.run_loop
+
+    def call_network(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], features: Tensor
+    ) -> Tensor:
+        """The template's output with one member's state."""
+        logits: Tensor = functional_call(self.template[0], (parameters, buffers), features)
+        return logits
+
+    def named_parameter_stacks(self) -> dict[str, Tensor]:
+        """The stacked parameters, by the names they have in one network."""
+        return dict(zip(self.parameter_names, self.stacked, strict=True))
+
+    def named_buffer_stacks(self) -> dict[str, Tensor]:
+        """The stacked buffers, by the names they have in one network."""
+        return {name: getattr(self, buffer_attribute(name)) for name in self.buffer_names}
+
+    def named_stacks(self) -> dict[str, Tensor]:
+        """Stacked parameters and buffers, by the names they have in one network."""
+        return self.named_parameter_stacks() | self.named_buffer_stacks()
+
+    def member_state(self, index: int) -> dict[str, Tensor]:
+        """The state_dict of one member, as its network alone would return it."""
+        network = self.template[0]
+        stacks = self.named_stacks()
+        # A tensor that two layers share is stacked once, under the first of its names.
+        first_names = {
+            id(tensor): name
+            for name, tensor in (*network.named_parameters(), *network.named_buffers())
+        }
+        return {
+            name: stacks[first_names[id(tensor)]][index].detach().clone()
+            for name, tensor in network.state_dict(keep_vars=True).items()
+        }
+
+    def set_rows(self, split: str, rows: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Store the rows of every member, so that they move between devices with the module.
+
+        Args:
+            split: "train", "val" or "test".
+            rows: For each member features (rows, num_features) and targets (rows,).
+        """
+        features = torch.stack([member_features.T for member_features, _ in rows]).contiguous()
+        targets = torch.stack([member_targets for _, member_targets in rows])
+        self.register_buffer(f"{split}_features", features, persistent=False)
+        self.register_buffer(f"{split}_targets", targets, persistent=False)
+
+    def rows(self, split: str) -> tuple[Tensor, Tensor]:
+        """Features (members, num_features, rows) and class indices (members, rows) of a split."""
+        return getattr(self, f"{split}_features"), getattr(self, f"{split}_targets")
+
+    def has_rows(self, split: str) -> bool:
+        return hasattr(self, f"{split}_targets")
+
+    def train(self, mode: bool = True) -> "Stack":
+        self.template[0].train(mode)
+        return super().train(mode)
+
+
+def buffer_attribute(name: str) -> str:
+    """The attribute that holds a network's buffer: PyTorch allows no dots in a buffer's name.
+
+    >>> buffer_attribute("block.scale")
+    'block/scale'
+    """
+    return name.replace(".", "/")
+
+
+def is_chain(network: nn.Module) -> bool:
+    """Whether a network is only a sequence of Linear and elementwise layers, without hooks."""
+    if not isinstance(network, nn.Sequential):
+        return False
+    if type(network).forward is not nn.Sequential.forward:
+        return False
+    layers = list(network.children())
+    if len(layers) != len(network):  # a layer that is used twice is listed once
+        return False
+    if not all(type(layer) in (nn.Linear, *ELEMENTWISE) for layer in layers):
+        return False
+    return not any(
+        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+    )
+
+
+def soft_targets(targets: Tensor, smoothing: Tensor, num_classes: int) -> Tensor:
+    """The class probabilities that cross-entropy with label smoothing asks for.
+
+    Cross-entropy with these takes half as long as with class indices.
+
+    Shapes: (members, rows) class indices, (members,) -> (members, num_classes, rows).
+
+    >>> soft_targets(torch.tensor([[2]]), torch.tensor([0.3]), num_classes=3).squeeze()
+    tensor([0.1000, 0.1000, 0.8000])
+    """
+    classes = torch.arange(num_classes, device=targets.device)
+    is_class = targets.unsqueeze(1) == classes.unsqueeze(1)
+    smoothing = smoothing[:, None, None]
+    return is_class * (1 - smoothing) + smoothing / num_classes
+
+
+def cross_entropies(logits: Tensor, soft: Tensor) -> Tensor:
+    """Each member's cross-entropy.
+
+    Shapes: (members, num_classes, rows) logits and soft targets -> (members,).
+    """
+    # log_softmax over the middle dimension: over a last dimension of 3 it is slow.
+    return -(soft * logits.log_softmax(1)).sum((1, 2)) / logits.shape[2]
+
+
+def member_losses(
+    loss: nn.Module, logits: Tensor, targets: Tensor, use_vmap: bool = True
+) -> Tensor:
+    """Each member's loss, for any loss; one call per member where vmap does not support it.
+
+    Shapes: (members, num_classes, rows) logits, (members, rows) class indices -> (members,).
+    """
+    if not use_vmap:
+        return torch.stack(
+            [
+                loss(member_logits.T, member_targets)
+                for member_logits, member_targets in zip(logits, targets, strict=True)
+            ]
+        )
+    losses: Tensor = vmap(loss, randomness="different")(logits.mT, targets)
+    return losses
+
+
+def hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many rows each member classifies correctly.
+
+    Shapes: (members, num_classes, rows) logits, (members, rows) class indices -> (members,).
+    """
+    target_logits = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    # Not argmax: over a middle dimension it takes fifty times as long.
+    return (target_logits >= logits.amax(1)).sum(1)

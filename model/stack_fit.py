@@ -1,0 +1,244 @@
+"""StackFit: the fit of one stack, in which every member keeps and stops at its own epoch."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from model.classifier import Classifier
+from model.probes import is_plain_cross_entropy
+from model.stack import Stack, cross_entropies, hits, member_losses, soft_targets
+
+Value = TypeVar("Value")
+
+
+class LossGroup(NamedTuple):
+    """Members next to each other in a stack that share a loss."""
+
+    loss: nn.Module
+    use_vmap: bool
+    size: int
+
+
+class MemberOptimizer:
+    """An optimizer and its schedule for some members of a stack; it updates views of the stack.
+
+    Args:
+        stack: The stack that holds the parameters.
+        members: A slice of the stack, or one index where the optimizer would mix members.
+        classifier: Makes the optimizer and the schedule.
+        total_steps: Steps of the whole fit.
+    """
+
+    def __init__(
+        self, stack: Stack, members: slice | int, classifier: Classifier, total_steps: int
+    ) -> None:
+        self.members = members
+        self.views = [
+            nn.Parameter(stacked.detach()[members], stacked.requires_grad)
+            for stacked in stack.stacked
+        ]
+        self.optimizer, self.schedule = classifier.optimize(self.views, total_steps)
+
+    def step(self, gradients: Iterable[Tensor | None]) -> None:
+        """One step with the gradients of the whole stack, of which the members' are taken."""
+        for view, gradient in zip(self.views, gradients, strict=True):
+            view.grad = None if gradient is None else gradient[self.members]
+        self.optimizer.step()
+        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+
+    def follow_loss(self, losses: Tensor) -> None:
+        """At the end of an epoch: give ReduceLROnPlateau its member's loss."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(losses[self.members])
+
+
+class StackFit:
+    """What a fit knows about one stack: losses, optimizers, and each member's best epoch.
+
+    Args:
+        stack: The stack, with its rows, on the device where it is trained.
+        loss_groups: The members' losses, in the order of the stack.
+        optimizers: Optimizers that together cover all members.
+        num_classes: Number of classes.
+        augments: One function per member that changes a batch of its training features at
+            random, (rows, num_features); empty for none.
+        patience: A member stops after this many epochs without a better loss; None: never.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        loss_groups: list[LossGroup],
+        optimizers: list[MemberOptimizer],
+        num_classes: int,
+        augments: Sequence[Callable[[Tensor], Tensor]],
+        patience: int | None,
+    ) -> None:
+        self.stack = stack
+        self.loss_groups = loss_groups
+        self.optimizers = optimizers
+        self.num_classes = num_classes
+        self.augments = augments
+        self.patience = patience
+        self.has_validation = stack.has_rows("val")
+        # Whether a member may end with the weights of another epoch than the last.
+        self.keeps_best = self.has_validation or patience is not None
+
+        features, _ = stack.rows("train")
+        self.device = features.device
+        self.smoothing = label_smoothing(loss_groups, features.dtype, self.device)
+        self.soft: Tensor | None = None  # soft targets of the training rows
+
+        members = sum(group.size for group in loss_groups)
+        self.kept = [stacked.detach().clone() for stacked in stack.stacked]
+        self.best = np.full(members, np.inf)
+        self.waited = np.zeros(members, dtype=int)
+        self.active = np.ones(members, dtype=bool)
+        self.failed_in = np.zeros(members, dtype=int)  # the epoch, from 1; 0: it did not fail
+
+    def train_epoch(
+        self, features: Tensor, targets: Tensor, batch_size: int | None
+    ) -> dict[str, Tensor]:
+        """Take the optimizers' steps over all training rows, in the order given.
+
+        Args:
+            features: (members, num_features, rows).
+            targets: (members, rows).
+            batch_size: Rows of each member in a step; None takes all of them.
+
+        Returns:
+            Each member's "train/loss" and "train/accuracy", (members,).
+        """
+        rows = targets.shape[1]
+        size = batch_size or rows
+        # Without batches the rows keep their order, and with it their soft targets.
+        if batch_size or self.soft is None:
+            self.soft = self.soft_targets(targets)
+        loss_sum = torch.zeros(())
+        correct = torch.zeros(())
+        batches = zip(features.split(size, 2), targets.split(size, 1), strict=True)
+        for i, (x, y) in enumerate(batches):
+            soft = None if self.soft is None else self.soft[..., i * size : (i + 1) * size]
+            logits = self.stack(self.augmented(x))
+            losses = self.losses(logits, y, soft)
+            losses.sum().backward()
+            for optimizer in self.optimizers:
+                optimizer.step(stacked.grad for stacked in self.stack.stacked)
+            for stacked in self.stack.stacked:
+                stacked.grad = None
+            with torch.no_grad():
+                loss_sum = loss_sum + losses * y.shape[1]
+                correct = correct + hits(logits, y)
+        return {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
+
+    def validate(self) -> dict[str, Tensor]:
+        """Each member's "val/loss" and "val/accuracy", (members,)."""
+        features, targets = self.stack.rows("val")
+        self.stack.eval()
+        with torch.no_grad():
+            logits = self.stack(features)
+            losses = self.losses(logits, targets, self.soft_targets(targets))
+            accuracies = hits(logits, targets) / targets.shape[1]
+        self.stack.train()
+        return {"val/loss": losses, "val/accuracy": accuracies}
+
+    def augmented(self, features: Tensor) -> Tensor:
+        """A batch (members, num_features, rows) after each member's augmentation."""
+        if not self.augments:
+            return features
+        return torch.stack(
+            [
+                augment(member_features).T
+                for augment, member_features in zip(self.augments, features.mT, strict=True)
+            ]
+        )
+
+    def soft_targets(self, targets: Tensor) -> Tensor | None:
+        """Soft targets where all members learn by plain cross-entropy, else None."""
+        if self.smoothing is None:
+            return None
+        return soft_targets(targets, self.smoothing, self.num_classes)
+
+    def losses(self, logits: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        """Each member's loss, (members,)."""
+        if soft is not None:
+            return cross_entropies(logits, soft)
+        sizes = [group.size for group in self.loss_groups]
+        groups = zip(self.loss_groups, logits.split(sizes), targets.split(sizes), strict=True)
+        return torch.cat(
+            [
+                member_losses(group.loss, group_logits, group_targets, group.use_vmap)
+                for group, group_logits, group_targets in groups
+            ]
+        )
+
+    def end_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Mark the members that diverged; keep the best weights and stop members, where asked to.
+
+        Args:
+            epoch: The epoch, from 1.
+            metrics: Each metric's values, (members,).
+
+        Returns:
+            The metrics, with NaN for members that had stopped before this epoch.
+        """
+        recorded = {name: np.where(self.active, values, np.nan) for name, values in metrics.items()}
+        finite = np.isfinite(list(metrics.values())).all(0)
+        self.failed_in[self.active & ~finite] = epoch
+        self.active &= finite
+        if self.keeps_best:
+            self.keep_best(monitored(metrics))
+        return recorded
+
+    def keep_best(self, losses: np.ndarray) -> None:
+        """Do for every member what ModelCheckpoint and EarlyStopping do for one network."""
+        better = self.active & (losses < self.best)
+        # Without validation rows the weights of a member's last epoch are kept.
+        keep = better if self.has_validation else self.active
+        indices = torch.from_numpy(np.flatnonzero(keep)).to(self.device)
+        for kept, stacked in zip(self.kept, self.stack.stacked, strict=True):
+            kept[indices] = stacked.detach()[indices]
+        self.best[better] = losses[better]
+        if self.patience is not None:
+            self.waited = np.where(better, 0, self.waited + 1)
+            self.active &= self.waited < self.patience
+
+    @torch.no_grad()
+    def end_fit(self, epochs: int) -> None:
+        """Give every member the weights it kept; mark those that the last step ruined."""
+        for kept, stacked in zip(self.kept, self.stack.stacked, strict=True):
+            if self.keeps_best:
+                stacked.copy_(kept)
+            finite = stacked.flatten(1).isfinite().all(1).cpu().numpy()
+            self.failed_in[~finite & (self.failed_in == 0)] = epochs
+
+    @torch.no_grad()
+    def test_probabilities(self) -> np.ndarray:
+        """Each member's probabilities for its test rows: (members, rows, num_classes)."""
+        features, _ = self.stack.rows("test")
+        self.stack.eval()
+        logits: Tensor = self.stack(features)
+        probabilities: np.ndarray = logits.double().softmax(1).mT.cpu().numpy()
+        return probabilities
+
+
+def label_smoothing(
+    loss_groups: list[LossGroup], dtype: torch.dtype, device: torch.device
+) -> Tensor | None:
+    """Each member's label smoothing, (members,); None where a loss is not plain cross-entropy."""
+    values: list[float] = []
+    for group in loss_groups:
+        if not is_plain_cross_entropy(group.loss):
+            return None
+        values += [group.loss.label_smoothing] * group.size  # type: ignore[list-item]
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def monitored(metrics: Mapping[str, Value]) -> Value:
+    """The loss that decides about epochs: that of the validation rows, if there are any."""
+    return metrics["val/loss"] if "val/loss" in metrics else metrics["train/loss"]

@@ -1,0 +1,43 @@
+"""Checkpoints and configs of earlier versions still load; tests/golden/make.py recorded them."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from cli.component import to_config
+from cli.parser import parse
+from data.checkpoint_format import FORMAT, READABLE_FORMATS
+from evaluate import evaluate
+from inference.predictor import load
+from tests.helpers import ROOT
+from train import train
+
+GOLDEN = ROOT / "tests" / "golden"
+FORMATS = sorted(READABLE_FORMATS)
+
+
+@pytest.mark.parametrize("version", FORMATS)
+@pytest.mark.parametrize("name", ["best", "population", "options"])
+def test_a_golden_checkpoint_predicts_as_before(name, version):
+    frame = pl.read_csv(GOLDEN / "table.csv")
+    expected = json.loads((GOLDEN / f"{name}_{version}.json").read_text())
+    predictor = load(str(GOLDEN / f"{name}_{version}.ckpt"))
+    np.testing.assert_allclose(predictor.predict_proba(frame), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("version", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "function"), [("train", train), ("sweep", evaluate), ("compare", evaluate)]
+)
+def test_a_golden_config_is_read_as_the_same_values(name, function, version):
+    path = GOLDEN / f"{name}_{version}.yaml"
+    config = to_config(parse(function, ["--config", str(path)]))
+    config.pop("resume", None)  # a flag, which no config.yaml records
+    assert config == yaml.safe_load(path.read_text())
+
+
+def test_the_format_that_is_written_can_be_read():
+    assert FORMAT in READABLE_FORMATS

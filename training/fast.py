@@ -1,0 +1,183 @@
+"""Where train.py leaves the usual road of Lightning for speed. Each deviation is named here.
+
+| deviation | instead of | saves |
+|---|---|---|
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from data.sampling import EpochSampler
+from model.classifier import Batch, Classifier
+from training.hparams import VALUES
+
+
+class TensorBatches:
+    """Batches as slices of tensors on the training device; takes the place of a DataLoader.
+
+    No row is fetched, collated or copied to the device by itself. The last batch has the remaining
+    rows. With a sampler, each process takes every `world_size`-th row of the epoch's order, which
+    wraps around as in DistributedSampler: all processes take the same number of steps. Without
+    one, every process takes all rows, so that their metrics agree and no row counts twice.
+
+    Args:
+        dataset: Tensors of equal length.
+        batch_size: Rows of a batch.
+        sampler: Order of the rows in each epoch; None keeps theirs.
+        trainer: The Trainer, which knows the device and the processes.
+    """
+
+    def __init__(
+        self,
+        dataset: TensorDataset,
+        batch_size: int,
+        sampler: EpochSampler | None = None,
+        *,
+        trainer: Trainer,
+    ) -> None:
+        self.tensors = [tensor.to(trainer.strategy.root_device) for tensor in dataset.tensors]
+        self.batch_size = batch_size
+        self.order = sampler
+        if sampler is not None:
+            self.sampler = sampler  # where Lightning looks for a set_epoch to call
+        self.rank = trainer.global_rank
+        self.world_size = trainer.world_size
+        self.rows = len(dataset)
+        if sampler is not None:
+            self.rows = -(-len(dataset) // self.world_size)
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        # A generator asks for the order when the first batch is fetched: Lightning creates the
+        # iterator of a resumed run before it restores the epoch.
+        tensors = self.tensors
+        if self.order is not None:
+            order = np.resize(self.order.indices(), self.rows * self.world_size)
+            share = torch.from_numpy(order[self.rank :: self.world_size])
+            tensors = [tensor[share] for tensor in tensors]
+        yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
+
+
+class FastClassifier(Classifier):
+    """Computes the metrics once an epoch, writes them to the logger directly, and checks them.
+
+    `outputs` holds the loss, logits and targets of each batch of a split until its epoch ends.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+
+    def shared_step(self, batch: Batch, split: str, prefix: str) -> Tensor:
+        features, targets = batch
+        logits = self(features)
+        loss: Tensor = self.loss(logits, targets)
+        outputs = self.outputs.setdefault(split, [])
+        outputs.append((loss.detach(), logits.detach(), targets))
+        return loss
+
+    def epoch_metrics(self, split: str) -> dict[str, float]:
+        """Loss and accuracy of the epoch, over the rows of all processes."""
+        losses, logits, targets = zip(*self.outputs.pop(split), strict=True)
+        rows = torch.tensor([len(batch) for batch in targets], device=self.device)
+        hits = torch.cat(logits).argmax(1) == torch.cat(targets)
+        sums = torch.stack([torch.stack(losses) @ rows.to(losses[0]), hits.sum(), rows.sum()])
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        loss, right, total = sums.tolist()
+        return {"loss": loss / total, "accuracy": right / total}
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """Write an epoch's metrics to where `self.log` would."""
+        self.check_finite(metrics)
+        tensors = {name: torch.tensor(value) for name, value in metrics.items()}
+        self.trainer.callback_metrics.update(tensors)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.trainer.global_step)
+
+    def check_finite(self, values: dict[str, float]) -> None:
+        """Stop a diverged run before a checkpoint of this epoch is written.
+
+        Raises:
+            FloatingPointError: A value is not finite.
+        """
+        for name, value in values.items():
+            if not isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} in epoch {self.current_epoch + 1} "
+                    f"at learning rate {self.lr:g}; give a lower --optimizer.lr"
+                )
+
+    def on_train_epoch_start(self) -> None:
+        self.lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self) -> None:
+        # The epoch's last step may have ruined weights that no loss has seen yet.
+        weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
+        self.check_finite({"the sum of all weights": weights})
+        metrics = self.epoch_metrics("train")
+        self.record(
+            {f"train/{name}": value for name, value in metrics.items()} | {f"{VALUES}/lr": self.lr}
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = self.epoch_metrics("val")
+        if not self.trainer.sanity_checking:
+            self.record({f"val/{name}": value for name, value in metrics.items()})
+
+    def on_test_epoch_end(self) -> None:
+        # Once a run, so through self.log; train.py logs these beside the settings.
+        for split in list(self.outputs):
+            metrics = self.epoch_metrics(split)
+            final = {f"final/{split}/{name}": value for name, value in metrics.items()}
+            self.log_dict(final, logger=False, sync_dist=True)
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes last.ckpt after the first epoch, then every two seconds, and after the last epoch.
+
+    Only between two epochs: the order of the rows is a function of the epoch, so a resumed run ends
+    with the weights of an undisturbed one.
+    """
+
+    seconds = 2.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.path = Path(str(trainer.log_dir), "checkpoints", "last.ckpt")
+        self.written = float("-inf")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        is_due = time.monotonic() - self.written > self.seconds
+        is_due = trainer.strategy.broadcast(is_due)  # all processes save together
+        if is_due:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint: Lightning writes it beside the old one, then renames it."""
+        trainer.save_checkpoint(self.path)
+        self.written = time.monotonic()
+
+
+def skip_driver_lookup() -> None:
+    """Tell torch that there is no GPU, where there is none.
+
+    The optimizers of torch 2.15's CUDA build otherwise look for a driver library in every step.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

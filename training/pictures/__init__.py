@@ -1,0 +1,1 @@
+"""What TensorBoard shows beyond curves: a file for each family of pictures."""
