@@ -36,13 +36,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.measure import processor, whole
+from bench.measure import ROOT, processor, whole
 from cli.command import quiet
 from export import export
 from inference.predictor import load
 from train import train
 
-ROOT = Path(__file__).parents[1]
 SMALL = "--small" in sys.argv
 RUNS = 1 if SMALL else 5
 ROWS = 2000 if SMALL else 1_000_000
