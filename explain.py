@@ -34,8 +34,7 @@ def explain(
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
-        table: CSV, TSV or Parquet file with the raw columns, matched by name; - reads CSV from
-            standard input.
+        table: CSV, TSV or Parquet file, columns matched by name; - reads CSV from standard input.
         output: CSV or Parquet file for each row's attributions, written whole or not at all.
         repeats: How often each column is shuffled, with random seed 0; 0 leaves that out.
         picture: Draw the importances into the run's TensorBoard, if the checkpoint is in a run's
@@ -85,13 +84,15 @@ def print_report(predictor: Predictor, explanation: Explanation) -> None:
         rows += f", without classes ({predictor.target}): the predicted ones stand for them"
     else:
         rows += f", accuracy {(explanation.predicted == targets).mean():.4f}"
-    print(*to_lines(explanation.ranking), sep="\n")
+    print(*to_lines(explanation.ranking), "", sep="\n")
+    print(f"rows          {rows}")
     print(
-        f"""
-rows          {rows}
-attribution   integrated gradients of the predicted class's logit, from the training rows' mean
-completeness  a row's attributions add up to the difference in logits, to {explanation.gap:.1e} or
-better"""
+        "attribution   integrated gradients of the predicted class's logit, "
+        "from the training rows' mean"
+    )
+    print(
+        "completeness  a row's attributions add up to the difference in logits, "
+        f"to {explanation.gap:.1e} or better"
     )
 
 

@@ -23,8 +23,7 @@ def predict(
 
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
-        table: CSV, TSV or Parquet file with the raw columns, matched by name; - reads CSV from
-            standard input.
+        table: CSV, TSV or Parquet file, columns matched by name; - reads CSV from standard input.
         output: CSV or Parquet file to write, whole or not at all; null writes CSV to standard
             output.
         score: Compare the predictions with the table's column of classes.

@@ -1,4 +1,4 @@
-"""What the scripts beside it share: the machine they ran on, and what a whole process costs."""
+"""What the scripts that measure share: the machine's processor, and the cost of a process."""
 
 import platform
 import subprocess
@@ -8,17 +8,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(": ")[1] for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
-
 
 # Runs between this process and the measured one, because a process starts with the peak memory of
 # the process that started it.
@@ -30,12 +19,22 @@ sys.exit(code)
 """
 
 
-def whole(*line: str, code: int = 0) -> tuple[float, float]:
-    """Seconds and peak MiB of a whole Python process, in an empty folder."""
-    launch = [sys.executable, "-S", "-c", LAUNCH, sys.executable, *line]
+def processor() -> str:
+    """The processor's name, as well as the system knows it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(": ")[1]
+    return platform.processor()
+
+
+def whole(*arguments: str, code: int = 0) -> tuple[float, float]:
+    """Seconds and peak MiB of a Python process with these arguments, run in an empty folder."""
+    launch = [sys.executable, "-S", "-c", LAUNCH, sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         done = subprocess.run(launch, cwd=folder, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - start
-    assert done.returncode == code, line
+    assert done.returncode == code, arguments
     return seconds, int(done.stdout) / 1024

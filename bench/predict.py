@@ -36,13 +36,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.measure import processor, whole
+from bench.measure import ROOT, processor, whole
 from cli.command import quiet
 from export import export
 from inference.predictor import load
 from train import train
 
-ROOT = Path(__file__).parents[1]
 SMALL = "--small" in sys.argv
 RUNS = 1 if SMALL else 5
 ROWS = 2000 if SMALL else 1_000_000
@@ -171,13 +170,7 @@ def summarize(runs: Runs, latency: dict[str, float]) -> dict[str, Any]:
             "rows per second": round(rows / seconds),
             "peak MiB": round(median(peak for _, peak in measured)),
         }
-        runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for _ in range(N):
-            for name, command in commands.items():
-                runs[name].append(command())
-        latency = one_row(checkpoint, model, classifier)
-    seconds = {name: median(run[0] for run in each) for name, each in runs.items()}
-    result = {
+    return {
         "command": "python -m bench.predict",
         "hardware": {"cpus": os.cpu_count(), "processor": processor()},
         "versions": {

@@ -32,7 +32,7 @@ class Encoder(nn.Module):
     several members (`stack`) (members, rows, features).
 
     >>> raw = np.array([[1.0, 0], [3.0, 1], [np.nan, 1]])
-    >>> encoder = Encoder(Layout.of(raw, {1: ["blue", "red"]}, ["size", "colour"])).fit(raw)
+    >>> encoder = Encoder(Layout.from_rows(raw, {1: ["blue", "red"]}, ["size", "colour"])).fit(raw)
     >>> encoder.layout.names
     ['size', 'size missing', 'colour=blue', 'colour=red']
     >>> encoder(torch.tensor([[2.0, 7]]))  # the median, not missing, neither blue nor red
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
             self.register_buffer(name, torch.zeros(len(layout.names), dtype=torch.float64))
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> "Encoder":
+    def from_state(cls, state: dict[str, Any]) -> "Encoder":
         """The encoder that a checkpoint's data state describes."""
         layout = Layout(
             state["source"].numpy(),
@@ -196,7 +196,7 @@ class Layout:
         self.names = names
 
     @classmethod
-    def of(
+    def from_rows(
         cls, raw: np.ndarray, categories: dict[int, list[str]], column_names: Sequence[str]
     ) -> "Layout":
         """The layout of rows.

@@ -164,7 +164,7 @@ class File:
             self.lines.count_rows(len(self.names))
         raise ValueError(f"{self.name} cannot be read: {first_line(error)}") from error
 
-    def place(self, row: int, column: str) -> str:
+    def locate(self, row: int, column: str) -> str:
         """Where a row (counted from 0) is in the file, for a message."""
         if self.parquet:
             return f"{self.name}: row {row + 1}, column {column!r}"
@@ -271,7 +271,7 @@ def checked_numbers(column: pl.Series, file: File | None, first: int) -> np.ndar
         row = int(wrong.arg_max() or 0)
         location = f"row {first + row + 1}, column {column.name!r}"
         if file is not None:
-            location = file.place(first + row, column.name)
+            location = file.locate(first + row, column.name)
         raise ValueError(
             f"{location} is {column[row]!r}; "
             f"give a number up to {LARGEST:g}, or nothing where it is missing"

@@ -42,7 +42,7 @@ class RawTable(NamedTuple):
             for index, name in enumerate(self.column_names)
             if name in self.categories
         }
-        return Layout.of(features, categories, self.column_names)
+        return Layout.from_rows(features, categories, self.column_names)
 
 
 class TabularData(LightningDataModule):

@@ -87,7 +87,7 @@ def column_scales(predictor: Predictor) -> np.ndarray:
     encoder = predictor.encoder
     by_member = encoder.scale.numpy().reshape(-1, len(encoder.source))
     is_value = ~encoder.indicator.numpy()
-    scales = np.empty(len(predictor.column_names))
+    scales = np.full(len(predictor.column_names), np.nan)
     scales[encoder.source.numpy()[is_value]] = by_member.min(0)[is_value]
     return scales
 

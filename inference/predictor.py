@@ -55,7 +55,7 @@ class Predictor(nn.Module):
         self.class_names: list[str] = list(table["class_names"])
         self.categories: dict[str, list[str]] = dict(table["categories"])
         self.target: str = table["target"]
-        self.encoder = Encoder.of_state(table)
+        self.encoder = Encoder.from_state(table)
         self.network = network
         self.is_population = is_population
         self.output_names = ["label", *(f"probability {name}" for name in self.class_names)]
@@ -176,7 +176,7 @@ class Predictor(nn.Module):
         )
         if indices.null_count():
             row = int(indices.is_null().arg_max() or 0)
-            where = file.place(first_row + row, self.target)
+            where = file.locate(first_row + row, self.target)
             known = ", ".join(self.class_names[:SHOWN_CLASSES])
             raise ValueError(f"{where} is {labels[row]!r}; the network knows {known}")
         return indices.to_numpy()

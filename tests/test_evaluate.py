@@ -250,7 +250,7 @@ def test_a_saved_population_predicts_like_a_classifier():
     content = torch.load(path, weights_only=True)
     raw = load_iris()
     state = content["Iris"]
-    features = Encoder.of_state(state)(torch.from_numpy(raw.data))
+    features = Encoder.from_state(state)(torch.from_numpy(raw.data))
     logits = ensemble(features)
     assert logits.shape == (150, 3)
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(150))

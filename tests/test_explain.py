@@ -264,6 +264,12 @@ def test_the_file_has_every_row_in_order(checkpoint, capsys):
     captured = capsys.readouterr()
     assert captured.err == 2 * "ignored columns: note\n"
     assert "±" not in captured.out
+    *_, attribution_line, completeness = captured.out.splitlines()
+    assert attribution_line.startswith(
+        "attribution   integrated gradients of the predicted class's"
+    )
+    assert completeness.startswith("completeness  a row's attributions add up to the difference")
+    assert completeness.endswith(" or better")
     order = [line.split("  ")[0] for line in captured.out.splitlines()[1:4]]
     largest = np.argsort(-np.abs(expected).mean(0))
     assert order == [classifier.column_names[i] for i in largest]

@@ -1,4 +1,4 @@
-"""Cross-validation's cuts against scikit-learn's, and what may not leak."""
+"""The folds of a cross-validation: scikit-learn's, and without leakage."""
 
 import numpy as np
 import pytest
@@ -19,62 +19,59 @@ def test_outer_folds_are_scikit_learns():
     expected = RepeatedStratifiedKFold(n_splits=10, n_repeats=3, random_state=0).split(
         iris.data, iris.target
     )
-    splits = cross_validation(Iris(), iris.target, folds=10, repeats=3)
-    for split, (train, test) in zip(splits, expected, strict=True):
-        assert np.array_equal(split.indices["train"], train)
-        assert np.array_equal(split.indices["test"], test)
-    assert [(split.repeat, split.fold, split.inner) for split in splits][9:12] == [
-        (1, 10, 0),
-        (2, 1, 0),
-        (2, 2, 0),
-    ]
+    folds = cross_validation(Iris(), iris.target, folds=10, repeats=3)
+    for fold, (train, test) in zip(folds, expected, strict=True):
+        assert np.array_equal(fold.indices["train"], train)
+        assert np.array_equal(fold.indices["test"], test)
+    positions = [(fold.repeat, fold.fold, fold.inner) for fold in folds]
+    assert positions[9:12] == [(1, 10, 0), (2, 1, 0), (2, 2, 0)]
 
 
 @given(
-    st.integers(2, 4),
-    st.integers(1, 2),
-    st.sampled_from([0, 2, 3]),
-    st.sampled_from([0.0, 0.2]),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    num_folds=st.integers(2, 4),
+    repeats=st.integers(1, 2),
+    inner_folds=st.sampled_from([0, 2, 3]),
+    val_fraction=st.sampled_from([0.0, 0.2]),
+    stratify=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_no_row_is_lost_and_no_held_out_row_is_trained_on(
-    folds, repeats, inner_folds, val_fraction, stratify, seed
+    num_folds, repeats, inner_folds, val_fraction, stratify, seed
 ):
     targets = np.arange(48) % 3
-    table = TabularData(val_fraction=val_fraction, stratify=stratify, split_seed=seed)
-    splits = cross_validation(table, targets, folds, repeats, inner_folds)
-    assert len(splits) == folds * repeats * (1 + inner_folds)
-    outer = {(split.repeat, split.fold): split for split in splits if not split.inner}
-    for split in splits:
-        whole = np.arange(48)
-        if split.inner:
-            above = outer[split.repeat, split.fold].indices
-            whole = np.concatenate([above["train"], above.get("val", [])])
-        assert sorted(np.concatenate(list(split.indices.values()))) == sorted(whole)
-        assert ("val" in split.indices) == bool(val_fraction)
+    datamodule = TabularData(val_fraction=val_fraction, stratify=stratify, split_seed=seed)
+    folds = cross_validation(datamodule, targets, num_folds, repeats, inner_folds)
+    assert len(folds) == num_folds * repeats * (1 + inner_folds)
+    outer = {(fold.repeat, fold.fold): fold for fold in folds if not fold.inner}
+    for fold in folds:
+        rows = np.arange(48)
+        if fold.inner:
+            outer_indices = outer[fold.repeat, fold.fold].indices
+            rows = np.concatenate([outer_indices["train"], outer_indices.get("val", [])])
+        assert sorted(np.concatenate(list(fold.indices.values()))) == sorted(rows)
+        assert ("val" in fold.indices) == bool(val_fraction)
         if val_fraction:
-            assert len(split.indices["val"]) == round(val_fraction * len(whole))
+            assert len(fold.indices["val"]) == round(val_fraction * len(rows))
     for repeat in range(1, repeats + 1):
-        held_out = [split.indices["test"] for (r, _), split in outer.items() if r == repeat]
+        held_out = [fold.indices["test"] for (r, _), fold in outer.items() if r == repeat]
         assert sorted(np.concatenate(held_out)) == list(range(48))
 
 
-def test_a_fold_is_standardized_by_its_own_training_rows():
+def test_a_fold_is_standardized_by_its_training_rows():
     table = Iris().read()
-    splits = cross_validation(Iris(), table.targets, folds=5, repeats=1, inner_folds=3)
+    folds = cross_validation(Iris(), table.targets, folds=5, repeats=1, inner_folds=3)
+    held_out = folds[0].indices["test"]
     changed = table.features.copy()
-    held_out = splits[0].indices["test"]
     changed[held_out] *= 1000
-    before, encoders = standardized(table, splits)
-    after, _ = standardized(table._replace(features=changed), splits)
-    for number, split in enumerate(splits):
-        scaler = StandardScaler().fit(table.features[split.indices["train"]])
-        np.testing.assert_allclose(encoders[number].mean, scaler.mean_)
-        expected = scaler.transform(table.features[split.indices["test"]])
-        np.testing.assert_allclose(before[number]["test"][0], expected, atol=1e-5)
-        same = torch.equal(before[number]["train"][0], after[number]["train"][0])
-        assert same == (split.fold == 1)  # the other folds train on these rows
+    before, encoders = standardized(table, folds)
+    after, _ = standardized(table._replace(features=changed), folds)
+    for i, fold in enumerate(folds):
+        scaler = StandardScaler().fit(table.features[fold.indices["train"]])
+        np.testing.assert_allclose(encoders[i].mean, scaler.mean_)
+        expected = scaler.transform(table.features[fold.indices["test"]])
+        np.testing.assert_allclose(before[i]["test"][0], expected, atol=1e-5)
+        is_same = torch.equal(before[i]["train"][0], after[i]["train"][0])
+        assert is_same == (fold.fold == 1)  # the other folds train on the changed rows
 
 
 @pytest.mark.parametrize(
@@ -85,11 +82,11 @@ def test_a_fold_is_standardized_by_its_own_training_rows():
         ({"folds": 10, "inner_folds": 46}, "inner_folds is 46; give from 2 to 45"),
     ],
 )
-def test_folds_that_cannot_be_cut(arguments, message):
+def test_impossible_numbers_of_folds_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         cross_validation(Iris(), load_iris().target, **{"repeats": 1} | arguments)
 
 
-def test_validation_rows_that_cannot_be_set_aside():
+def test_too_many_validation_rows_are_refused():
     with pytest.raises(ValueError, match=r"val_fraction is 0\.79 of 150 rows"):
         cross_validation(Iris(val_fraction=0.79), load_iris().target, folds=2, repeats=1)

@@ -15,16 +15,12 @@ ALWAYS = {"network.hidden": "[128]", "optimizer.lr": 0.05, "seed": 0}
     [
         ("", {}),
         ("--optimizer.lr 0.2 --seed 3", {"optimizer.lr": 0.2, "seed": 3}),
-        (
-            "--data.split_seed 1 --data.stratify false",
-            {"data.split_seed": 1, "data.stratify": "False"},
-        ),
+        ("--data.split_seed 1", {"data.split_seed": 1}),
+        ("--data.stratify false", {"data.stratify": "False"}),
         ("--network.dropout 0.3 --max_epochs 7", {"network.dropout": 0.3, "max_epochs": 7}),
         ("--schedule null", {"schedule": "None"}),
-        (
-            "--loss.label_smoothing 0 --data.batch_size 16",
-            {"loss.label_smoothing": 0, "data.batch_size": 16},
-        ),
+        ("--loss.label_smoothing 0", {"loss.label_smoothing": 0}),
+        ("--data.batch_size 16", {"data.batch_size": 16}),
         ("--trainer.gradient_clip_val 1", {"trainer.gradient_clip_val": 1}),
         ("--accelerator cpu --pictures none --log_dir runs", {}),
     ],

@@ -36,7 +36,11 @@ AUGMENTED = {"rotation": 10, "scale": 0.1, "shift": 0.2, "flip": True}
 
 
 def folder(root, classes=("cat", "dog", "owl"), count=12, size=(6, 6), seed=0):
-    """A folder of colour images for each class, which tells by its brightest channel; pixels (classes, count, ...)."""
+    """Save colour images in a folder for each class; a class differs in its brightest channel.
+
+    Returns:
+        The pixels (classes, count, height, width, 3).
+    """
     pixels = np.random.default_rng(seed).integers(
         0, 120, (len(classes), count, *size, 3), dtype=np.uint8
     )
@@ -49,29 +53,26 @@ def folder(root, classes=("cat", "dog", "owl"), count=12, size=(6, 6), seed=0):
 
 
 def mnist(root, train=60, test=20, kind="MNIST"):
-    """Files of MNIST's own format (idx); their pixels and class numbers."""
-    Path(root, kind, "raw").mkdir(parents=True)
-    random, found = np.random.default_rng(0), []
-    for part, rows in {"train": train, "t10k": test}.items():
-        pixels, targets = (
-            random.integers(0, 256, (rows, 28, 28), dtype=np.uint8),
-            np.arange(rows, dtype=np.uint8) % 10,
-        )
-        head = Path(root, kind, "raw", part)
-        Path(f"{head}-images-idx3-ubyte").write_bytes(
-            struct.pack(">IIII", 2051, rows, 28, 28) + pixels.tobytes()
-        )
-        Path(f"{head}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">II", 2049, rows) + targets.tobytes()
-        )
-        found.append((pixels, targets))
-    return found
+    """Write files in MNIST's format (idx); returns the pixels and class indices of both splits."""
+    raw = Path(root, kind, "raw")
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    splits = []
+    for split, rows in {"train": train, "t10k": test}.items():
+        pixels = random.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        targets = np.arange(rows, dtype=np.uint8) % 10
+        images_header = struct.pack(">IIII", 2051, rows, 28, 28)
+        labels_header = struct.pack(">II", 2049, rows)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(images_header + pixels.tobytes())
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels_header + targets.tobytes())
+        splits.append((pixels, targets))
+    return splits
 
 
 def ready(*arguments, **options):
-    table = Images(*arguments, **options)
-    table.setup()
-    return table
+    datamodule = Images(*arguments, **options)
+    datamodule.setup()
+    return datamodule
 
 
 def test_digits_are_scikit_learns():
@@ -86,21 +87,21 @@ def test_digits_are_scikit_learns():
 
 
 @pytest.mark.parametrize("kind", ["MNIST", "FashionMNIST"])
-def test_a_set_of_torchvision_keeps_its_own_test_part(kind):
+def test_a_set_of_torchvision_keeps_its_test_split(kind):
     (train_pixels, train_targets), (test_pixels, test_targets) = mnist("sets", kind=kind)
-    table = ready(kind, "sets", val_fraction=0.25)
-    raw = table.load()
-    assert np.array_equal(
-        raw.features.reshape(-1, 28, 28), np.concatenate([train_pixels, test_pixels])
-    )
+    datamodule = ready(kind, "sets", val_fraction=0.25)
+    raw = datamodule.load()
+    pixels = np.concatenate([train_pixels, test_pixels])
+    assert np.array_equal(raw.features.reshape(-1, 28, 28), pixels)
     assert np.array_equal(raw.targets, np.concatenate([train_targets, test_targets]))
-    assert table.indices["test"].tolist() == list(range(60, 80))
-    assert sorted([*table.indices["train"], *table.indices["val"]]) == list(range(60))
-    assert len(table.indices["val"]) == 20
-    assert len(table.class_names) == 10
+    indices = datamodule.indices
+    assert indices["test"].tolist() == list(range(60, 80))
+    assert sorted([*indices["train"], *indices["val"]]) == list(range(60))
+    assert len(indices["val"]) == 20
+    assert len(datamodule.class_names) == 10
 
 
-def test_a_folder_of_ones_own_in_one_part_or_two():
+def test_a_folder_of_images_with_and_without_a_test_split():
     pixels = folder("mine")
     raw = Images("ImageFolder", "mine").load()
     assert np.array_equal(raw.features.reshape(3, 12, 3, 6, 6), np.moveaxis(pixels, -1, 2))
@@ -117,69 +118,67 @@ def test_fake_data_and_another_size():
     assert raw.targets.max() == 9
 
 
-@pytest.mark.parametrize("at_once", [1, 500, 2**22])
-def test_a_channel_has_one_mean_and_deviation_those_of_the_training_rows(at_once, monkeypatch):
-    monkeypatch.setattr(data.encoder, "PIECE_VALUES", at_once)
+@pytest.mark.parametrize("piece_values", [1, 500, 2**22])
+def test_a_channel_is_standardized_by_all_its_pixels_in_the_training_rows(
+    piece_values, monkeypatch
+):
+    monkeypatch.setattr(data.encoder, "PIECE_VALUES", piece_values)
     pixels = np.moveaxis(folder("mine"), -1, 2).reshape(36, 3, 36).astype(float)
-    table = ready("ImageFolder", "mine", val_fraction=0.2)
-    own = pixels[table.indices["train"]]
-    mean, scale = own.mean((0, 2)), own.std((0, 2))
-    np.testing.assert_allclose(table.state_dict()["mean"], mean.repeat(36), rtol=1e-12)
-    np.testing.assert_allclose(table.state_dict()["scale"], scale.repeat(36), rtol=1e-12)
-    for part, rows in table.indices.items():
-        expected = (pixels[rows] - mean[:, None]) / scale[:, None]
-        np.testing.assert_allclose(
-            table.splits[part][0], expected.reshape(len(rows), -1), rtol=1e-5, atol=1e-6
-        )
+    datamodule = ready("ImageFolder", "mine", val_fraction=0.2)
+    train_pixels = pixels[datamodule.indices["train"]]
+    mean = train_pixels.mean((0, 2))
+    scale = train_pixels.std((0, 2))
+    state = datamodule.state_dict()
+    np.testing.assert_allclose(state["mean"], mean.repeat(36), rtol=1e-12)
+    np.testing.assert_allclose(state["scale"], scale.repeat(36), rtol=1e-12)
+    for split, indices in datamodule.indices.items():
+        expected = (pixels[indices] - mean[:, None]) / scale[:, None]
+        features = datamodule.splits[split][0].reshape(expected.shape)
+        np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_channel_of_one_value_says_nothing():
+def test_a_constant_channel_stays_zero():
     for name in ("a", "b"):
         Path("mine", name).mkdir(parents=True)
         for j in range(6):
-            Image.fromarray(np.array([[[j, 7, 0]] * 2] * 2, np.uint8)).save(
-                Path("mine", name, f"{j}.png")
-            )
+            pixels = np.array([[[j, 7, 0]] * 2] * 2, np.uint8)
+            Image.fromarray(pixels).save(Path("mine", name, f"{j}.png"))
     features = ready("ImageFolder", "mine", test_fraction=0.34).splits["train"][0]
     assert features[:, :4].std() > 0.5
     assert not features[:, 4:].any()
 
 
 def shifted(image, down, right, black):
-    """The image moved by whole pixels, black where it was not."""
-    moved = np.broadcast_to(black, image.shape).copy()
-    height, width = image.shape[1:]
-    moved[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
-        :, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
-    ]
-    return moved
+    """The image moved by whole pixels (at most 2), with black coming in."""
+    padded = np.broadcast_to(np.pad(black, ((0, 0), (6, 6), (6, 6)), mode="edge"), (3, 13, 13))
+    padded = padded.copy()
+    padded[:, 2:-3, 2:-3] = image
+    return padded[:, 2 - down : 10 - down, 2 - right : 10 - right]
 
 
 def test_a_shifted_image_is_itself_moved_into_black():
     black = np.array([-1.0, -2.0, -3.0])[:, None, None]
     images = np.random.default_rng(0).normal(size=(200, 3, 8, 8)).astype(np.float32)
-    augment = Augmentation(
-        (3, 8, 8),
-        torch.from_numpy(np.broadcast_to(black, (3, 8, 8)).reshape(1, -1).copy()).float(),
-        shift=0.25,
-    )
-    found = set()
-    for image, changed in zip(images, augment(torch.from_numpy(images).flatten(1)), strict=True):
-        moves = {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
-        (move,) = (
-            move
-            for move in moves
-            if np.allclose(shifted(image, *move, black), changed.reshape(3, 8, 8), atol=1e-5)
-        )
-        found.add(move)
-    assert len(found) > 10  # of 25 groups
+    black_image = torch.from_numpy(np.broadcast_to(black, (3, 8, 8)).copy()).float()
+    augment = Augmentation((3, 8, 8), black_image.reshape(1, -1), shift=0.25)
+    augmented = augment(torch.from_numpy(images).flatten(1)).reshape(images.shape)
+    seen = set()
+    for image, changed in zip(images, augmented, strict=True):
+        moves = [
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if np.allclose(shifted(image, down, right, black), changed, atol=1e-5)
+        ]
+        assert len(moves) == 1
+        seen.update(moves)
+    assert len(seen) > 10  # of 25 groups
 
 
 def test_a_flipped_image_is_itself_or_its_mirror_image():
     images = torch.randn(200, 1, 8, 8)
-    changed = Augmentation((1, 8, 8), torch.zeros(1, 64), flip=True)(images.flatten(1)).reshape(
-        images.shape
-    )
+    augment = Augmentation((1, 8, 8), torch.zeros(1, 64), flip=True)
+    changed = augment(images.flatten(1)).reshape(images.shape)
     mirrored = (changed == images.flip(-1)).flatten(1).all(1)
     assert torch.equal(mirrored, ~(changed == images).flatten(1).all(1))
     assert 20 < mirrored.sum() < 180
@@ -189,15 +188,14 @@ def test_a_turned_or_scaled_image_keeps_its_middle():
     images = torch.zeros(64, 1, 9, 9)
     images[:, :, 4, 4:] = 1
     for options in ({"rotation": 180}, {"scale": 0.5}):
-        changed = Augmentation((1, 9, 9), torch.zeros(1, 81), **options)(images.flatten(1)).reshape(
-            images.shape
-        )
+        augment = Augmentation((1, 9, 9), torch.zeros(1, 81), **options)
+        changed = augment(images.flatten(1)).reshape(images.shape)
         assert (changed[:, 0, 4, 4] > 0.6).all()
         assert len({round(image.sum().item(), 3) for image in changed}) > 3
 
 
-class Batches(Callback):
-    """What the network is given."""
+class BatchRecorder(Callback):
+    """Keeps the batches that the network is given."""
 
     def __init__(self):
         self.seen = {"train": [], "val": [], "test": []}
@@ -212,59 +210,49 @@ class Batches(Callback):
         self.seen["test"].append(batch)
 
 
-def batches(table, seed=0):
-    """Each part's batches of one epoch and a test of all parts."""
+def batches(datamodule, seed=0):
+    """The batches of each split in an epoch of training and a test of all splits."""
     torch.manual_seed(seed)
-    record = Batches()
-    options = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    options |= {"enable_checkpointing": False, "num_sanity_val_steps": 0}
-    trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[record], **options)
-    classifier = Classifier(
-        table.num_features, table.num_classes, optimizer=partial(SGD, lr=0.1), schedule=None
+    recorder = BatchRecorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[recorder],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
-    trainer.fit(classifier, table)
-    trainer.test(classifier, table, verbose=False)
-    return record.seen
+    sizes = (datamodule.num_features, datamodule.num_classes)
+    classifier = Classifier(*sizes, optimizer=partial(SGD, lr=0.1), schedule=None)
+    trainer.fit(classifier, datamodule)
+    trainer.test(classifier, datamodule, verbose=False)
+    return recorder.seen
 
 
-def test_only_training_batches_are_augmented_reproducibly_with_their_own_labels():
+def test_only_training_batches_are_augmented_reproducibly_and_keep_their_labels():
     folder("mine")
-    plain = batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2))
-    first, again = (
-        batches(ready("ImageFolder", "mine", batch_size=8, val_fraction=0.2, **AUGMENTED))
-        for _ in range(2)
-    )
+    options = {"batch_size": 8, "val_fraction": 0.2}
+    plain = batches(ready("ImageFolder", "mine", **options))
+    first = batches(ready("ImageFolder", "mine", **options, **AUGMENTED))
+    again = batches(ready("ImageFolder", "mine", **options, **AUGMENTED))
     for before, after, same in zip(plain["train"], first["train"], again["train"], strict=True):
         assert not torch.equal(before[0], after[0])
         assert torch.equal(before[1], after[1])
         assert torch.equal(after[0], same[0])
-    for part in ("val", "test"):  # the test reads the training rows too: as they are
-        assert all(torch.equal(a[0], b[0]) for a, b in zip(plain[part], first[part], strict=True))
+    for split in ("val", "test"):  # the test reads the training rows too, unchanged
+        for before, after in zip(plain[split], first[split], strict=True):
+            assert torch.equal(before[0], after[0])
     assert [len(features) for features, _ in first["test"]] == [8, 8, 6, 7, 7]
 
 
 def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
-    flags = [
-        "--data",
-        "Images",
-        "--data.batch_size",
-        "64",
-        "--data.shift",
-        "0.1",
-        "--network",
-        "ConvNet",
-    ]
-    flags += [
-        "--network.channels",
-        "[8,16]",
-        "--optimizer",
-        "AdamW",
-        "--optimizer.lr",
-        "0.01",
-        "--max_epochs",
-        "4",
-    ]
-    result = run(*flags)
+    flags = (
+        "--data Images --data.batch_size 64 --data.shift 0.1 --network ConvNet "
+        "--network.channels [8,16] --optimizer AdamW --optimizer.lr 0.01 --max_epochs 4"
+    )
+    result = run(*flags.split())
     assert result["test/accuracy"] > 0.9
     events = EventAccumulator("lightning_logs/version_0").Reload()
     samples = [tag for tag in events.Tags()["images"] if tag.startswith("visual/samples/")]
@@ -280,17 +268,18 @@ def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
 
 
 def test_a_population_learns_and_is_reproducible(monkeypatch):
-    monkeypatch.setattr(
-        CurveBands, "seconds", -1.0
-    )  # its curves written after every epoch, as where epochs are long
+    monkeypatch.setattr(CurveBands, "seconds", -1.0)  # writes its curves after every epoch
     folder("mine", count=20)
-    options = {"repeats": 1, "folds": 2, "max_epochs": 15, "accelerator": "cpu"}
-    options |= {
-        "network": partial(ConvNet, channels=[4], hidden=[]),
-        "optimizer": partial(torch.optim.AdamW, lr=0.03),
-    }
     plain, first, again = (
-        evaluate(partial(Images, "ImageFolder", "mine", batch_size=10, **augmented), **options)
+        evaluate(
+            partial(Images, "ImageFolder", "mine", batch_size=10, **augmented),
+            network=partial(ConvNet, channels=[4], hidden=[]),
+            optimizer=partial(torch.optim.AdamW, lr=0.03),
+            folds=2,
+            repeats=1,
+            max_epochs=15,
+            accelerator="cpu",
+        )
         for augmented in ({}, AUGMENTED, AUGMENTED)
     )
     assert plain["accuracy/mean"] > 0.9
@@ -300,13 +289,13 @@ def test_a_population_learns_and_is_reproducible(monkeypatch):
 
 def test_examples_are_the_training_images_and_looking_changes_nothing():
     pixels = folder("mine").reshape(36, 6, 6, 3)
-    table = ready("ImageFolder", "mine")
-    grids = table.example_images()
+    datamodule = ready("ImageFolder", "mine")
+    grids = datamodule.example_images()
     assert list(grids) == ["cat", "dog", "owl"]
-    first = table.indices["train"][table.splits["train"][1] == 1][0]
-    np.testing.assert_allclose(
-        grids["dog"][:, 2:8, 2:8], np.moveaxis(pixels[first], -1, 0) / 255, atol=1e-6
-    )
+    dogs = datamodule.splits["train"][1] == 1
+    first_dog = datamodule.indices["train"][dogs][0]
+    expected = np.moveaxis(pixels[first_dog], -1, 0) / 255
+    np.testing.assert_allclose(grids["dog"][:, 2:8, 2:8], expected, atol=1e-6)
     state = torch.get_rng_state()
     augmented = ready("ImageFolder", "mine", **AUGMENTED).example_images()
     assert torch.equal(state, torch.get_rng_state())
@@ -391,16 +380,28 @@ def test_every_named_set_is_there():
         Images(name)
 
 
-BAD = {
+BAD = {  # flags: message
     "--data.name cifar-10": "data set 'cifar-10' is not known; nearest: CIFAR10",
-    "--data.name VOCDetection": "torchvision's VOCDetection needs more than a folder, or has no single class",
-    "--data.name SVHN": "SVHN is not in the folder datasets, or is incomplete, and could not be downloaded",
+    "--data.name VOCDetection": (
+        "torchvision's VOCDetection needs more than a folder, or has no single class"
+    ),
+    "--data.name SVHN": (
+        "SVHN is not in the folder datasets, or is incomplete, and could not be downloaded"
+    ),
     "--data.name KMNIST": "t10k-labels-idx1-ubyte.gz into datasets/KMNIST/raw",
-    "--data.name MNIST --data.root cut": "MNIST is not in the folder cut, or is incomplete, and could not be downloaded",
+    "--data.name MNIST --data.root cut": (
+        "MNIST is not in the folder cut, or is incomplete, and could not be downloaded"
+    ),
     "--data.name ImageFolder": "datasets is not a folder of images",
-    "--data.name ImageFolder --data.root mixed": "images of 6 x 6 and of 4 x 7 pixels; give --data.size 6",
-    "--data.name ImageFolder --data.root sizes": "images of 6 x 6 and of 4 x 4 pixels; give --data.size 6",
-    "--data.name ImageFolder --data.root single": "single has only images of class 'cat'; give two classes or more",
+    "--data.name ImageFolder --data.root mixed": (
+        "images of 6 x 6 and of 4 x 7 pixels; give --data.size 6"
+    ),
+    "--data.name ImageFolder --data.root sizes": (
+        "images of 6 x 6 and of 4 x 4 pixels; give --data.size 6"
+    ),
+    "--data.name ImageFolder --data.root single": (
+        "single has only images of class 'cat'; give two classes or more"
+    ),
     "--data.name ImageFolder --data.root odd": "class 'owl' in only one of train and test",
     "--data.name FakeData": "224 x 224 pixels, which make 150,528 features; the most is 10,000",
     "--data.size 0": "size is 0; give 1 or more pixels",
@@ -408,12 +409,20 @@ BAD = {
     "--data.scale 1": "scale is 1.0; give a share from 0 to below 1",
     "--data.shift .nan": "shift is nan; give a share from 0 to below 1",
     "--data.flip maybe": "--data.flip is 'maybe'; expected true|false",
-    "--network ConvNet --network.shape [1,28,28]": "shape is [1, 28, 28], 784 numbers, and the rows have 64 features",
-    "--network ConvNet --network.channels [8,8,8,8]": "4 stages that each halve the image, and it has 8 x 8 pixels",
+    "--network ConvNet --network.shape [1,28,28]": (
+        "shape is [1, 28, 28], 784 numbers, and the rows have 64 features"
+    ),
+    "--network ConvNet --network.channels [8,8,8,8]": (
+        "4 stages that each halve the image, and it has 8 x 8 pixels"
+    ),
     "--network ConvNet --network.channels [0]": "channels is [0]; every stage must have 1 or more",
     "--network ConvNet --network.activation Relu": "activation 'Relu' is not known; nearest: ReLU",
-    "--data Iris --network ConvNet --network.channels [8] --network.shape [4]": "give [channels, height, width]",
-    "--data Table --data.path t.csv --data.target y --network ConvNet": "rows of 2 features are no square images",
+    "--data Iris --network ConvNet --network.channels [8] --network.shape [4]": (
+        "give [channels, height, width]"
+    ),
+    "--data Table --data.path t.csv --data.target y --network ConvNet": (
+        "rows of 2 features are no square images"
+    ),
 }
 
 
@@ -421,9 +430,7 @@ BAD = {
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://localhost:9")  # no network, wherever the test runs
     monkeypatch.setenv("http_proxy", "http://localhost:9")
-    monkeypatch.setattr(
-        urllib.request, "_opener", None
-    )  # it keeps the proxies that it was made with
+    monkeypatch.setattr(urllib.request, "_opener", None)  # keeps the proxies of its creation
     folder("mixed", classes=("cat",))
     folder("mixed", classes=("dog",), size=(4, 7))
     folder("odd/train")

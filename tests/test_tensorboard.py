@@ -1,51 +1,44 @@
-"""What a person sees of a run: TensorBoard in a real browser (Debian's chromium, driven by Playwright).
+"""What a person sees of a run: TensorBoard in a real browser (Debian's chromium, by Playwright).
 
-Without a browser these tests are skipped, but where CI is set (.ci/run) they fail.
+Without a browser these tests are skipped, but if CI is set (.ci/run) they fail.
 """
 
 import io
 import json
 import os
-import re
-import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
+from tests.browser import WINDOW, chromium, chromium_path, tensorboard
 from tests.helpers import python
+from training.hparams import log_result
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
-FLAGS += ["--disable-sync", "--disable-quic"]
 # All text of a page, also within web components, which TensorBoard is made of.
 TEXT = """() => {
   const hidden = ["STYLE", "SCRIPT", "NOSCRIPT", "TEMPLATE", "DOM-MODULE"];
-  const walk = node => node.nodeType === Node.TEXT_NODE ? node.textContent : hidden.includes(node.nodeName) ? ""
-    : [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes].map(walk).join(" ");
+  const walk = node => {
+    if (node.nodeType === Node.TEXT_NODE) return node.textContent;
+    if (hidden.includes(node.nodeName)) return "";
+    const roots = node.shadowRoot ? [node.shadowRoot] : [];
+    return [...roots, ...node.childNodes].map(walk).join(" ");
+  };
   return walk(document.body).replace(/\\s+/g, " ");
 }"""
 
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "there is no chromium: apt-get install chromium"
-        )
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    if chromium_path() is None:
+        message = "there is no chromium: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -54,160 +47,210 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seen")
     done = python("train.py", "--data.val_fraction", "0.1", "--accelerator", "cpu", cwd=folder)
     assert done.returncode == 0, done.stderr
-    line = [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        "lightning_logs",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-    ]
-    with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            url = next(
-                found[0] for row in server.stderr if (found := re.search(r"http://127\S+/", row))
-            )
-            yield folder / "lightning_logs" / "version_0", url
-        finally:
-            server.terminate()
+    with tensorboard(folder / "lightning_logs") as url:
+        yield folder / "lightning_logs" / "version_0", url
 
 
 @pytest.fixture
-def page(browser, run):
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+def page(browser):
+    page = browser.new_page(viewport=WINDOW)
     yield page
     page.close()
 
 
-def seen(page, address, *words):
-    """Open an address and wait until all the words stand there, in whatever frame; the text."""
-    if address:
-        page.goto(address)
+def wait_for_text(page, *words, url=None):
+    """Wait until the page, with its frames, shows all the words; its text."""
+    if url is not None:
+        page.goto(url)
     for _ in range(150):
-        text = " ".join(frame.evaluate(TEXT) for frame in page.frames if not frame.is_detached())
+        frames = [frame for frame in page.frames if not frame.is_detached()]
+        text = " ".join(frame.evaluate(TEXT) for frame in frames)
         if all(word in text for word in words):
             return text
         page.wait_for_timeout(200)
     raise AssertionError(f"{[word for word in words if word not in text]} not in {text}")
 
 
+def pixels(picture):
+    """The pixels of a picture (PNG bytes), (pixels, 3)."""
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
+
+
 def colours(picture):
-    """How many different colours a picture (PNG bytes) has: a blank one has one."""
-    return len(
-        np.unique(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3), axis=0)
-    )
+    """Number of colours in a picture; a blank one has a single colour."""
+    return len(np.unique(pixels(picture), axis=0))
 
 
-def shown(page, selector):
-    """Scroll to an element and wait until something is drawn there; its picture."""
+def wait_for_drawing(page, selector):
+    """Scroll to an element and wait until something is drawn in it."""
     element = page.locator(selector).first
     element.scroll_into_view_if_needed()
     for _ in range(50):
-        picture = element.screenshot()
-        if colours(picture) > 20:
-            return picture
+        if colours(element.screenshot()) > 20:
+            return
         page.wait_for_timeout(200)
     raise AssertionError(f"{selector} is blank")
 
 
-def test_time_series_has_the_run_and_its_numbers(page, run):
-    folder, url = run
-    result = json.loads((folder / "result.json").read_text())
-    words = (
-        "version_0",
-        "final",
-        "train",
-        "val",
-        "ConfusionMatrix",
-        "Regions",
-        "Weights",
-        "Reliability",
-        "gradients",
-    )
-    seen(page, f"{url}#timeseries", *words)
-    page.get_by_role("combobox", name="Filter tags (regex)").fill("final/test")
+def is_in_window(box):
+    """Whether a bounding box lies within the window."""
+    fits_across = box["x"] >= 0 and box["x"] + box["width"] <= WINDOW["width"]
+    return fits_across and box["y"] >= 0 and box["y"] + box["height"] <= WINDOW["height"]
+
+
+def visible_part(box):
+    """The part of a bounding box that lies within the window."""
+    height = min(box["height"], WINDOW["height"] - box["y"])
+    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": height}
+
+
+def wait_for_line(page, box):
+    """Wait until a curve is drawn in a part of the window; axes and text are grey."""
+    for _ in range(50):
+        picture = pixels(page.screenshot(clip=box)).astype(int)
+        is_coloured = picture.max(1) - picture.min(1) > 25
+        if is_coloured.sum() > 100:
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"no line in {box}")
+
+
+def test_the_first_screen_is_the_curves(page, run):
+    _, url = run
+    page.goto(url)
+    tags = ["train/accuracy", "train/loss", "val/accuracy", "val/loss"]
+    cards = page.locator("card-view")
+    cards.nth(3).locator("line-chart").wait_for()
+    for i, tag in enumerate(tags):
+        title = cards.nth(i).locator("tb-truncated-path")
+        assert title.get_attribute("title") == tag
+        assert is_in_window(title.bounding_box())
+        # TensorBoard's cards are 418 pixels high, so the second row's charts end below the window.
+        chart = cards.nth(i).locator("line-chart")
+        box = visible_part(chart.bounding_box())
+        assert box["height"] > 90
+        wait_for_line(page, box)
+    assert all(is_in_window(cards.nth(i).bounding_box()) for i in (0, 1))
+
+
+def test_time_series_has_the_run_and_its_results(page, run):
+    run_dir, url = run
+    result = json.loads((run_dir / "result.json").read_text())
+    wait_for_text(page, "version_0", "train", "val", "values", "visual", url=f"{url}#timeseries")
+    page.get_by_role("combobox", name="Filter tags (regex)").fill("final/test/loss")
     shortest = float(f"{result['test/loss']:.4g}")
-    seen(page, None, "final/test", "/loss", f"{shortest:g}")  # in the data table below the card
-    shown(page, "line-chart")
+    wait_for_text(page, "final/test", "/loss", f"{shortest:g}")  # in the table below the chart
+    wait_for_drawing(page, "line-chart")
 
 
 def test_images_are_drawn(page, run):
-    seen(
-        page,
-        f"{run[1]}#images",
-        "ConfusionMatrix/test",
-        "ConfusionMatrix/validation",
-        "Regions/components",
-    )
-    shown(page, "tf-image-loader img")
-    sizes = page.locator("tf-image-loader img").evaluate_all(
-        "all => all.map(one => one.naturalWidth)"
-    )
-    assert len(sizes) >= 4
-    assert min(sizes) >= 350
+    _, url = run
+    names = ("ConfusionMatrix/test", "ConfusionMatrix/validation", "Regions/components")
+    wait_for_text(page, *(f"visual/{name}" for name in names), url=f"{url}#images")
+    wait_for_drawing(page, "tf-image-loader img")
+    images = page.locator("tf-image-loader img")
+    widths = images.evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert len(widths) >= 4
+    assert min(widths) >= 350
     for i in range(4):
-        picture = page.locator("tf-image-loader img").nth(i)
-        picture.scroll_into_view_if_needed()
-        assert colours(picture.screenshot()) > 20
+        image = images.nth(i)
+        image.scroll_into_view_if_needed()
+        assert colours(image.screenshot()) > 20
 
 
 def test_graphs_has_the_network(page, run):
-    seen(page, f"{run[1]}#graphs", "Main Graph", "MLP", "input", "output")
-    shown(page, "#svg")
+    _, url = run
+    wait_for_text(page, "Main Graph", "MLP", "input", "output", url=f"{url}#graphs")
+    wait_for_drawing(page, "#svg")
 
 
-def test_hparams_has_settings_and_result(page, run):
-    folder, url = run
-    result = json.loads((folder / "result.json").read_text())
-    page.set_viewport_size({"width": 2600, "height": 1000})  # the table shows what it has room for
-    text = seen(
-        page, f"{url}#hparams", "optimizer.lr", "network.hidden", "version_0", "Iris", "0.20000"
-    )
-    for name in ("test/loss", "train/loss", "train/accuracy"):
-        assert f"final/{name}" in text
-        assert f"{result[name]:#.5g}" in text, name
+def hparams_table(page, log_dir_url):
+    """The cells of the HParams table within the window: (rows, columns) of their texts."""
+    wait_for_text(page, "Trial ID", "version_0", url=f"{log_dir_url}#hparams")
+    cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    rows = {}
+    for cell in cells.all():
+        box = cell.bounding_box()
+        if box is not None and is_in_window(box):
+            center = round((box["y"] + box["height"] / 2) / 10)
+            rows.setdefault(center, []).append((box["x"], cell.inner_text().strip()))
+    return [[text for _, text in sorted(rows[center])] for center in sorted(rows)]
+
+
+def test_hparams_has_results_and_settings_in_the_window(page, run):
+    run_dir, url = run
+    result = json.loads((run_dir / "result.json").read_text())
+    header, row = hparams_table(page, url)
+    columns = dict(zip(header, row, strict=True))
+    assert columns == {
+        "Trial ID": "version_0",
+        "Show Metrics": "",
+        "Test accuracy": f"{result['test/accuracy']:#.5g}",
+        "Test loss": f"{result['test/loss']:#.5g}",
+        "data.val_fraction": "0.10000",
+        "network.hidden": "[128]",
+        "optimizer.lr": "0.050000",
+    }
+
+
+def test_hparams_has_first_what_differs_between_runs(page, tmp_path):
+    network = {"class": "MLP", "hidden": [128], "activation": "SiLU", "init_std": None}
+    for i, dropout in enumerate((0.0, 0.3, 0.5)):
+        config = {"network": network | {"dropout": dropout}, "max_epochs": 7, "seed": 0}
+        logger = TensorBoardLogger(tmp_path, "", f"version_{i}")
+        log_result(logger, config, {"test/loss": 0.5 + i, "test/accuracy": 0.9})
+        logger.experiment.close()
+    with tensorboard(tmp_path) as url:
+        header, *rows = hparams_table(page, url)
+    assert header[2:] == [
+        "Test loss",
+        "network.dropout",
+        "Test accuracy",
+        "max_epochs",
+        "network.hidden",
+    ]
+    assert [row[3] for row in rows] == ["", "0.30000", "0.50000"]
 
 
 def test_the_projector_has_the_last_hidden_layer(page, run):
-    seen(
-        page, f"{run[1]}#projector", "1 tensor found", "Embedding", "150x128", "class", "predicted"
-    )
-    for frame in page.frames:
-        if frame.locator("canvas").count():
-            frame.locator("canvas").first.wait_for()
-            return
-    raise AssertionError("the projector has no canvas")
+    _, url = run
+    words = ("1 tensor found", "Embedding", "150x128", "class", "predicted")
+    wait_for_text(page, *words, url=f"{url}#projector")
+    canvases = [frame.locator("canvas").first for frame in page.frames]
+    shown = [canvas for canvas in canvases if canvas.count()]
+    assert shown
+    shown[0].wait_for()
 
 
 def test_pr_curves_are_one_for_each_class(page, run):
-    seen(
-        page,
-        f"{run[1]}#pr_curves",
-        *(
-            f"PrecisionRecall/{i}_{name}"
-            for i, name in enumerate(("setosa", "versicolor", "virginica"))
-        ),
-    )
-    shown(page, "vz-line-chart2")
+    _, url = run
+    names = ("setosa", "versicolor", "virginica")
+    tags = [f"PrecisionRecall/{i}_{name}" for i, name in enumerate(names)]
+    wait_for_text(page, *tags, url=f"{url}#pr_curves")
+    wait_for_drawing(page, "vz-line-chart2")
 
 
 def test_text_has_the_card(page, run):
-    folder, url = run
-    result = json.loads((folder / "result.json").read_text())
-    seen(
-        page, f"{url}#text", "Card", "optimizer.lr 0.05", "sepal length (cm)", "setosa, versicolor, virginica",
+    run_dir, url = run
+    result = json.loads((run_dir / "result.json").read_text())
+    words = (
+        "Card",
+        "optimizer.lr 0.05",
+        "sepal length (cm)",
+        "setosa, versicolor, virginica",
         f"final/test/loss {result['test/loss']:.4f}",
-    )  # fmt: skip
+    )
+    wait_for_text(page, *words, url=f"{url}#text")
 
 
 def test_the_browser_sees_what_is_blank(page):
     """What the tests above assert can fail."""
     page.set_content("<div id=a style='width:50px;height:50px'></div>")
     with pytest.raises(AssertionError, match="blank"):
-        shown(page, "#a")
+        wait_for_drawing(page, "#a")
+    with pytest.raises(AssertionError, match="no line"):
+        wait_for_line(page, {"x": 0, "y": 0, "width": 50, "height": 50})
+    assert not is_in_window({"x": 1346, "y": 100, "width": 160, "height": 20})
     start = time.monotonic()
     assert colours(page.screenshot()) == 1
     assert time.monotonic() - start < 30

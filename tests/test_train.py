@@ -217,8 +217,8 @@ def test_ones_own_network_costs_one_file(monkeypatch):
         "class Net(nn.Module):\n"
         "    def __init__(self, num_features, num_classes, width: int = 8):\n"
         "        super().__init__()\n"
-        "        layers = nn.Linear(num_features, width), nn.Tanh(), nn.Linear(width, num_classes)\n"
-        "        self.body = nn.Sequential(*layers)\n"
+        "        first, last = nn.Linear(num_features, width), nn.Linear(width, num_classes)\n"
+        "        self.body = nn.Sequential(first, nn.Tanh(), last)\n"
         "    def forward(self, features):\n"
         "        return self.body(features)\n"
     )
