@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.report import report
+from evaluation.result import EvaluationResult
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -128,12 +129,12 @@ def train_screen() -> str:
 
 def evaluate_screen() -> str:
     """What `python evaluate.py` prints."""
-    return screen(report(read("evaluate")))
+    return screen(report(EvaluationResult.from_json(read("evaluate"))))
 
 
 def evaluate_scores() -> str:
     """The first lines that `python evaluate.py` prints: the answer."""
-    lines = list(report(read("evaluate")))
+    lines = list(report(EvaluationResult.from_json(read("evaluate"))))
     return screen(lines[: lines.index("")])
 
 
