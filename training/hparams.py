@@ -94,7 +94,10 @@ def default_config(name: str, config: ComponentConfig | None) -> ComponentConfig
         return usual
     if config["class"] == usual["class"] and usual.keys() <= config.keys():
         return usual
-    default = describe(name, find(name, config["class"])) or {}
+    try:
+        default = describe(name, find(name, config["class"])) or {}
+    except ValueError:  # a class made within a function has no import path, and no known defaults
+        return None
     return {key: value for key, value in default.items() if key != "class"}
 
 
