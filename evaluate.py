@@ -16,10 +16,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cli.command import command
-from cli.component import to_config
+from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.tabular import TabularData
-from evaluation.candidates import COMPONENTS, make_candidates, train_commands
+from evaluation.candidates import make_candidates, train_commands
 from evaluation.conclude import conclude
 from evaluation.devices import available_memory, train_shares
 from evaluation.ensemble import save_ensemble
@@ -97,7 +97,7 @@ def evaluate(
     config = to_config(locals())
     check_run(accelerator, max_epochs, patience)
     check_arguments(repeats, seeds, precision)
-    components = {name: config[name] for name in COMPONENTS}
+    components = {name: config[name] for name in LEARNED}
     candidates = make_candidates(components, sweep, compare)
     skip_driver_lookup()
     trainer = make_trainer(accelerator, devices, strategy, num_nodes, precision, max_epochs)
@@ -154,7 +154,7 @@ def evaluate(
             log_result(logger, configs[candidate.name], candidate.figures())
         lines = list(report(result))
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
-        run.report(lines)
+        run.print_report(lines)
     return result
 
 
@@ -189,7 +189,7 @@ def candidate_loggers(run: Run, candidates: int) -> list[TensorBoardLogger]:
     """A logger for each candidate's curves, so that TensorBoard can lay them over one another."""
     if candidates == 1:
         return [run.logger]
-    return [run.add_logger(f"setting_{i + 1}") for i in range(candidates)]
+    return [run.add_logger(f"candidate_{i + 1}") for i in range(candidates)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
@@ -19,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cli.command import command
-from cli.component import to_config
+from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.tabular import TabularData
 from model import recipe
@@ -29,9 +28,18 @@ from training.callbacks import FitBar
 from training.fast import FastClassifier, LastCheckpoint, TensorBatches, skip_driver_lookup
 from training.hparams import log_result
 from training.pictures.base import Picture
-from training.pictures.choice import chosen
+from training.pictures.choice import make_pictures
 from training.result import SplitMetrics, TrainResult
-from training.run import VERSIONS, Accelerator, Precision, Run, check_resume, check_run, device_name
+from training.run import (
+    VERSIONS,
+    Accelerator,
+    Precision,
+    Run,
+    check_resume,
+    check_run,
+    device_name,
+    saved_epoch,
+)
 
 
 def train(
@@ -56,21 +64,21 @@ def train(
     """Train one network: fit it, keep the last epoch or the best one, test it once.
 
     Args:
-        data: The table: Iris, Table, Images, or your own by import path (mine.Flowers).
-        network: MLP, ConvNet, a module of torch.nn, or your own (mine.Net), called with the numbers
-            of features and of classes.
+        data: Iris, Table, Images, or a class of your own by import path (mine.Flowers).
+        network: MLP, ConvNet, a module of torch.nn, or your own (mine.Net); called with
+            num_features and num_classes.
         loss: A loss of torch.nn or your own, called with logits and class indices.
         optimizer: An optimizer of torch.optim or your own.
-        schedule: One of torch.optim.lr_scheduler or your own, a step after every batch; null keeps
-            the learning rate.
-        accelerator: Where to train; auto takes the best device there is.
-        devices: How many devices, or a list of their indices.
+        schedule: A class of torch.optim.lr_scheduler or your own, stepped after every batch
+            (ReduceLROnPlateau: every epoch); null keeps the learning rate.
+        accelerator: Hardware to train on; auto takes the best available.
+        devices: Number of devices, or a list of their indices.
         strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
-        num_nodes: How many machines.
+        num_nodes: Number of machines.
         precision: Numeric precision; mixed keeps the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: Stop after this many epochs without a better validation loss; null trains for all
-            epochs.
+        patience: Stop after this many epochs without a better loss (of the validation rows if there
+            are any, else of the training rows); null trains for all epochs.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
         pictures: What TensorBoard gets beyond curves: final, all (during the fit too), none, or a
@@ -86,13 +94,15 @@ def train(
         FloatingPointError: A loss or weight is not finite; earlier checkpoints are kept.
         KeyboardInterrupt: Ctrl-C; last.ckpt is kept.
     """
+    # All arguments as plain data. The Classifier builds its components from this, so it trains what
+    # config.yaml and the checkpoint say.
     config = to_config(locals())
     config.pop("resume")  # config.yaml replays the whole run
     check_run(accelerator, max_epochs, patience)
     check_resume(resume)
-    chosen_pictures = chosen(pictures)
+    all_pictures = make_pictures(pictures)
 
-    # What is trained on which rows, and what happens around the fit.
+    # Data, network and Trainer.
     datamodule = data()
     datamodule.setup()
     seed_everything(seed, verbose=False)
@@ -109,13 +119,14 @@ def train(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
-        callbacks=make_callbacks(datamodule, patience, chosen_pictures),
+        callbacks=make_callbacks(datamodule, patience, all_pictures),
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         **(defaults | (trainer or {})),
     )
-    datamodule.loader = partial(TensorBatches, trainer=fit_trainer)
+    # Batches are slices of tensors on the training device; training/fast.py says why.
+    datamodule.make_loader = partial(TensorBatches, trainer=fit_trainer)
 
     # All arguments are valid: create the run's folder.
     with Run(fit_trainer, log_dir, resume) as run:
@@ -130,19 +141,20 @@ def train(
         fit_seconds = time.perf_counter() - start
         epochs = fit_trainer.current_epoch
 
-        # The other pictures are drawn after the test. Attached before the fit, they would slow a
-        # small one by 10 %.
-        late_pictures = [picture for picture in chosen_pictures if not picture.watches]
+        # Pictures drawn only after the test are attached after the fit: before it, their empty
+        # hooks slow a small fit by 10 %.
+        late_pictures = [picture for picture in all_pictures if not picture.watches]
         fit_trainer.callbacks.extend(late_pictures)  # type: ignore[attr-defined]
-        best = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")  # equal in all processes
+        # Without validation rows the last epoch is kept. Only the main process knows run.run_dir.
+        kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
         if not datamodule.val_fraction:
-            fit_trainer.save_checkpoint(best)
+            fit_trainer.save_checkpoint(kept)
         result = TrainResult(
-            splits=evaluate_splits(fit_trainer, classifier, datamodule, best),
+            splits=evaluate_splits(fit_trainer, classifier, datamodule, kept),
             num_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
             device=device_name(fit_trainer),
             epochs=epochs,
-            best_epoch=saved_epoch(best) if datamodule.val_fraction else epochs,
+            best_epoch=saved_epoch(kept) if datamodule.val_fraction else epochs,
             fit_seconds=fit_seconds,
             seed=seed,
             versions=VERSIONS,
@@ -150,13 +162,13 @@ def train(
         if run.is_main_process:
             log_result(run.logger, config, result.metrics(), fit_trainer.global_step)
             run.write_result(result)
-            run.report(result.report())
+            run.print_report(result.lines())
     return result
 
 
 def make_classifier(datamodule: TabularData, config: dict[str, Any]) -> Classifier:
-    """The network with its loss, optimizer and schedule, as the run's settings describe them."""
-    components = {name: config[name] for name in ("network", "loss", "optimizer", "schedule")}
+    """A Classifier whose metrics are computed once an epoch: training/fast.py says why."""
+    components = {name: config[name] for name in LEARNED}
     components = weigh(components, datamodule.class_weights)
     return FastClassifier(datamodule.num_features, datamodule.num_classes, **components)
 
@@ -176,15 +188,13 @@ def make_callbacks(
     return callbacks
 
 
-def saved_epoch(checkpoint: Path) -> int:
-    """The epoch, counted from 1, after which a checkpoint was written."""
-    return int(torch.load(checkpoint, weights_only=True)["epoch"]) + 1
-
-
 def evaluate_splits(
     trainer: Trainer, classifier: Classifier, datamodule: TabularData, checkpoint: Path
 ) -> dict[str, SplitMetrics]:
-    """Load the kept epoch and evaluate every split once."""
+    """Load the kept epoch and evaluate every split once.
+
+    The test logs final/SPLIT/NAME; result.json calls it SPLIT/NAME.
+    """
     trainer.test(classifier, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
     metrics = trainer.callback_metrics
     return {

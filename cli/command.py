@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import torch
-
 from cli.parser import parse
 
 
@@ -57,7 +55,3 @@ def quiet() -> None:
     )
     for message in ignored:
         warnings.filterwarnings("ignore", message=message)
-    # Without this, torch 2.15's optimizers look for a CUDA driver in every step, which is 10 % of a
-    # small fit. It is set only where there is no GPU to hide.
-    if not torch.cuda.is_available():
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

@@ -46,6 +46,8 @@ REGISTRY = {
         "torch.optim.lr_scheduler.LRScheduler",
     ),
 }
+# The components that a Classifier is made of, and that candidates of an evaluation may differ in.
+LEARNED = ("network", "loss", "optimizer", "schedule")
 
 
 def find(component: str, name: str) -> type:

@@ -24,7 +24,7 @@ from cli.arguments import (
     read_file,
     take_prefixed,
 )
-from cli.component import REGISTRY, as_plain, name_of, to_config
+from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config
 from cli.convert import convert
 from cli.errors import unknown
 from cli.schema import (
@@ -38,8 +38,6 @@ from cli.schema import (
     factory_of,
     function_schema,
 )
-
-LEARNED = [component for component in REGISTRY if component != "data"]
 
 
 class PlainDumper(yaml.SafeDumper):

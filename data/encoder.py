@@ -88,9 +88,9 @@ class Encoder(nn.Module):
         if channels is not None:
             channel_of_feature = channels[self.layout.source]
             for channel in np.unique(channel_of_feature):
-                members = channel_of_feature == channel
-                pooled = pool(scaler.mean_[members], scaler.var_[members])
-                mean[members], scale[members] = pooled
+                in_channel = channel_of_feature == channel
+                pooled = pool(scaler.mean_[in_channel], scaler.var_[in_channel])
+                mean[in_channel], scale[in_channel] = pooled
         self.mean = torch.from_numpy(mean)
         self.scale = torch.from_numpy(scale)
         return self

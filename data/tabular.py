@@ -13,7 +13,7 @@ from data.checkpoint_format import FORMAT
 from data.encoder import Encoder, Layout
 from data.sampling import EpochSampler, split_off
 
-EVALUATION_ROWS = 65_536  # rows per batch without training: bounds memory, changes no metric
+EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
 
 # Per split ("train", "val", "test"): features (rows, num_features) and targets (rows,).
 Splits = dict[str, tuple[Tensor, Tensor]]
@@ -24,7 +24,8 @@ class RawTable(NamedTuple):
 
     Shapes: features (rows, columns), NaN where missing, text as the index of its category;
     targets (rows,), integers from 0 to num_classes - 1. `categories` maps the name of a text column
-    to its categories. `channels` (columns,) groups columns that share one mean and deviation.
+    to its categories. `channels` (columns,) groups columns that share a mean and a
+    standard deviation.
     """
 
     features: np.ndarray
@@ -57,18 +58,20 @@ class TabularData(LightningDataModule):
     of training batches defines `augmentation`.
 
     Args:
-        batch_size: Rows in a step of the optimizer; null takes all training rows at once.
+        batch_size: Rows per optimizer step; null takes all training rows at once.
         test_fraction: Share of the rows kept for the one test at the end.
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each split keeps the shares of the classes.
-        split_seed: Seed of the split alone: runs with other seeds are tested on the same rows.
+        split_seed: Seed of the split, independent of --seed: runs with different seeds share their
+            test rows.
         class_weight: balanced gives every class the same total weight in the loss.
 
     Raises:
         ValueError: A batch size below 1, or fractions that leave a split without a class.
     """
 
-    loader: Callable[..., Iterable[Any]] = DataLoader  # training/fast.py has a faster one
+    make_loader: Callable[..., Iterable[Any]] = DataLoader  # training/fast.py has a faster one
+    target = "target"  # name of the class column
 
     def __init__(
         self,
@@ -175,14 +178,16 @@ class TabularData(LightningDataModule):
 
     def train_dataloader(self) -> Iterable[Any]:
         dataset = TensorDataset(*self.splits["train"])
-        # One batch of all rows needs no shuffling: its sums are those of gradient descent.
+        # A full batch is not shuffled: the order of its rows does not change the gradient.
         shuffle = self.batch_size is not None
         # The seed is the run's: train.py seeds everything with it.
         sampler = EpochSampler(len(dataset), torch.initial_seed(), shuffle)
-        return self.loader(dataset, batch_size=self.batch_size or len(dataset), sampler=sampler)
+        return self.make_loader(
+            dataset, batch_size=self.batch_size or len(dataset), sampler=sampler
+        )
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
-        return self.loader(TensorDataset(*self.splits[split]), batch_size=EVALUATION_ROWS)
+        return self.make_loader(TensorDataset(*self.splits[split]), batch_size=EVALUATION_ROWS)
 
     def val_dataloader(self) -> Iterable[Any]:
         return self.evaluation_dataloader("val") if self.val_fraction else []
@@ -205,7 +210,7 @@ class TabularData(LightningDataModule):
             "categories": self.categories,
             "feature_names": self.encoder.layout.names,
             "class_names": self.class_names,
-            "target": getattr(self, "target", "target"),
+            "target": self.target,
             **self.encoder.state_dict(),
         }
 

@@ -6,15 +6,13 @@ from inspect import Signature, signature
 from itertools import product
 from typing import Any
 
-from cli.component import ComponentConfig, describe, find, to_config
+from cli.component import LEARNED, ComponentConfig, describe, find, to_config
 from cli.errors import unknown
 
-# The components that may differ between candidates; all train on the same data.
-COMPONENTS = ("network", "loss", "optimizer", "schedule")
 # The arguments of evaluate.py that train.py takes too and that change what is learned.
-TRAIN_ARGUMENTS = ("data", *COMPONENTS, "precision", "max_epochs", "patience", "seed")
+TRAIN_ARGUMENTS = ("data", *LEARNED, "precision", "max_epochs", "patience", "seed")
 
-Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of COMPONENTS
+Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of LEARNED
 
 
 def make_candidates(
@@ -37,7 +35,7 @@ def make_candidates(
     if compare is not None:
         if len(compare) < 2:
             raise ValueError(
-                f"compare has {len(compare)} setting; give two or more, of different names"
+                f"compare has {len(compare)} candidate; give two or more, of different names"
             )
         return {name: components | to_config(changes) for name, changes in compare.items()}
     if sweep is not None:
@@ -67,8 +65,8 @@ def change(candidate: Components, key: str, value: Any) -> None:
         ValueError: No component has such an argument.
     """
     component, _, argument = key.partition(".")
-    if component not in COMPONENTS:
-        raise ValueError(f"the sweep has {key!r}; give settings of {', '.join(COMPONENTS)}")
+    if component not in LEARNED:
+        raise ValueError(f"the sweep has {key!r}; give settings of {', '.join(LEARNED)}")
     if not argument:
         candidate[component] = None
         if value is not None:

@@ -133,7 +133,7 @@ def describe_failures(evaluation: Evaluation, names: list[str]) -> list[str]:
     for member in evaluation.failures:
         fold = evaluation.folds[member.fold]
         line = f"fold {fold.fold}, repeat {fold.repeat}, seed {member.seed}"
-        line += f", setting {names[member.candidate]}"
+        line += f", candidate {names[member.candidate]}"
         if fold.inner:
             line += f", inner fold {fold.inner}"
         lines.append(line)

@@ -58,11 +58,11 @@ class Evaluation:
         """
         selection = []
         for outer in self.outer_folds:
-            repeat, number = self.folds[outer].repeat, self.folds[outer].fold
+            outer_fold = self.folds[outer]
             inner_folds = [
                 index
                 for index, fold in enumerate(self.folds)
-                if fold.inner and (fold.repeat, fold.fold) == (repeat, number)
+                if fold.inner and fold[:2] == outer_fold[:2]
             ]
             selection.append(self.best_candidate(inner_folds))
         return selection
@@ -111,7 +111,7 @@ class Evaluation:
         predictions = self.predictions(selection)
         if not predictions:
             raise FloatingPointError(
-                "no network of the chosen settings stayed finite; give a lower --optimizer.lr"
+                "no network of the chosen candidates stayed finite; give a lower --optimizer.lr"
             )
         return summarize(
             [probabilities for _, probabilities in predictions],

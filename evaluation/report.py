@@ -46,20 +46,21 @@ def performance_lines(result: EvaluationResult, performance: Performance) -> Ite
     yield f"{'accuracy':22}{interval(estimates.accuracy)}{note}"
     if result.choice and result.choice.optimistic:
         optimistic = interval(result.choice.optimistic.accuracy)
-        yield f"{'  optimistic':22}{optimistic}   the best setting's, on the rows that chose it"
+        yield f"{'  optimistic':22}{optimistic}   the best candidate, on the rows that chose it"
     yield f"{'log-loss':22}{interval(estimates.log_loss)}"
     yield f"{'Brier score':22}{interval(estimates.brier)}"
     yield f"{'calibration error':22}{interval(estimates.calibration_error)}"
     networks = result.networks_per_row
     if networks > 1:
-        yield f"{f'accuracy of {networks} as one':22}{performance.ensemble_accuracy:8.4f}"
+        line = f"{'ensemble accuracy':22}{performance.ensemble_accuracy:8.4f}"
+        yield f"{line}   {networks} networks per row"
 
 
 def candidate_lines(candidates: list[CandidateResult]) -> Iterator[str]:
     """A table with a line for each candidate."""
     width = max(len(candidate.name) for candidate in candidates)
     nested = candidates[0].chosen is not None
-    heading = f"{'setting':{width}}  accuracy   95 % interval   log-loss"
+    heading = f"{'candidate':{width}}  accuracy   95 % interval   log-loss"
     if nested:
         heading += "   chosen in folds"
     yield heading

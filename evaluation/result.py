@@ -144,9 +144,10 @@ class EvaluationResult:
     """What an evaluation found.
 
     Args:
-        performance: Of the only candidate, or of a sweep's procedure; None for a comparison.
-        differences: Of a comparison: every other candidate against the first.
-        choice: Of a sweep.
+        performance: The estimate for the only candidate, or for a sweep's selection; None for a
+            comparison.
+        differences: Every other candidate against the first; None unless it is a comparison.
+        choice: The chosen candidate; None unless it is a sweep.
         candidates: The scores of every candidate.
         failures: A description of each network that failed.
         run: How the evaluation was run.

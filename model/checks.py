@@ -13,10 +13,10 @@ from cli.errors import first_line
 
 
 def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
-    """The network.
+    """Build the network.
 
     Raises:
-        ValueError: The class is not called with the numbers of features and of classes.
+        ValueError: Its class does not take the numbers of features and of classes.
     """
     try:
         return make_network()
@@ -26,7 +26,7 @@ def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
 
 
 def built_loss(make_loss: Factory) -> nn.Module:
-    """The loss; class weights are a list in the checkpoint and a tensor in the loss.
+    """Build the loss, with its class weights turned from a list into a tensor.
 
     Raises:
         ValueError: The loss takes no class weights.
@@ -81,7 +81,7 @@ def check_loss(loss: nn.Module, num_classes: int) -> None:
     except (RuntimeError, ValueError, TypeError, Warning) as error:
         reason = str(error).split(". ")[0]
         raise ValueError(
-            f"the loss must take (rows, classes) logits and (rows,) class numbers: {reason}"
+            f"the loss must take (rows, classes) logits and (rows,) class indices: {reason}"
         ) from error
     if value.ndim:
         raise ValueError(
@@ -90,7 +90,7 @@ def check_loss(loss: nn.Module, num_classes: int) -> None:
 
 
 def check_learning_rate(make_optimizer: Factory) -> None:
-    """Refuse a learning rate that no parameter survives.
+    """Refuse a learning rate that is not finite and positive.
 
     Raises:
         ValueError: It is not a finite number above 0.

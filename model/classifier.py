@@ -24,7 +24,8 @@ class Classifier(LightningModule):
 
     Network, loss, optimizer and schedule are components: each is a class, a `functools.partial` of
     one, or the dictionary that describes it (cli/component.py). The checkpoint holds the
-    dictionaries, so `load_from_checkpoint` needs nothing else.
+    dictionaries, so `load_from_checkpoint` needs nothing else. train.py uses the subclass
+    FastClassifier (training/fast.py), which computes the same metrics faster.
 
     Shapes: standardized features (rows, num_features) -> logits (rows, num_classes); the targets
     (rows,) are class indices.
@@ -38,7 +39,8 @@ class Classifier(LightningModule):
         network: Called with num_features and num_classes; returns a module from features to logits.
         loss: Called without arguments; returns a module from logits and targets to a scalar.
         optimizer: Called with the parameters.
-        schedule: Called with the optimizer; steps after every batch. None keeps the learning rate.
+        schedule: Called with the optimizer; stepped after every batch (ReduceLROnPlateau: every
+            epoch). None keeps the learning rate.
 
     Raises:
         ValueError: A component that cannot be built or does not fit the table.
@@ -71,7 +73,8 @@ class Classifier(LightningModule):
         self.make_schedule = None if schedule is None else build("schedule", schedule)
         self.network = checks.built_network(self.make_network)
         self.loss = checks.built_loss(build("loss", loss))
-        # Refuse now what would fail in the first epoch.
+        # Try each component now, so that a bad one fails before the run's folder exists. This
+        # optimizer is thrown away; 1000 steps are enough for any schedule.
         checks.check_loss(self.loss, num_classes)
         self.optimize(self.network.parameters(), total_steps=1000)
         checks.check_network(self.network, num_features, num_classes)
@@ -90,7 +93,7 @@ class Classifier(LightningModule):
         self.shared_step(batch, "val", prefix="val")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        # The kept epoch meets every split once; "final" keeps these metrics apart from the curves.
+        # All splits are tested with the kept weights; the prefix keeps this apart from the curves.
         split = self.test_split(dataloader_idx)
         self.shared_step(batch, split, prefix=f"final/{split}")
 
@@ -139,7 +142,7 @@ class Classifier(LightningModule):
         optimizer = self.make_optimizer(parameters)
         if self.make_schedule is None:
             return optimizer, None
-        # Schedules ask for these, and only the run knows them.
+        # Arguments of a schedule that depend on the run.
         known: dict[str, Any] = {
             "total_steps": total_steps,
             "T_max": total_steps,
@@ -150,5 +153,5 @@ class Classifier(LightningModule):
         try:
             return optimizer, self.make_schedule(optimizer, **arguments)
         except ZeroDivisionError as error:  # OneCycleLR, when a phase has a single step
-            message = f"the schedule has no place in {total_steps} steps; give more epochs"
+            message = f"the schedule cannot run in {total_steps} steps; give a larger --max_epochs"
             raise ValueError(message) from error

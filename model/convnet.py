@@ -85,7 +85,7 @@ def square_shape(num_features: int) -> tuple[int, int, int]:
         if depth * side * side == num_features:
             return depth, side, side
     raise ValueError(
-        f"rows of {num_features} features are no square images of 1 or 3 channels; give "
+        f"rows of {num_features} features are not square images of 1 or 3 channels; give "
         "--network.shape [channels, height, width], or a network that takes no images, such as MLP"
     )
 

@@ -416,7 +416,7 @@ BAD = {
     "--accelerator gpuu": "--accelerator 'gpuu' is not known; nearest: gpu",
     "--network.activation Relu": "activation 'Relu' is not known; nearest: ReLU",
     "--loss CrossEntropy": "loss 'CrossEntropy' is not known; nearest: CrossEntropyLoss",
-    "--loss L1Loss": "the loss must take (rows, classes) logits and (rows,) class numbers: ",
+    "--loss L1Loss": "the loss must take (rows, classes) logits and (rows,) class indices: ",
     "--loss.reduction none": "the loss is of shape (4,); give one that is a scalar",
     "--network ReLU": "the network is called with the numbers of features and of classes: ",
     "--network Flatten": "empty parameter list",
@@ -433,7 +433,7 @@ BAD = {
     "extra": "unrecognized arguments: extra",
     "--max_epochs many": "--max_epochs is 'many'; expected int",
     "--patience 0": "patience is 0; give 1 or more epochs",
-    "--max_epochs 2 --schedule.pct_start 0.5": "the schedule has no place in 2 steps; ",
+    "--max_epochs 2 --schedule.pct_start 0.5": "the schedule cannot run in 2 steps; give a ",
     "--data TabularData": "TabularData must define load(self) -> RawTable",
     "--network ..x": "network '..x' cannot be imported",
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
@@ -462,8 +462,8 @@ BAD = {
     "--pictures Regionss": "picture 'Regionss' is not known; nearest: Regions",
     "--pictures [Card,Wieghts]": "picture 'Wieghts' is not known; nearest: Weights",
     "--pictures fnal": "picture 'fnal' is not known; nearest: final",
-    "--resume none.ckpt": "resume is 'none.ckpt', which is in no run's folder",
-    "--resume cut/checkpoints/last.ckpt": "which is no whole checkpoint",
+    "--resume none.ckpt": "resume is 'none.ckpt', which is not in a run's folder",
+    "--resume cut/checkpoints/last.ckpt": "which is not a complete checkpoint",
     "--devices 0": "devices",
 }
 

@@ -185,7 +185,7 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     assert trained["optimizer"]["lr"] == 0.05
     assert trained["max_epochs"] == 5
     for i, row in enumerate(result["settings"], 1):
-        read = events(run_dir / f"setting_{i}")
+        read = events(run_dir / f"candidate_{i}")
         assert len(read.Scalars("train/loss/mean")) == 5
         (event,) = read.Scalars("values/final/accuracy/mean")
         assert event.value == pytest.approx(row["accuracy/mean"])
@@ -291,7 +291,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     tag = "values/quantiles/train/loss/high"
     for i in (1, 2):
         curves = [
-            [event.value for event in events(f"{path}/setting_{i}").Scalars(tag)]
+            [event.value for event in events(f"{path}/candidate_{i}").Scalars(tag)]
             for path in run_dirs
         ]
         assert curves[0] == pytest.approx(curves[1], rel=1e-4)
@@ -304,7 +304,7 @@ def test_networks_that_fail_are_named_and_counted(capsys):
     assert [row["failed"] for row in result["settings"]] == [0, 9]
     assert (
         result["failures"][1]
-        == "fold 1, repeat 1, seed 1, setting optimizer.lr 1e+30, inner fold 1"
+        == "fold 1, repeat 1, seed 1, candidate optimizer.lr 1e+30, inner fold 1"
     )
     assert result["chosen"] == "optimizer.lr 0.1"
     assert not any(math.isnan(value) for value in result.values() if isinstance(value, float))
@@ -333,7 +333,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
     flags = ("--max_epochs", "100000", "--sweep.optimizer.lr", "[0.01, 0.05]")
     with started("evaluate.py", *flags, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 60
-        pattern = "lightning_logs/version_0/setting_2/events*"
+        pattern = "lightning_logs/version_0/candidate_2/events*"
         while time.monotonic() < until and not list(tmp_path.glob(pattern)):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

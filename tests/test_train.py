@@ -338,7 +338,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    found = re.fullmatch(r"error: stopped in epoch \d+; go on with: python train.py (.*)\n", error)
+    found = re.fullmatch(r"error: stopped in epoch \d+; resume with: python train.py (.*)\n", error)
     assert found, error
     digest = hashlib.sha256(last.read_bytes()).hexdigest()
     command(train, [*found[1].split(), "--accelerator", "cpu"])

@@ -114,7 +114,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 limit_val_batches=0,
                 log_every_n_steps=1,
             )
-            datamodule.loader = partial(TensorBatches, trainer=trainer)
+            datamodule.make_loader = partial(TensorBatches, trainer=trainer)
             trainer.fit(classifier, datamodule)
         self.network_ = classifier.network.cpu().eval()
         self.encoder_ = datamodule.encoder

@@ -1,6 +1,6 @@
-"""Where train.py leaves the usual road of Lightning for speed. Each deviation is named here.
+"""Where train.py departs from plain Lightning for speed, and what each departure saves.
 
-| deviation | instead of | saves |
+| departure | instead of | saves |
 |---|---|---|
 """
 
@@ -26,10 +26,10 @@ from training.hparams import VALUES
 class TensorBatches:
     """Batches as slices of tensors on the training device; takes the place of a DataLoader.
 
-    No row is fetched, collated or copied to the device by itself. The last batch has the remaining
-    rows. With a sampler, each process takes every `world_size`-th row of the epoch's order, which
-    wraps around as in DistributedSampler: all processes take the same number of steps. Without
-    one, every process takes all rows, so that their metrics agree and no row counts twice.
+    Rows are not fetched, collated or copied one at a time. The last batch has the remaining rows.
+    With a sampler, each process takes every `world_size`-th row of the epoch's order, which wraps
+    around as in DistributedSampler: all processes take the same number of steps. Without one,
+    every process takes all rows, so that their metrics agree and no row counts twice.
 
     Args:
         dataset: Tensors of equal length.
@@ -50,7 +50,7 @@ class TensorBatches:
         self.batch_size = batch_size
         self.order = sampler
         if sampler is not None:
-            self.sampler = sampler  # where Lightning looks for a set_epoch to call
+            self.sampler = sampler  # Lightning calls set_epoch on an attribute of this name
         self.rank = trainer.global_rank
         self.world_size = trainer.world_size
         self.rows = len(dataset)
@@ -94,14 +94,15 @@ class FastClassifier(Classifier):
         losses, logits, targets = zip(*self.outputs.pop(split), strict=True)
         rows = torch.tensor([len(batch) for batch in targets], device=self.device)
         hits = torch.cat(logits).argmax(1) == torch.cat(targets)
+        # One tensor, so that processes exchange it once.
         sums = torch.stack([torch.stack(losses) @ rows.to(losses[0]), hits.sum(), rows.sum()])
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        loss, right, total = sums.tolist()
-        return {"loss": loss / total, "accuracy": right / total}
+        loss_sum, correct, total = sums.tolist()
+        return {"loss": loss_sum / total, "accuracy": correct / total}
 
     def record(self, metrics: dict[str, float]) -> None:
-        """Write an epoch's metrics to where `self.log` would."""
+        """Write metrics to callback_metrics and the loggers, as `self.log` would."""
         self.check_finite(metrics)
         tensors = {name: torch.tensor(value) for name, value in metrics.items()}
         self.trainer.callback_metrics.update(tensors)
@@ -125,7 +126,7 @@ class FastClassifier(Classifier):
         self.lr = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self) -> None:
-        # The epoch's last step may have ruined weights that no loss has seen yet.
+        # The last step may have made a weight infinite or NaN, which no loss shows yet.
         weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
         self.check_finite({"the sum of all weights": weights})
         metrics = self.epoch_metrics("train")
@@ -139,7 +140,7 @@ class FastClassifier(Classifier):
             self.record({f"val/{name}": value for name, value in metrics.items()})
 
     def on_test_epoch_end(self) -> None:
-        # Once a run, so through self.log; train.py logs these beside the settings.
+        # This runs once, so self.log is fast enough.
         for split in list(self.outputs):
             metrics = self.epoch_metrics(split)
             final = {f"final/{split}/{name}": value for name, value in metrics.items()}
@@ -149,8 +150,9 @@ class FastClassifier(Classifier):
 class LastCheckpoint(Checkpoint):
     """Writes last.ckpt after the first epoch, then every two seconds, and after the last epoch.
 
-    Only between two epochs: the order of the rows is a function of the epoch, so a resumed run ends
-    with the weights of an undisturbed one.
+    Saved only between epochs: the order of the rows depends on the epoch alone, so a resumed run
+    ends with the weights of an uninterrupted one. As a `Checkpoint`, it runs after the metrics
+    were checked, and Lightning adds no ModelCheckpoint.
     """
 
     seconds = 2.0

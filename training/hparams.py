@@ -1,7 +1,7 @@
 """What TensorBoard shows of a run's settings and results: a row of the HParams tab, and scalars.
 
 TensorBoard sorts groups of tags by name. `train/` and `val/`, the learning curves, must come first,
-so every other group has a name behind theirs: VALUES for other scalars, VISUAL for what is drawn.
+so every other group's name sorts after these: VALUES for other scalars, VISUAL for what is drawn.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "sav
 # Settings in the row of every run; others are there only when they differ from their default.
 ALWAYS = {"network.hidden", "optimizer.lr", "seed"}
 DEFAULTS = {"max_epochs": recipe.MAX_EPOCHS, "precision": "32-true"}
-COMPONENTS: dict[str, Factory] = {
+DEFAULT_COMPONENTS: dict[str, Factory] = {
     "data": Iris,
     "network": recipe.NETWORK,
     "loss": recipe.LOSS,
@@ -89,7 +89,7 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, str | float]:
 
 def default_config(name: str, config: ComponentConfig | None) -> ComponentConfig | None:
     """A component's default: the recipe's, or the arguments of the class that replaces it."""
-    usual = describe(name, COMPONENTS[name])
+    usual = describe(name, DEFAULT_COMPONENTS[name])
     if config is None or usual is None:
         return usual
     if config["class"] == usual["class"] and usual.keys() <= config.keys():

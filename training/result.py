@@ -46,7 +46,8 @@ class TrainResult:
     def test_interval(self) -> tuple[float, float]:
         """The test accuracy's 95 % Wilson interval."""
         test = self.splits["test"]
-        return wilson_interval(round(test.accuracy * test.rows), test.rows)
+        correct = round(test.accuracy * test.rows)  # accuracy is a rounded ratio of whole numbers
+        return wilson_interval(correct, test.rows)
 
     def metrics(self) -> dict[str, float]:
         """Loss and accuracy of every split, by names such as test/loss."""
@@ -72,8 +73,8 @@ class TrainResult:
             "versions": self.versions,
         }
 
-    def report(self) -> Iterator[str]:
-        """The lines of the table that train.py prints."""
+    def lines(self) -> Iterator[str]:
+        """The table that train.py prints."""
         low, high = self.test_interval
         yield f"{'':12}{'rows':>6}{'loss':>9}{'accuracy':>10}"
         for split, values in self.splits.items():

@@ -44,7 +44,7 @@ class Run:
 
     Create it when all arguments are valid. It makes the folder `version_N` in `log_dir`, or opens
     the folder of the checkpoint to resume. As a context manager it turns Ctrl-C into one line that
-    says how to go on, and removes a folder that holds neither a checkpoint nor a result.
+    says how to resume, and removes a folder that holds neither a checkpoint nor a result.
 
     Args:
         trainer: The Trainer of the run, which gets the logger.
@@ -84,7 +84,7 @@ class Run:
             advice = "nothing was kept"
             if can_resume:
                 config = self.run_dir / "config.yaml"
-                advice = f"go on with: python train.py --config {config} "
+                advice = f"resume with: python train.py --config {config} "
                 advice += f"--resume {self.last_checkpoint}"
             epoch = self.trainer.current_epoch + 1
             raise KeyboardInterrupt(f"stopped in epoch {epoch}; {advice}") from error
@@ -113,7 +113,7 @@ class Run:
             print(about, end="\n\n")
             self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
-    def report(self, lines: Iterable[str]) -> None:
+    def print_report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
         print(*lines, sep="\n")
         print(f"\nrun      {self.run_dir}")
@@ -130,7 +130,7 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         log_dir: Folder of all runs.
-        rank: Index of this process. Only process 0 writes; the others ask it for the folder.
+        rank: Index of this process.
         resume: Checkpoint of the run to resume.
 
     Raises:
@@ -139,7 +139,7 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
-        version = "of process 0"
+        version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = None
         if resume is not None:
             run_dir = Path(resume).absolute().parents[1]
@@ -185,8 +185,13 @@ def checkpoint_step(path: str) -> int:
     try:
         return int(torch.load(path, weights_only=True)["global_step"])
     except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-        message = f"resume is {path!r}, which is no whole checkpoint; give a run's last.ckpt"
+        message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
         raise ValueError(message) from error
+
+
+def saved_epoch(path: Path) -> int:
+    """The epoch, counted from 1, at whose end a checkpoint was saved."""
+    return int(torch.load(path, weights_only=True)["epoch"]) + 1
 
 
 def new_version(log_dir: Path) -> str:
@@ -205,7 +210,7 @@ def new_version(log_dir: Path) -> str:
 
 
 def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
-    """Refuse arguments with which no run can start.
+    """Refuse arguments that cannot work on this machine.
 
     Raises:
         ValueError: One of them cannot be used here.
@@ -234,7 +239,7 @@ def check_resume(resume: str | None) -> None:
         return
     if not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
         raise ValueError(
-            f"resume is {resume!r}, which is in no run's folder; give its checkpoints/last.ckpt"
+            f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )
 
 

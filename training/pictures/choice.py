@@ -27,7 +27,7 @@ PICTURES: dict[str, type[Picture]] = {
 WHEN = {"none": None, "final": 0, "all": 10}
 
 
-def chosen(pictures: str | Sequence[str]) -> list[Picture]:
+def make_pictures(pictures: str | Sequence[str]) -> list[Picture]:
     """The pictures of a choice: a key of WHEN, or the names of some pictures.
 
     Raises:
