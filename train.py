@@ -30,16 +30,7 @@ from training.hparams import log_result
 from training.pictures.base import Picture
 from training.pictures.choice import make_pictures
 from training.result import SplitMetrics, TrainResult
-from training.run import (
-    VERSIONS,
-    Accelerator,
-    Precision,
-    Run,
-    check_resume,
-    check_run,
-    device_name,
-    saved_epoch,
-)
+from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name, saved_epoch
 
 
 def train(
@@ -98,8 +89,7 @@ def train(
     # config.yaml and the checkpoint say.
     config = to_config(locals())
     config.pop("resume")  # config.yaml replays the whole run
-    check_run(accelerator, max_epochs, patience)
-    check_resume(resume)
+    check_run(accelerator, max_epochs, patience, resume)
     all_pictures = make_pictures(pictures)
 
     # Data, network and Trainer.

@@ -133,7 +133,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The class of each row."""
-        classes: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        indices = self.predict_proba(X).argmax(1)
+        classes: np.ndarray = self.classes_[indices]
         return classes
 
 

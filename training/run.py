@@ -209,7 +209,9 @@ def new_version(log_dir: Path) -> str:
     raise AssertionError("count() is endless")
 
 
-def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
+def check_run(
+    accelerator: str, max_epochs: int, patience: int | None, resume: str | None = None
+) -> None:
     """Refuse arguments that cannot work on this machine.
 
     Raises:
@@ -227,17 +229,7 @@ def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
         raise ValueError(
             f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
         )
-
-
-def check_resume(resume: str | None) -> None:
-    """Refuse a checkpoint to resume that does not lie in a run's folder.
-
-    Raises:
-        ValueError: There is no config.yaml beside its folder.
-    """
-    if resume is None:
-        return
-    if not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
+    if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
         raise ValueError(
             f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )
