@@ -279,7 +279,7 @@ def test_a_population_learns_and_is_reproducible(monkeypatch):
             repeats=1,
             max_epochs=15,
             accelerator="cpu",
-        )
+        ).to_json()
         for augmented in ({}, AUGMENTED, AUGMENTED)
     )
     assert plain["accuracy/mean"] > 0.9
