@@ -244,7 +244,7 @@ def test_only_training_batches_are_augmented_reproducibly_and_keep_their_labels(
     for split in ("val", "test"):  # the test reads the training rows too, unchanged
         for before, after in zip(plain[split], first[split], strict=True):
             assert torch.equal(before[0], after[0])
-    assert [len(features) for features, _ in first["test"]] == [8, 8, 6, 7, 7]
+    assert [len(features) for features, _ in first["test"]] == [22, 7, 7]
 
 
 def test_a_run_learns_shows_its_images_and_predicts_from_raw_pixels():
