@@ -100,21 +100,7 @@ def evaluate(
     components = {name: config[name] for name in COMPONENTS}
     candidates = make_candidates(components, sweep, compare)
     skip_driver_lookup()
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        num_nodes=num_nodes,
-        precision=precision,
-        max_epochs=max_epochs,
-        callbacks=[FitBar()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )
-    train_shares(trainer, strategy)
+    trainer = make_trainer(accelerator, devices, strategy, num_nodes, precision, max_epochs)
 
     # Which networks are trained on which rows: all of them, and the share of this process.
     datamodule = data()
@@ -170,6 +156,33 @@ def evaluate(
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
         run.report(lines)
     return result
+
+
+def make_trainer(
+    accelerator: str,
+    devices: int | list[int] | str,
+    strategy: str,
+    num_nodes: int,
+    precision: Precision,
+    max_epochs: int,
+) -> Trainer:
+    """The Trainer of a population: no checkpoints, and every device trains its own networks."""
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
+        num_nodes=num_nodes,
+        precision=precision,
+        max_epochs=max_epochs,
+        callbacks=[FitBar()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    train_shares(trainer, strategy)
+    return trainer
 
 
 def candidate_loggers(run: Run, candidates: int) -> list[TensorBoardLogger]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.report import report
+from evaluation.result import EvaluationResult
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -126,14 +127,18 @@ def train_screen() -> str:
     return screen(lines)
 
 
+def evaluate_lines() -> list[str]:
+    return list(report(EvaluationResult.from_json(read("evaluate"))))
+
+
 def evaluate_screen() -> str:
     """What `python evaluate.py` prints."""
-    return screen(report(read("evaluate")))
+    return screen(evaluate_lines())
 
 
 def evaluate_scores() -> str:
     """The first lines that `python evaluate.py` prints: the answer."""
-    lines = list(report(read("evaluate")))
+    lines = evaluate_lines()
     return screen(lines[: lines.index("")])
 
 
