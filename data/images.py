@@ -82,7 +82,7 @@ class Images(TabularData):
 
     def load(self) -> RawTable:
         sets = self.open_images()
-        images: ConcatDataset[tuple[Image.Image, int]] = ConcatDataset(sets)  # type: ignore[arg-type]
+        images = ConcatDataset[tuple[Image.Image, int]](sets)  # type: ignore[arg-type]
         self.set_shape(images[0][0])
         pixels, targets = self.unpack(images)
         if len(sets) == 2:
