@@ -60,13 +60,14 @@ def evaluate(
     """Estimate what training will reach: repeated stratified k-fold, all networks trained at once.
 
     Args:
-        data: The table: Iris or your own by import path (mine.Table). Its test_fraction is unused.
-        network: MLP, a module of torch.nn, or your own (mine.Net), called with the number of
-            features and the number of classes.
+        data: Iris, Table, Images, or a class of your own by import path (mine.Flowers); its
+            test_fraction is unused.
+        network: MLP, ConvNet, a module of torch.nn, or your own (mine.Net); called with
+            num_features and num_classes.
         loss: A loss of torch.nn or your own, called with logits and class indices.
         optimizer: An optimizer of torch.optim or your own.
-        schedule: A class of torch.optim.lr_scheduler or your own, stepped after every batch; null
-            keeps the learning rate.
+        schedule: A class of torch.optim.lr_scheduler or your own, stepped after every batch
+            (ReduceLROnPlateau: every epoch); null keeps the learning rate.
         folds: Number of folds; each is held out once.
         repeats: How often the rows are shuffled and cut into folds.
         seeds: Networks for each fold and candidate, with different initial weights.
@@ -81,8 +82,8 @@ def evaluate(
         num_nodes: Number of machines.
         precision: Numeric precision; the mixed ones keep the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: A network stops after this many epochs without a better validation loss; null
-            trains for all epochs.
+        patience: A network stops after this many epochs without a better loss (of its validation
+            rows if there are any, else of its training rows); null trains for all epochs.
         seed: Seed of the first network; the others count up from it.
         log_dir: Folder of all runs; this run becomes version_N in it.
 
@@ -99,6 +100,8 @@ def evaluate(
     check_arguments(repeats, seeds, precision)
     components = {name: config[name] for name in LEARNED}
     candidates = make_candidates(components, sweep, compare)
+    if compare is not None:
+        config["compare"] = candidates  # as plain data, also when it is called from Python
     skip_driver_lookup()
     trainer = make_trainer(accelerator, devices, strategy, num_nodes, precision, max_epochs)
 

@@ -81,7 +81,7 @@ def print_report(predictor: Predictor, explanation: Explanation) -> None:
     targets = explanation.targets
     rows = f"{len(explanation.attributions):,}"
     if targets is None:
-        rows += f", without classes ({predictor.target}): the predicted ones stand for them"
+        rows += f", without classes ({predictor.target}): the predicted classes are used instead"
     else:
         rows += f", accuracy {(explanation.predicted == targets).mean():.4f}"
     print(*to_lines(explanation.ranking), "", sep="\n")

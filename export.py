@@ -28,7 +28,7 @@ def export(checkpoint: str, output: str) -> None:
     for a population `spread` (rows, classes), the standard deviation between members.
 
     Torch has no strings: a .pt2 file takes the columns as one float64 table (rows, columns) with
-    each text as the number of its category, which its metadata.json lists, and returns class
+    each text as the index of its category, which its metadata.json lists, and returns class
     indices instead of labels.
 
     Args:

@@ -28,7 +28,7 @@ from lightning.pytorch import Trainer
 
 from bench.measure import processor
 from cli.command import quiet
-from data.folds import Fold, cross_validation, standardized
+from data.folds import Fold, cross_validation, standardize_folds
 from data.tabular import RawTable, Splits, TabularData
 from evaluation.estimates import Estimate, wilson_interval
 from evaluation.evaluation import Evaluation
@@ -95,7 +95,7 @@ def true_accuracy(distance: float) -> float:
     folds = []
     for _ in range(TRUTH_TABLES):
         table = simulated(generator, rows, distance)
-        splits, _ = standardized(table, [Fold(1, 1, 0, indices)])
+        splits, _ = standardize_folds(table, [Fold(1, 1, 0, indices)])
         folds += splits
     members = [Member(0, i, i) for i in range(TRUTH_TABLES)]
     accuracies = []
@@ -124,7 +124,7 @@ def evaluations(
             datamodule = TabularData(split_seed=start + i)
             folds = cross_validation(datamodule, table.targets, FOLDS, repeats, inner_folds)
             folds_of_tables.append(folds)
-            all_splits += standardized(table, folds)[0]
+            all_splits += standardize_folds(table, folds)[0]
         num_folds = len(folds_of_tables[0])
         members = [
             Member(candidate, fold, start * num_folds + fold)

@@ -31,7 +31,7 @@ from sklearn.neural_network import MLPClassifier
 
 from bench.measure import processor
 from cli.command import quiet
-from data.folds import cross_validation, standardized
+from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
 from data.sampling import row_order
 from data.tabular import Splits
@@ -69,7 +69,7 @@ def make_folds(repeats: int, copies: int = 1) -> list[Splits]:
     if copies > 1:
         features = features + np.random.default_rng(0).normal(0, 0.05, features.shape)
     folds = cross_validation(iris, targets, 10, repeats)
-    splits, _ = standardized(table._replace(features=features, targets=targets), folds)
+    splits, _ = standardize_folds(table._replace(features=features, targets=targets), folds)
     return splits
 
 
@@ -201,7 +201,7 @@ def gpu_costs(folds: list[Splits]) -> dict[str, Any] | None:
 
 
 def draw(members: dict[str, float], rows: dict[str, float]) -> None:
-    """bench/results/population.png: the cost by networks, and by rows."""
+    """docs/images/population.png: the cost by networks, and by rows."""
     from matplotlib import pyplot
 
     panels = {"networks (150 rows)": members, "rows (100 networks)": rows}
@@ -221,7 +221,7 @@ def draw(members: dict[str, float], rows: dict[str, float]) -> None:
         axis.set(xlabel=label, ylabel="ms per network")
         axis.margins(0.15, 0.2)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(RESULTS / "population.png", dpi=110)
+    figure.savefig(ROOT / "docs" / "images" / "population.png", dpi=110)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def measure(table: str) -> dict[str, list[float]]:
     result = estimate(data=partial(SmallTable, table), repeats=repeats)
     accuracies = {
         "the recipe": [result[f"accuracy/{point}"] for point in ("mean", "low", "high")],
-        "the recipe, ten as one": [result["ensemble/accuracy"]],
+        "the recipe, ensemble of ten": [result["ensemble/accuracy"]],
     }
     features, targets = LOADERS[table](return_X_y=True)
     folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=repeats, random_state=0)

@@ -58,8 +58,8 @@ def to_text(value: Any) -> str:
 def words(hint: Any) -> str:
     """Return the values that a type takes, as a user would write them.
 
-    >>> words(int | None), words(list[int]), words(bool)
-    ('int|null', '[int, ...]', 'true|false')
+    >>> words(int | None), words(list[int]), words(tuple[float, float])
+    ('int|null', '[int, ...]', '[float, float]')
     """
     options = get_args(hint)
     if get_origin(hint) is Literal:
@@ -70,6 +70,8 @@ def words(hint: Any) -> str:
     if get_origin(hint) is dict:
         key_type, value_type = options
         return f"{{{words(key_type)}: {words(value_type)}, ...}}"
+    if get_origin(hint) is tuple and ... not in options:
+        return f"[{', '.join(map(words, options))}]"
     if options:
         return f"[{words(options[0])}, ...]"
     if hint in WORDS:

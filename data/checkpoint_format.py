@@ -6,6 +6,7 @@ reader must not import Lightning, which takes longer than predicting.
 
 FORMAT = 1  # written by this version
 READABLE_FORMATS = frozenset({1})  # tests/golden holds a checkpoint of each
+# Keys by which a reader recognizes the description; it also holds the encoder's other buffers.
 KEYS = frozenset(
     {
         "format",
@@ -18,4 +19,4 @@ KEYS = frozenset(
         "mean",
         "scale",
     }
-)  # by these a reader recognizes the description; the encoder's other buffers lie beside them
+)

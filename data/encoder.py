@@ -84,6 +84,7 @@ class Encoder(nn.Module):
         self.fill = torch.from_numpy(fill[self.layout.source])
         scaler, constant = self.fit_scaler(raw)
         mean = scaler.mean_.copy()
+        # Divided by infinity, a constant feature is 0.
         scale = np.where(constant, np.inf, scaler.scale_)
         if channels is not None:
             channel_of_feature = channels[self.layout.source]

@@ -113,7 +113,7 @@ def with_validation(
     return {"train": train, "val": val}
 
 
-def standardized(table: RawTable, folds: list[Fold]) -> tuple[list[Splits], list[Encoder]]:
+def standardize_folds(table: RawTable, folds: list[Fold]) -> tuple[list[Splits], list[Encoder]]:
     """Each fold's splits as tensors, and the encoder fitted to its training rows.
 
     All folds have the same features, those of the whole table.

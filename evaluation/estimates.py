@@ -149,12 +149,15 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
 
 
 def summarize(
-    probabilities: Sequence[np.ndarray], targets: Sequence[np.ndarray], train_rows: Sequence[int]
+    probabilities: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    train_rows: Sequence[int],
+    rows: int,
 ) -> Estimates:
     """The scores of a cross-validation, each with its interval.
 
     If no prediction is wrong, the folds have no variance: the accuracy's interval is then a
-    Wilson interval over the test rows of one repeat.
+    Wilson interval over the rows of the table, each of which is held out once per repeat.
 
     The calibration error is that of all predictions together, since 15 rows of one fold do not
     give a usable one. Its interval uses the jackknife: each fold's influence on the pooled value
@@ -164,6 +167,7 @@ def summarize(
         probabilities: For each fold (seeds, rows, num_classes).
         targets: For each fold its class indices, (rows,).
         train_rows: For each fold its number of training rows.
+        rows: Number of rows of the table.
     """
     test_rows = [len(fold_targets) for fold_targets in targets]
     test_per_train = float(np.mean(np.divide(test_rows, train_rows)))
@@ -177,7 +181,6 @@ def summarize(
 
     accuracy = estimate(accuracies, test_per_train, most=1.0)
     if np.all(accuracies == 1):
-        rows = round(np.mean(test_rows) + np.mean(train_rows))
         accuracy = Estimate(1.0, wilson_interval(rows, rows)[0], 1.0)
 
     bins = np.stack(

@@ -117,6 +117,7 @@ class Evaluation:
             [probabilities for _, probabilities in predictions],
             [self.targets[fold.indices["test"]] for fold, _ in predictions],
             [len(fold.indices["train"]) for fold, _ in predictions],
+            len(self.targets),
         )
 
     def difference(self, first: int, second: int) -> Difference:

@@ -6,7 +6,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from data.encoder import Encoder
-from data.folds import Fold, cross_validation, standardized
+from data.folds import Fold, cross_validation, standardize_folds
 from data.sampling import row_order
 from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
@@ -69,7 +69,7 @@ def make_plan(
     """Read the table, cut it into folds, and list the networks to train.
 
     Args:
-        datamodule: The table.
+        datamodule: The DataModule of the table.
         candidates: The components of each candidate.
         folds: Number of folds; each is held out once.
         repeats: How often the rows are shuffled and cut into folds.
@@ -94,7 +94,7 @@ def make_plan(
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
-    splits, encoders = standardized(table, cut_folds)
+    splits, encoders = standardize_folds(table, cut_folds)
     return Plan(
         candidates=weighted,
         num_features=num_features,
@@ -124,7 +124,7 @@ def make_members(candidates: int, folds: int, seeds: int, first_seed: int) -> li
 def make_population(
     plan: Plan, datamodule: TabularData, trainer: Trainer, patience: int | None
 ) -> Population:
-    """The population of this process: of `world_size` processes each trains its share.
+    """This process's population: its share of the members.
 
     Raises:
         ValueError: There are fewer networks than processes, or a network cannot be a member.

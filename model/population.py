@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 
 class Member(NamedTuple):
-    """One network: the indices of its candidate and of its fold, and its seed."""
+    """One network: the index of its candidate, that of its fold in all folds, and its seed."""
 
     candidate: int
     fold: int
@@ -169,7 +169,7 @@ class Population(LightningModule):
             rows = min(self.batch_size or len(targets), len(targets))
             needed = len(indices) * activation_bytes(self.classifiers[first.candidate], rows)
             num_stacks = min(-(-needed // stack_bytes), len(indices))
-            stacks += [part.tolist() for part in np.array_split(indices, num_stacks)]
+            stacks += [stack.tolist() for stack in np.array_split(indices, num_stacks)]
         return stacks
 
     def loss_key(self, candidate: int) -> str:

@@ -44,7 +44,7 @@ class MemberOptimizer:
         self.optimizer, self.schedule = classifier.optimize(self.views, total_steps)
 
     def step(self, gradients: Iterable[Tensor | None]) -> None:
-        """One step with the gradients of the whole stack, of which the members' are taken."""
+        """One step with these members' slices of the stack's gradients."""
         for view, gradient in zip(self.views, gradients, strict=True):
             view.grad = None if gradient is None else gradient[self.members]
         self.optimizer.step()

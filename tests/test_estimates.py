@@ -82,7 +82,7 @@ def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
 
 def test_a_summary_averages_folds_of_several_networks():
     probabilities, targets = drawn(3, rows=30, folds=6)
-    result = summarize(list(probabilities), list(targets), [150] * 6)
+    result = summarize(list(probabilities), list(targets), [150] * 6, 300)
     accuracies = [
         accuracy_score(y, p[0].argmax(-1)) for p, y in zip(probabilities, targets, strict=True)
     ]
@@ -94,7 +94,7 @@ def test_a_summary_averages_folds_of_several_networks():
 
 def test_without_errors_the_accuracy_has_a_wilson_interval():
     targets = [np.array([0, 1, 2])] * 10
-    result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10)
+    result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10, 30)
     wilson = stats.binomtest(30, 30).proportion_ci(method="wilson")
     assert result.accuracy == (1.0, wilson.low, 1.0)
 

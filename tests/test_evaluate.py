@@ -28,7 +28,7 @@ from cli.command import command
 from cli.component import describe, to_config
 from cli.parser import parse
 from data.encoder import Encoder
-from data.folds import cross_validation, standardized
+from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
 from evaluate import evaluate
 from evaluation.candidates import TRAIN_ARGUMENTS, make_candidates, train_commands
@@ -135,7 +135,7 @@ def test_every_held_out_row_is_predicted_by_networks_that_never_saw_it():
     datamodule = Iris()
     table = datamodule.read()
     folds = cross_validation(datamodule, table.targets, 5, 1)
-    fold_splits, _ = standardized(table, folds)
+    fold_splits, _ = standardize_folds(table, folds)
     accuracies = []
     predicted = np.zeros(150, dtype=int)
     for i, (fold, splits) in enumerate(zip(folds, fold_splits, strict=True)):

@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import RepeatedStratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from data.folds import cross_validation, standardized
+from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
 from data.tabular import TabularData
 
@@ -63,8 +63,8 @@ def test_a_fold_is_standardized_by_its_training_rows():
     held_out = folds[0].indices["test"]
     changed = table.features.copy()
     changed[held_out] *= 1000
-    before, encoders = standardized(table, folds)
-    after, _ = standardized(table._replace(features=changed), folds)
+    before, encoders = standardize_folds(table, folds)
+    after, _ = standardize_folds(table._replace(features=changed), folds)
     for i, fold in enumerate(folds):
         scaler = StandardScaler().fit(table.features[fold.indices["train"]])
         np.testing.assert_allclose(encoders[i].mean, scaler.mean_)

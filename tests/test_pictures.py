@@ -223,7 +223,7 @@ def test_the_embedding_is_the_last_hidden_layer(iris, default_run):
     embedding = np.loadtxt(folder / "tensors.tsv")
     assert np.allclose(embedding, hidden.numpy(), atol=1e-5)
     header, *lines = (folder / "metadata.tsv").read_text().splitlines()
-    assert header.split("\t") == ["class", "predicted", "part"]
+    assert header.split("\t") == ["class", "predicted", "split"]
     targets = torch.cat([iris.splits[split][1] for split in ("train", "test")])
     assert [line.split("\t")[0] for line in lines] == [iris.class_names[i] for i in targets]
     assert [line.split("\t")[2] for line in lines] == ["training"] * 120 + ["test"] * 30

@@ -29,7 +29,7 @@ class Embedding(Picture):
                 labels,
                 global_step=view.step,
                 tag="Embedding",
-                metadata_header=["class", "predicted", "part"],
+                metadata_header=["class", "predicted", "split"],
             )
 
 
