@@ -66,8 +66,8 @@ def evaluate(
             num_features and num_classes.
         loss: A loss of torch.nn or your own, called with logits and class indices.
         optimizer: An optimizer of torch.optim or your own.
-        schedule: A class of torch.optim.lr_scheduler or your own, stepped after every batch
-            (ReduceLROnPlateau: every epoch); null keeps the learning rate.
+        schedule: A class of torch.optim.lr_scheduler or your own; null keeps the learning rate. It
+            is stepped after every batch, ReduceLROnPlateau after every epoch.
         folds: Number of folds; each is held out once.
         repeats: How often the rows are shuffled and cut into folds.
         seeds: Networks for each fold and candidate, with different initial weights.
@@ -82,8 +82,8 @@ def evaluate(
         num_nodes: Number of machines.
         precision: Numeric precision; the mixed ones keep the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: A network stops after this many epochs without a better loss (of its validation
-            rows if there are any, else of its training rows); null trains for all epochs.
+        patience: A network stops after this many epochs without a better loss; null trains for all
+            epochs. It is the validation loss if there are validation rows, else the training loss.
         seed: Seed of the first network; the others count up from it.
         log_dir: Folder of all runs; this run becomes version_N in it.
 

@@ -60,16 +60,16 @@ def train(
             num_features and num_classes.
         loss: A loss of torch.nn or your own, called with logits and class indices.
         optimizer: An optimizer of torch.optim or your own.
-        schedule: A class of torch.optim.lr_scheduler or your own, stepped after every batch
-            (ReduceLROnPlateau: every epoch); null keeps the learning rate.
+        schedule: A class of torch.optim.lr_scheduler or your own; null keeps the learning rate. It
+            is stepped after every batch, ReduceLROnPlateau after every epoch.
         accelerator: Hardware to train on; auto takes the best available.
         devices: Number of devices, or a list of their indices.
         strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
         num_nodes: Number of machines.
         precision: Numeric precision; mixed keeps the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: Stop after this many epochs without a better loss (of the validation rows if there
-            are any, else of the training rows); null trains for all epochs.
+        patience: Stop after this many epochs without a better loss; null trains for all epochs. It
+            is the validation loss if there are validation rows, else the training loss.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
         pictures: What TensorBoard gets beyond curves: final, all (during the fit too), none, or a

@@ -62,8 +62,7 @@ class TabularData(LightningDataModule):
         test_fraction: Share of the rows kept for the one test at the end.
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each split keeps the shares of the classes.
-        split_seed: Seed of the split, independent of --seed: runs with different seeds share their
-            test rows.
+        split_seed: Seed of the split alone: runs with different --seed share their test rows.
         class_weight: balanced gives every class the same total weight in the loss.
 
     Raises:
