@@ -190,6 +190,14 @@ def speed_commands() -> str:
     return table(["whole command", "time / import time", "memory / import memory"], rows)
 
 
+def departures() -> str:
+    """What each departure of training/fast.py saves."""
+    saved = read("speed")["saved"]
+    names = ("of the fit of small batches", "of the default command")
+    rows = [[key, *(f"{100 * row[name]:.0f} %" for name in names)] for key, row in saved.items()]
+    return table(["train.py's departure from plain Lightning", *(f"saves {n}" for n in names)], rows)
+
+
 def pictures() -> str:
     """What the pictures cost: in the fit, and in the whole command."""
     result = read("pictures")
@@ -404,6 +412,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "highlights": highlights,
     "speed": speed,
     "speed-commands": speed_commands,
+    "departures": departures,
     "pictures": pictures,
     "population": population,
     "population-scaling": population_scaling,

@@ -1,6 +1,7 @@
 """The plan of the house: imports run one way, packages hold no logic, the core stays short."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,12 @@ def test_plain_imports_would_escape_the_package():
 
 def test_the_core_reads_in_an_hour():
     assert sum(len((ROOT / name).read_text().splitlines()) for name in CORE) <= 700
+
+
+def test_the_head_of_fast_py_has_what_was_measured():
+    saved = json.loads((ROOT / "bench" / "results" / "speed.json").read_text())["saved"]
+    head = (ROOT / "training" / "fast.py").read_text().split('"""')[1]
+    rows = [line.split(" | ") for line in head.splitlines() if line.endswith("% |")]
+    shown = {row[0].removeprefix("| "): row[-1].removesuffix(" |") for row in rows}
+    shares = {name: row["of the fit of small batches"] for name, row in saved.items()}
+    assert shown == {name: f"{100 * share:.0f} %" for name, share in shares.items()}
