@@ -28,7 +28,8 @@ from evaluation.plan import check_arguments, make_plan, make_population
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
 from model import recipe
-from training.callbacks import CurveBands, FitBar
+from training.callbacks import FitBar
+from training.curves import CurveBands
 from training.fast import skip_driver_lookup
 from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name

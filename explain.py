@@ -109,9 +109,11 @@ def add_picture(run_dir: Path, ranking: list[Importance]) -> None:
     """Draw the ranking into the TensorBoard of a run."""
     from torch.utils.tensorboard import SummaryWriter
 
+    from training.hparams import VISUAL
+
     with SummaryWriter(str(run_dir)) as writer:
-        writer.add_image("visual/importance", draw(ranking), dataformats="HWC")
-    print(f"picture       visual/importance in TensorBoard, {run_dir}")
+        writer.add_image(f"{VISUAL}/importance", draw(ranking), dataformats="HWC")
+    print(f"picture       {VISUAL}/importance in TensorBoard, {run_dir}")
 
 
 if __name__ == "__main__":

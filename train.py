@@ -121,9 +121,9 @@ def train(
     # All arguments are valid: create the run's folder.
     with Run(fit_trainer, log_dir, resume) as run:
         if run.is_main_process:
-            run.write_config(config)
             run.show_columns(datamodule)
             if not resume:
+                run.write_config(config)
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())
         start = time.perf_counter()

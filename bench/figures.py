@@ -195,7 +195,9 @@ def departures() -> str:
     saved = read("speed")["saved"]
     names = ("of the fit of small batches", "of the default command")
     rows = [[key, *(f"{100 * row[name]:.0f} %" for name in names)] for key, row in saved.items()]
-    return table(["train.py's departure from plain Lightning", *(f"saves {n}" for n in names)], rows)
+    return table(
+        ["train.py's departure from plain Lightning", *(f"saves {n}" for n in names)], rows
+    )
 
 
 def pictures() -> str:

@@ -15,6 +15,8 @@ from inspect import Parameter, isclass, signature
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cli.errors import unknown
 
 ComponentConfig = dict[str, Any]
@@ -238,3 +240,16 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
             flat_key = key if name == "class" else f"{key}.{name}"
             flat[flat_key] = argument
     return flat
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes a value that occurs twice in full, instead of a reference to the first one."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """Plain data as YAML, from which `--config` reads it back."""
+    text: str = yaml.dump(config, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
+    return text

@@ -13,8 +13,6 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-import yaml
-
 from cli.arguments import (
     CommandLine,
     Settings,
@@ -24,7 +22,7 @@ from cli.arguments import (
     read_file,
     take_prefixed,
 )
-from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config
+from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config, to_yaml
 from cli.convert import convert
 from cli.errors import unknown
 from cli.schema import (
@@ -38,13 +36,6 @@ from cli.schema import (
     factory_of,
     function_schema,
 )
-
-
-class PlainDumper(yaml.SafeDumper):
-    """Writes a value that occurs twice in full, instead of a reference to the first one."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
@@ -65,9 +56,7 @@ def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
     else:
         arguments = read_arguments(function, line, line.configs)
     if "print_config" in line.switches:
-        config = to_config(arguments)
-        text = yaml.dump(config, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
-        print(text, end="")
+        print(to_yaml(to_config(arguments)), end="")
         sys.exit(0)
     return arguments
 

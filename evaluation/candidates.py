@@ -66,7 +66,7 @@ def change(candidate: Components, key: str, value: Any) -> None:
     """
     component, _, argument = key.partition(".")
     if component not in LEARNED:
-        raise ValueError(f"the sweep has {key!r}; give settings of {', '.join(LEARNED)}")
+        raise ValueError(f"the sweep has {key!r}; give arguments of {', '.join(LEARNED)}")
     if not argument:
         candidate[component] = None
         if value is not None:

@@ -133,7 +133,7 @@ def package_version() -> str:
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
-        return "(not installed, version unknown)"
+        return "from a clone"
 
 
 def run_dir_of(checkpoint: Path) -> Path:

@@ -18,12 +18,13 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-# The clone's folder, or its copy in a wheel (pyproject.toml): there are the packages and commands.
+# Where the modules are: in a wheel in this folder, the commands in one below it (pyproject.toml);
+# in the clone beside this folder.
 HERE = Path(__file__).parent
 COMMANDS = HERE / "commands"
+FOLDERS = [str(COMMANDS), str(HERE)]
 if not COMMANDS.exists():
-    COMMANDS = HERE.parent
-__path__.append(str(COMMANDS))
+    FOLDERS = [str(HERE.parent)]
 MODULES = {
     *("cli", "data", "model", "evaluation", "training", "inference"),
     *("train", "evaluate", "predict", "explain", "export"),
@@ -31,14 +32,15 @@ MODULES = {
 
 
 class Finder(MetaPathFinder):
-    """Finds the modules of this package as usual, and has them loaded by `Loader`."""
+    """Finds the modules of this package, and has them loaded by `Loader`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith(f"{__name__}."):
+        package, _, name = fullname.partition(".")
+        if package != __name__ or name.partition(".")[0] not in MODULES:
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, FOLDERS if name in MODULES else path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = Loader(spec.loader.name, spec.loader.path)
         return spec
@@ -51,12 +53,18 @@ class Loader(SourceFileLoader):
         path = self.get_filename(fullname)
         tree = ast.parse(self.get_data(path), path)
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in MODULES:
+            if isinstance(node, ast.ImportFrom) and is_of_the_clone(node):
                 node.module = f"{__name__}.{node.module}"
         return compile(tree, path, "exec", dont_inherit=True)  # never the clone's cached bytecode
 
 
-sys.meta_path.insert(0, Finder())
+def is_of_the_clone(node: ast.ImportFrom) -> bool:
+    """Whether an import is of one of the modules, by the name that it has in the clone."""
+    return node.level == 0 and str(node.module).partition(".")[0] in MODULES
+
+
+if not any(type(finder).__module__ == __name__ for finder in sys.meta_path):
+    sys.meta_path.insert(0, Finder())
 
 from lightning_iris.cli.command import quiet  # noqa: E402
 from lightning_iris.data.iris import Iris  # noqa: E402

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from cli.component import ComponentConfig, Factory, build, describe
 from model import checks, recipe
@@ -78,45 +78,43 @@ class Classifier(LightningModule):
         checks.check_loss(self.loss, num_classes)
         self.optimize(self.network.parameters(), total_steps=1000)
         checks.check_network(self.network, num_features, num_classes)
-        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network(features)
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.shared_step(batch, "train", prefix="train")
+        return self.shared_step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.shared_step(batch, "val", prefix="val")
+        self.shared_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         # All splits are tested with the kept weights; the prefix keeps this apart from the curves.
-        split = self.test_split(dataloader_idx)
-        self.shared_step(batch, split, prefix=f"final/{split}")
+        self.shared_step(batch, f"final/{self.test_split(dataloader_idx)}")
 
-    def shared_step(self, batch: Batch, split: str, prefix: str) -> Tensor:
+    def shared_step(self, batch: Batch, name: str) -> Tensor:
         """Return a batch's loss; log loss and accuracy, averaged over the rows of the epoch."""
         features, targets = batch
         logits = self(features)
         loss: Tensor = self.loss(logits, targets)
-        accuracy = getattr(self, f"{split}_accuracy")
-        accuracy.update(logits, targets)
+        accuracy = multiclass_accuracy(logits, targets, logits.shape[1], average="micro")
         self.log_dict(
-            {f"{prefix}/loss": loss, f"{prefix}/accuracy": accuracy},
+            {f"{name}/loss": loss, f"{name}/accuracy": accuracy},
             on_step=False,
             on_epoch=True,
             batch_size=len(targets),
             add_dataloader_idx=False,
+            sync_dist=True,
         )
         return loss
 
     def test_split(self, dataloader_idx: int) -> str:
-        """The split that a test dataloader reads: its key, or "test" for a single dataloader."""
+        """The name of what a test dataloader reads: its key, or "test", "test_1", ... in a list."""
         dataloaders = self.trainer.test_dataloaders
-        return list(dataloaders)[dataloader_idx] if isinstance(dataloaders, dict) else "test"
+        if isinstance(dataloaders, dict):
+            return str(list(dataloaders)[dataloader_idx])
+        return f"test_{dataloader_idx}" if dataloader_idx else "test"
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         total_steps = int(self.trainer.estimated_stepping_batches)

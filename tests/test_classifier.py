@@ -1,5 +1,8 @@
 """Classifier and its training against NumPy, scikit-learn and torch's own schedules."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +14,13 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from data.iris import Iris
 from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
 from model.networks import MLP
-from tests.helpers import weights
+from tests.helpers import ROOT, weights
 from train import train
 
 CPU = {"accelerator": "cpu", "log_dir": "logs"}
@@ -173,3 +177,46 @@ def test_refuses_a_learning_rate(lr):
 def test_refuses_an_argument_that_no_checkpoint_can_hold():
     with pytest.raises(ValueError, match=r"loss.weight is a Tensor"):
         Classifier(4, 3, loss=partial(nn.CrossEntropyLoss, weight=torch.ones(3)))
+
+
+PLAIN = """
+from functools import partial
+
+import torch
+from lightning.pytorch import Trainer
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from data.iris import Iris
+from model.classifier import Classifier
+
+torch.manual_seed(0)
+plateau = partial(ReduceLROnPlateau, patience=1)
+classifier = Classifier(4, 3, optimizer=partial(SGD, lr=0.3, momentum=0.9), schedule=plateau)
+options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=20, **options)
+trainer.fit(classifier, Iris(val_fraction=0.2))
+weights = sum(parameter.sum().item() for parameter in classifier.parameters())
+with open(f"rank_{trainer.global_rank}", "w") as file:
+    file.write(repr((weights, trainer.callback_metrics["val/loss"].item())))
+"""
+
+
+def test_plain_lightning_trains_one_network_on_two_processes():
+    """Classifier and TabularData with Lightning's own Trainer and distributed sampler."""
+    Path("plain.py").write_text(PLAIN)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "plain.py"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("rank_0").read_text() == Path("rank_1").read_text()
+
+
+def test_plain_lightning_tests_any_dataloaders():
+    loader = DataLoader(TensorDataset(torch.randn(9, 4), torch.arange(9) % 3), batch_size=4)
+    trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    trainer.test(Classifier(4, 3), dataloaders={"holdout": loader}, verbose=False)
+    assert set(trainer.callback_metrics) == {"final/holdout/loss", "final/holdout/accuracy"}
+    trainer.test(Classifier(4, 3), dataloaders=[loader, loader], verbose=False)
+    assert "final/test_1/loss" in trainer.callback_metrics

@@ -161,7 +161,7 @@ def test_the_file_does_not_name_the_folders_of_this_machine():
 
 def test_a_version_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(exported, "PACKAGE", "a-package-that-nobody-installed")
-    assert exported.package_version() == "(not installed, version unknown)"
+    assert exported.package_version() == "from a clone"
 
 
 def test_the_runs_own_table_is_compared_and_a_drawn_one_where_it_is_gone(capsys):

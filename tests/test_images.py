@@ -30,7 +30,7 @@ from model.stack import Stack
 from predict import load
 from tests.helpers import run
 from train import train
-from training.callbacks import CurveBands
+from training.curves import CurveBands
 
 AUGMENTED = {"rotation": 10, "scale": 0.1, "shift": 0.2, "flip": True}
 

@@ -7,9 +7,9 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import termios
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cli.command import command
-from tests.helpers import ROOT, python, run, weights
+from tests.helpers import python, run, started, weights
 from train import train
-from training.fast import LastCheckpoint
+from training.fast import FastClassifier, LastCheckpoint
 from training.run import new_version
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
@@ -56,9 +56,7 @@ def test_the_screen_is_a_table_and_two_lines(default_run):
 def test_a_terminal_gets_a_bar(tmp_path):
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py")], cwd=tmp_path, stderr=terminal
-    ) as process:
+    with started("train.py", cwd=tmp_path, stderr=terminal) as process:
         os.close(terminal)
         shown = b""
         while True:
@@ -66,6 +64,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
                 shown += os.read(ours, 1000)
             except OSError:  # the other end is closed
                 break
+        process.wait(timeout=60)
     os.close(ours)
     assert process.returncode == 0
     assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
@@ -270,32 +269,28 @@ def test_two_runs_that_start_together_get_two_folders():
 LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", "0.1")
 
 
-def begin(folder):
-    """Start a long run in another process; wait until it has written its second checkpoint."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *LONG],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 100
-    written = None
-    while time.monotonic() < until and process.poll() is None:
-        stat = last.stat().st_mtime_ns if last.exists() else None
-        if written and stat != written:
-            return process, last
-        written = stat
-        time.sleep(0.02)
-    process.kill()
-    raise AssertionError("no second checkpoint in time")
+@contextmanager
+def long_run(folder):
+    """A long run in another process that has written its second checkpoint; and that checkpoint."""
+    with started("train.py", *LONG, cwd=folder, stderr=subprocess.PIPE) as process:
+        last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+        until = time.monotonic() + 100
+        written = None
+        while True:
+            assert time.monotonic() < until, "no second checkpoint in time"
+            assert process.poll() is None, process.stderr.read()
+            changed = last.stat().st_mtime_ns if last.exists() else None
+            if written and changed != written:
+                break
+            written = changed
+            time.sleep(0.02)
+        yield process, last
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
-    process, last = begin(tmp_path)
-    process.kill()
-    process.wait()
-    process.stderr.close()
+    with long_run(tmp_path) as (process, last):
+        process.kill()
+        process.wait()
     assert 0 < torch.load(last, weights_only=True)["epoch"] < 119
     config = "lightning_logs/version_0/config.yaml"
     resumed = run("--config", config, "--resume", str(last.relative_to(tmp_path)))
@@ -307,9 +302,38 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         [event.step for event in events(f"lightning_logs/version_{i}").Scalars("val/loss")]
         for i in (0, 1)
     ]
-    assert (
-        curves[0] == curves[1]
-    )  # one point for each epoch, also for those that were trained twice
+    assert curves[0] == curves[1]  # one point for each epoch, also for those trained twice
+
+
+def test_a_refused_resume_leaves_the_runs_config(capsys):
+    run("--max_epochs", "2")
+    config = Path("lightning_logs/version_0/config.yaml")
+    before = config.read_text()
+    last = str(config.with_name("checkpoints") / "last.ckpt")
+    with pytest.raises(SystemExit) as stop:
+        run("--data.split_seed", "5", "--resume", last)
+    assert stop.value.code == 2
+    assert "was trained on other rows" in capsys.readouterr().err
+    assert config.read_text() == before
+
+
+def test_ctrl_c_in_the_test_says_so(monkeypatch, capsys):
+    def interrupt(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FastClassifier, "on_test_epoch_end", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        run("--max_epochs", "2")
+    assert stop.value.code == 130
+    error = capsys.readouterr().err
+    assert error.startswith("error: stopped in the test; resume with: python train.py --config ")
+
+
+def test_metrics_of_16_bits_count_whole_rows():
+    result = run("--data", "Images", "--precision", "bf16-true", "--max_epochs", "10")
+    for split, rows in result["rows"].items():
+        correct = result[f"{split}/accuracy"] * rows
+        assert correct == pytest.approx(round(correct), abs=1e-9)
 
 
 def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
@@ -334,9 +358,9 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    process, last = begin(tmp_path)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    with long_run(tmp_path) as (process, last):
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     found = re.fullmatch(r"error: stopped in epoch \d+; resume with: python train.py (.*)\n", error)
     assert found, error

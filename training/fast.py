@@ -10,7 +10,8 @@
 
 The shares are of a fit of small batches (bench/speed.py, bench/results/speed.json); of the whole
 default command each saves 0 to 3 %. `Classifier` and `TabularData` give the same weights without
-the departures, with any Trainer.
+the departures, with any Trainer. For speed, train.py also attaches pictures that are drawn after
+the test only then.
 """
 
 import os
@@ -90,10 +91,11 @@ class FastClassifier(Classifier):
         super().__init__(*args, **kwargs)
         self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
-    def shared_step(self, batch: Batch, split: str, prefix: str) -> Tensor:
+    def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch
         logits = self(features)
         loss: Tensor = self.loss(logits, targets)
+        split = name.removeprefix("final/")
         outputs = self.outputs.setdefault(split, [])
         outputs.append((loss.detach(), logits.detach(), targets))
         return loss
@@ -103,12 +105,14 @@ class FastClassifier(Classifier):
         losses, logits, targets = zip(*self.outputs.pop(split), strict=True)
         rows = torch.tensor([len(batch) for batch in targets], device=self.device)
         hits = torch.cat(logits).argmax(1) == torch.cat(targets)
-        # One tensor, so that processes exchange it once.
-        sums = torch.stack([torch.stack(losses) @ rows.to(losses[0]), hits.sum(), rows.sum()])
+        # In float32 and whole numbers, also where the network computes in 16 bits.
+        loss_sum = torch.stack(losses).float() @ rows.float()
+        counts = torch.stack([hits.sum(), rows.sum()])
         if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        loss_sum, correct, total = sums.tolist()
-        return {"loss": loss_sum / total, "accuracy": correct / total}
+            loss_sum = self.trainer.strategy.reduce(loss_sum, reduce_op="sum")
+            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        correct, total = counts.tolist()
+        return {"loss": loss_sum.item() / total, "accuracy": correct / total}
 
     def record(self, metrics: dict[str, float]) -> None:
         """Write metrics to callback_metrics and the loggers, as `self.log` would."""

@@ -15,11 +15,12 @@ from typing import Any, Literal, Protocol, Self
 
 import lightning
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from cli.component import to_yaml
 from cli.errors import first_line
 from data.tabular import TabularData
 from training.hparams import VISUAL
@@ -80,14 +81,16 @@ class Run:
             self.close()
             if not (can_resume or self.is_resumed or self.has_result):
                 shutil.rmtree(self.run_dir)
-        if isinstance(error, SystemExit):  # Lightning turns Ctrl-C into this
+        if is_interrupt(error):
             advice = "nothing was kept"
             if can_resume:
                 config = self.run_dir / "config.yaml"
                 advice = f"resume with: python train.py --config {config} "
                 advice += f"--resume {self.last_checkpoint}"
-            epoch = self.trainer.current_epoch + 1
-            raise KeyboardInterrupt(f"stopped in epoch {epoch}; {advice}") from error
+            stage = f"in epoch {self.trainer.current_epoch + 1}"
+            if self.trainer.state.fn == TrainerFn.TESTING:
+                stage = "in the test"
+            raise KeyboardInterrupt(f"stopped {stage}; {advice}") from error
 
     def add_logger(self, name: str) -> TensorBoardLogger:
         """Add a logger in a subfolder, which TensorBoard shows as a run of its own."""
@@ -97,8 +100,7 @@ class Run:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml, from which the run can be replayed."""
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        (self.run_dir / "config.yaml").write_text(text, "utf-8")
+        (self.run_dir / "config.yaml").write_text(to_yaml(config), "utf-8")
 
     def write_result(self, result: Result) -> None:
         """Write result.json."""
@@ -125,6 +127,13 @@ class Run:
             logger.experiment.close()
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, which Lightning turns into a SystemExit during a fit or test."""
+    if isinstance(error, SystemExit):
+        return isinstance(error.__context__, KeyboardInterrupt)
+    return isinstance(error, KeyboardInterrupt)
+
+
 class RunLogger(TensorBoardLogger):
     """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
 
@@ -142,7 +151,7 @@ class RunLogger(TensorBoardLogger):
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = None
         if resume is not None:
-            run_dir = Path(resume).absolute().parents[1]
+            run_dir = Path(resume).absolute().parent.parent
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
             # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
@@ -229,7 +238,7 @@ def check_run(
         raise ValueError(
             f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
         )
-    if resume and not Path(resume).absolute().parents[1].joinpath("config.yaml").is_file():
+    if resume and not Path(resume).absolute().parent.parent.joinpath("config.yaml").is_file():
         raise ValueError(
             f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )

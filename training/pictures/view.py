@@ -121,7 +121,7 @@ class View:
         layers: dict[str, tuple[Tensor, Tensor]] = {}
 
         def keep(name: str, _: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            layers.pop(name, None)  # a module that runs twice stands where it ran last
+            layers.pop(name, None)  # a module that runs twice keeps the position of its last run
             if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
                 layers[name] = (inputs[0].float().cpu(), output.float().cpu())
 
