@@ -1,11 +1,15 @@
 """Fixtures that all tests share."""
 
+import os
 import signal
 
 import pytest
 
-from cli.command import quiet
-from tests.helpers import python
+# Two test processes share the cores: torch's threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from cli.command import quiet  # noqa: E402
+from tests.helpers import python  # noqa: E402
 
 quiet()
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.

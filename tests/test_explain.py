@@ -225,7 +225,7 @@ def test_permutation_importance_is_scikit_learns(labelled, capsys):
         assert line.endswith(f" {mean:.4f} ± {deviation:.4f}")
     assert ("accuracy 0.9" in printed) is labelled
     assert (
-        "without classes (species): the predicted ones stand for them" in printed
+        "without classes (species): the predicted classes are used instead" in printed
     ) is not labelled
 
 

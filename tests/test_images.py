@@ -421,7 +421,7 @@ BAD = {  # flags: message
         "give [channels, height, width]"
     ),
     "--data Table --data.path t.csv --data.target y --network ConvNet": (
-        "rows of 2 features are no square images"
+        "rows of 2 features are not square images"
     ),
 }
 

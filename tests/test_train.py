@@ -333,7 +333,7 @@ def test_metrics_of_16_bits_count_whole_rows():
     result = run("--data", "Images", "--precision", "bf16-true", "--max_epochs", "10")
     for split, rows in result["rows"].items():
         correct = result[f"{split}/accuracy"] * rows
-        assert correct == pytest.approx(round(correct), abs=1e-9)
+        assert correct == pytest.approx(round(correct), abs=1e-3)
 
 
 def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
