@@ -8,8 +8,8 @@ import pytest
 # Two test processes share the cores: torch's threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cli.command import quiet  # noqa: E402
-from tests.helpers import python  # noqa: E402
+from cli.command import quiet
+from tests.helpers import python
 
 quiet()
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.

@@ -266,7 +266,8 @@ def test_two_runs_that_start_together_get_two_folders():
     assert [new_version(Path("logs")) for _ in range(3)] == ["version_0", "version_1", "version_2"]
 
 
-LONG = ("--max_epochs", "120", "--data.batch_size", "4", "--data.val_fraction", "0.1")
+EPOCHS = 400
+LONG = ("--max_epochs", str(EPOCHS), "--data.batch_size", "4", "--data.val_fraction", "0.1")
 
 
 @contextmanager
@@ -291,7 +292,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     with long_run(tmp_path) as (process, last):
         process.kill()
         process.wait()
-    assert 0 < torch.load(last, weights_only=True)["epoch"] < 119
+    assert 0 < torch.load(last, weights_only=True)["epoch"] < EPOCHS - 1
     config = "lightning_logs/version_0/config.yaml"
     resumed = run("--config", config, "--resume", str(last.relative_to(tmp_path)))
     whole = run(*LONG)
@@ -367,7 +368,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     digest = hashlib.sha256(last.read_bytes()).hexdigest()
     command(train, [*found[1].split(), "--accelerator", "cpu"])
     assert hashlib.sha256(last.read_bytes()).hexdigest() != digest
-    assert json.loads(Path("lightning_logs/version_0/result.json").read_text())["epochs"] == 120
+    assert json.loads(Path("lightning_logs/version_0/result.json").read_text())["epochs"] == EPOCHS
 
 
 def test_two_processes_train_one_network(tmp_path):
