@@ -152,6 +152,7 @@ def test_score_is_scikit_learns(checkpoint, request, capsys):
     checkpoint = request.getfixturevalue(checkpoint)
     frame = mixed(40, seed=2)
     write(frame, "labelled.csv")
+    capsys.readouterr()  # what making the checkpoint printed
     predict(checkpoint, "labelled.csv", output="out.csv", score=True)
     classifier = load(checkpoint)
     truth, probabilities = frame["kind"].to_numpy(), classifier.predict_proba(frame)

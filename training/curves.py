@@ -1,7 +1,10 @@
 """The learning curves of a population in TensorBoard: mean and band over its members."""
 
+import signal
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,26 @@ from training.hparams import VALUES
 
 # Candidate index of each member (members,), and each metric's curve (epochs, members).
 Curves = tuple[np.ndarray, dict[str, np.ndarray]]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends.
+
+    TensorBoard's writer is a queue between two threads. Interrupted while it takes a value, it can
+    lose count, and closing it would wait for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 class CurveBands(Callback):
@@ -51,6 +74,11 @@ class CurveBands(Callback):
 
     def write(self, shares: list[Curves]) -> None:
         """Write the epochs since the last write, from the curves of every process."""
+        with uninterrupted():
+            self.write_new_epochs(shares)
+        self.written = time.monotonic()
+
+    def write_new_epochs(self, shares: list[Curves]) -> None:
         candidates = np.concatenate([candidates for candidates, _ in shares])
         metrics = list(shares[0][1])
         for tag in metrics:
@@ -58,7 +86,6 @@ class CurveBands(Callback):
             for candidate, logger in enumerate(self.loggers):
                 self.write_band(logger, tag, values[:, candidates == candidate])
         self.epochs = len(shares[0][1]["train/loss"])
-        self.written = time.monotonic()
 
     def write_band(self, logger: TensorBoardLogger, tag: str, values: np.ndarray) -> None:
         """Write mean and quantiles over the members, values (new epochs, members)."""
