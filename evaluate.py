@@ -128,6 +128,7 @@ def evaluate(
         if run.is_main_process:
             loggers = candidate_loggers(run, len(candidates))
             run.show_columns(datamodule)
+        # Lightning's Trainer does not declare its list of callbacks.
         trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
         trainer.fit(population, range(len(population.stacks)))
         info = RunInfo(

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from cli.command import command
+from data.checkpoint_format import run_dir_of
 from inference.attribution import MOST_STEPS, TOLERANCE, Explanation, Importance, explain_rows
 from inference.files import open_table, report_ignored_columns, write_table
 from inference.predictor import Predictor, load
@@ -60,7 +61,7 @@ def explain(
     report_ignored_columns(file, [*predictor.column_names, predictor.target])
     if not explanation.is_complete:
         print_warning(explanation)
-    run_dir = Path(checkpoint).absolute().parents[1]
+    run_dir = run_dir_of(checkpoint)
     if picture and (run_dir / "config.yaml").is_file():
         add_picture(run_dir, explanation.ranking)
 

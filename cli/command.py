@@ -30,7 +30,7 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
         fail(str(error), 1)
     except KeyboardInterrupt as error:
         fail(str(error) or "stopped", 130)
-    except Exception as error:
+    except Exception as error:  # one kind of error is wanted, the others are raised again
         # Lightning's exception is compared by name, because predict.py does not import Lightning.
         if type(error).__name__ != "MisconfigurationException":
             raise

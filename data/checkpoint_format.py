@@ -4,6 +4,8 @@ data/tabular.py writes it, inference/checkpoint.py reads it. It is in a file of 
 reader must not import Lightning, which takes longer than predicting.
 """
 
+from pathlib import Path
+
 FORMAT = 1  # written by this version
 READABLE_FORMATS = frozenset({1})  # tests/golden holds a checkpoint of each
 # Keys by which a reader recognizes the description; it also holds the encoder's other buffers.
@@ -20,3 +22,12 @@ KEYS = frozenset(
         "scale",
     }
 )
+
+
+def run_dir_of(checkpoint: str | Path) -> Path:
+    """The folder of the run that wrote a checkpoint, which lies in its folder checkpoints.
+
+    >>> run_dir_of("/runs/version_0/checkpoints/best.ckpt"), run_dir_of("/best.ckpt")
+    (PosixPath('/runs/version_0'), PosixPath('/'))
+    """
+    return Path(checkpoint).absolute().parent.parent

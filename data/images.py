@@ -82,6 +82,7 @@ class Images(TabularData):
 
     def load(self) -> RawTable:
         sets = self.open_images()
+        # Digits come as a list, which ConcatDataset takes, but not by its type.
         images = ConcatDataset[tuple[Image.Image, int]](sets)  # type: ignore[arg-type]
         self.set_shape(images[0][0])
         pixels, targets = self.unpack(images)

@@ -93,7 +93,7 @@ def load_or_download(cls: Any, root: str, **arguments: Any) -> ImageSet:
     try:
         with redirect_stdout(StringIO()):  # a line for each mirror that does not answer
             images = cls(root, download=True, **arguments)
-    except Exception as error:
+    except Exception as error:  # mirrors and archives fail in many ways
         # torchvision makes folders before it downloads.
         for path in sorted(tree(root) - before, reverse=True):
             if path.is_dir() and not any(path.iterdir()):

@@ -66,7 +66,8 @@ def train_shares(trainer: Trainer, strategy: str) -> None:
         ValueError: The strategy would divide each network between the devices.
     """
     if isinstance(trainer.strategy, DDPStrategy):
-        # Wrapping the population in DistributedDataParallel would average gradients.
+        # Wrapping the population in DistributedDataParallel would average gradients. Lightning has
+        # no option for that, so its method is replaced.
         trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
     elif not isinstance(trainer.strategy, SingleDeviceStrategy):
         raise ValueError(

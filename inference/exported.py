@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cli.component import build
 from cli.errors import first_line
+from data.checkpoint_format import run_dir_of
 from inference.predictor import Predictor
 
 LARGEST_DIFFERENCE = 1e-5  # of a probability, between the file and torch
@@ -136,11 +137,6 @@ def package_version() -> str:
         return "from a clone"
 
 
-def run_dir_of(checkpoint: Path) -> Path:
-    """The folder of the run that wrote a checkpoint, which lies in its folder checkpoints."""
-    return checkpoint.absolute().parents[1]
-
-
 def comparison_rows(predictor: Predictor, checkpoint: Path) -> tuple[np.ndarray, str]:
     """Raw rows to compare the file with torch on, and where they are from.
 
@@ -188,7 +184,7 @@ def random_rows(predictor: Predictor, count: int, generator: np.random.Generator
         else:
             feature = int(np.flatnonzero(source == i)[0])
             # The scale of a constant feature is infinite.
-            deviation = np.nan_to_num(scale[feature], posinf=1.0)
-            raw[:, i] = generator.normal(mean[feature], 3 * deviation, count)
+            feature_scale = np.nan_to_num(scale[feature], posinf=1.0)
+            raw[:, i] = generator.normal(mean[feature], 3 * feature_scale, count)
     raw[generator.random(raw.shape) < MISSING_SHARE] = np.nan
     return raw

@@ -82,6 +82,7 @@ def open_table(
 
 def copy_pipe(table: str, path: Path) -> None:
     """Copy a pipe into a file: a table may be read again, to name a bad line, and a pipe cannot."""
+    # The `with` below closes either source, which the linter does not see.
     source = sys.stdin.buffer if table == "-" else Path(table).open("rb")  # noqa: SIM115
     with source, path.open("wb") as copy:
         shutil.copyfileobj(source, copy)

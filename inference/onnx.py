@@ -29,7 +29,7 @@ def check_packages() -> None:
     Raises:
         ValueError: One is not installed.
     """
-    try:
+    try:  # imported to see whether they are there, not to be used here
         import onnx  # noqa: F401
         import onnx_ir  # noqa: F401
         import onnxruntime  # noqa: F401

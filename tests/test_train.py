@@ -23,7 +23,7 @@ from cli.command import command
 from tests.helpers import python, run, started, weights
 from train import train
 from training.fast import FastClassifier, LastCheckpoint
-from training.run import new_version
+from training.run import new_version, uninterrupted
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
 
@@ -316,6 +316,20 @@ def test_a_refused_resume_leaves_the_runs_config(capsys):
     assert stop.value.code == 2
     assert "was trained on other rows" in capsys.readouterr().err
     assert config.read_text() == before
+
+
+def test_ctrl_c_waits_for_a_write_and_is_not_lost():
+    finished = []
+
+    def write():
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            finished.append(sum(range(1000)))
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_in_the_test_says_so(monkeypatch, capsys):

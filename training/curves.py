@@ -1,10 +1,7 @@
 """The learning curves of a population in TensorBoard: mean and band over its members."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,29 +11,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from model.population import gathered
 from training.hparams import VALUES
+from training.run import uninterrupted
 
 # Candidate index of each member (members,), and each metric's curve (epochs, members).
 Curves = tuple[np.ndarray, dict[str, np.ndarray]]
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends.
-
-    TensorBoard's writer is a queue between two threads. Interrupted while it takes a value, it can
-    lose count, and closing it would wait for ever.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupts: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupts:
-        raise KeyboardInterrupt
 
 
 class CurveBands(Callback):

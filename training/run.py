@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import textwrap
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 
 from cli.component import to_yaml
 from cli.errors import first_line
+from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
 from training.hparams import VISUAL
 
@@ -134,6 +138,26 @@ def is_interrupt(error: BaseException | None) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends.
+
+    TensorBoard's writer is a queue between two threads. Interrupted while it takes a value, it can
+    lose count, and closing it would wait for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
 class RunLogger(TensorBoardLogger):
     """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
 
@@ -151,7 +175,7 @@ class RunLogger(TensorBoardLogger):
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = None
         if resume is not None:
-            run_dir = Path(resume).absolute().parent.parent
+            run_dir = run_dir_of(resume)
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
             # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
@@ -176,6 +200,10 @@ class RunLogger(TensorBoardLogger):
         """Show samples of what the network sees, images (channels, height, width) by name."""
         for name, image in images.items():
             self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with uninterrupted():
+            super().log_metrics(metrics, step)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml has the settings
@@ -238,7 +266,7 @@ def check_run(
         raise ValueError(
             f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
         )
-    if resume and not Path(resume).absolute().parent.parent.joinpath("config.yaml").is_file():
+    if resume and not (run_dir_of(resume) / "config.yaml").is_file():
         raise ValueError(
             f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )

@@ -71,7 +71,7 @@ class Picture(Callback):
         """Turn an error into one warning, and draw no more: the run matters more."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # a user's own picture can raise anything
             self.has_failed = True
             reason = first_line(error)
             warnings.warn(f"no {type(self).__name__} in TensorBoard: {reason}", stacklevel=1)

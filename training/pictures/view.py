@@ -162,6 +162,7 @@ def view_of(trainer: Trainer, module: LightningModule, is_tested: bool) -> View:
     """
     check_strategy(trainer)
     precision = trainer.precision_plugin
+    # Lightning's Trainer does not declare its datamodule.
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     encoder: Any = getattr(datamodule, "encoder", None)
 
