@@ -1,5 +1,6 @@
 """The folder of a run: made when all arguments are valid, removed when nothing was kept."""
 
+import atexit
 import json
 import os
 import shutil
@@ -70,6 +71,8 @@ class Run:
         self.has_result = False
         self.loggers: list[TensorBoardLogger] = [self.logger]
         trainer.logger = self.logger
+        if trainer.world_size > 1:
+            atexit.register(leave_process_group)
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +139,16 @@ def is_interrupt(error: BaseException | None) -> bool:
     if isinstance(error, SystemExit):
         return isinstance(error.__context__, KeyboardInterrupt)
     return isinstance(error, KeyboardInterrupt)
+
+
+def leave_process_group() -> None:
+    """Stop the threads of torch.distributed before Python ends.
+
+    Lightning does so for NCCL only. Gloo's threads would sometimes outlive the interpreter:
+    "terminate called without an active exception".
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
