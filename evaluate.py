@@ -24,10 +24,11 @@ from evaluation.conclude import conclude
 from evaluation.devices import available_memory, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.evaluation import Evaluation
-from evaluation.plan import check_arguments, make_plan, make_population
+from evaluation.plan import check_arguments, check_folds, make_plan, make_population
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
 from model import recipe
+from model.scores import Metric
 from training.callbacks import FitBar
 from training.curves import CurveBands
 from training.fast import skip_driver_lookup
@@ -55,6 +56,7 @@ def evaluate(
     precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
     patience: int | None = None,
+    metric: Metric = "log_loss",
     seed: int = 0,
     log_dir: str = "lightning_logs",
 ) -> EvaluationResult | None:
@@ -83,8 +85,11 @@ def evaluate(
         num_nodes: Number of machines.
         precision: Numeric precision; the mixed ones keep the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: A network stops after this many epochs without a better loss; null trains for all
-            epochs. It is the validation loss if there are validation rows, else the training loss.
+        patience: A network stops after this many epochs without a better metric; null trains for
+            all epochs.
+        metric: Score by which a sweep chooses, and that of the validation rows that decides about
+            epochs. Without them patience goes by that of the training rows, and by their loss in
+            place of log_loss.
         seed: Seed of the first network; the others count up from it.
         log_dir: Folder of all runs; this run becomes version_N in it.
 
@@ -118,9 +123,10 @@ def evaluate(
         first_seed=seed,
         memory=available_memory(trainer.strategy.root_device),
     )
+    check_folds(plan, metric, is_sweep=bool(sweep))
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
-    population = make_population(plan, datamodule, trainer, patience)
+    population = make_population(plan, datamodule, trainer, patience, metric)
 
     # All arguments are valid: create the run folder.
     with Run(trainer, log_dir) as run:
@@ -146,7 +152,9 @@ def evaluate(
             return None
 
         # What the held-out rows say.
-        evaluation = Evaluation(plan.targets, plan.folds, population.outcomes, len(candidates))
+        evaluation = Evaluation(
+            plan.targets, plan.folds, population.outcomes, len(candidates), metric
+        )
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate)) if sweep else None
         result = conclude(evaluation, list(candidates), datamodule.class_names, info, commands)

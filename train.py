@@ -22,8 +22,8 @@ from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.tabular import TabularData
 from model import recipe
-from model.classifier import Classifier
 from model.losses import weigh
+from model.scores import Metric, best_mode, check_metric, watched
 from training.callbacks import FitBar
 from training.fast import FastClassifier, LastCheckpoint, TensorBatches, skip_driver_lookup
 from training.hparams import log_result
@@ -46,6 +46,7 @@ def train(
     precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
     patience: int | None = None,
+    metric: Metric = "log_loss",
     seed: int = 0,
     log_dir: str = "lightning_logs",
     pictures: list[str] | str = "final",
@@ -68,8 +69,9 @@ def train(
         num_nodes: Number of machines.
         precision: Numeric precision; mixed keeps the weights in 32 bits.
         max_epochs: Passes over the training rows.
-        patience: Stop after this many epochs without a better loss; null trains for all epochs. It
-            is the validation loss if there are validation rows, else the training loss.
+        patience: Stop after this many epochs without a better metric; null trains for all epochs.
+        metric: Score of the validation rows that decides about epochs. Without them patience goes
+            by that of the training rows, and by their loss in place of log_loss.
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
         pictures: What TensorBoard gets beyond curves: final, all (during the fit too), none, or a
@@ -96,7 +98,9 @@ def train(
     datamodule = data()
     datamodule.setup()
     seed_everything(seed, verbose=False)
-    classifier = make_classifier(datamodule, config)
+    curve = watched(metric, "val" in datamodule.splits)
+    check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
+    classifier = make_classifier(datamodule, config, curve)
     skip_driver_lookup()
     defaults = {
         "log_every_n_steps": 1,
@@ -109,7 +113,7 @@ def train(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
-        callbacks=make_callbacks(datamodule, patience, all_pictures),
+        callbacks=make_callbacks(datamodule, patience, curve, all_pictures),
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -156,44 +160,36 @@ def train(
     return result
 
 
-def make_classifier(datamodule: TabularData, config: dict[str, Any]) -> Classifier:
+def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str) -> FastClassifier:
     """A Classifier whose metrics are computed once an epoch: training/fast.py says why."""
     components = {name: config[name] for name in LEARNED}
     components = weigh(components, datamodule.class_weights)
-    return FastClassifier(datamodule.num_features, datamodule.num_classes, **components)
+    num_features = datamodule.num_features
+    return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
 
 
 def make_callbacks(
-    datamodule: TabularData, patience: int | None, pictures: list[Picture]
+    datamodule: TabularData, patience: int | None, curve: str, pictures: list[Picture]
 ) -> list[Callback]:
     """Progress bar, pictures drawn during the fit, checkpoints, early stopping."""
     callbacks: list[Callback] = [FitBar()]
     callbacks += [picture for picture in pictures if picture.watches]
     if datamodule.val_fraction:
-        callbacks.append(ModelCheckpoint(monitor="val/loss", filename="best"))
+        callbacks.append(ModelCheckpoint(monitor=curve, mode=best_mode(curve), filename="best"))
     if patience is not None:
-        monitor = "val/loss" if datamodule.val_fraction else "train/loss"
-        callbacks.append(EarlyStopping(monitor, patience=patience))
+        callbacks.append(EarlyStopping(curve, mode=best_mode(curve), patience=patience))
     callbacks.append(LastCheckpoint())  # last, because it saves the state of the others
     return callbacks
 
 
 def evaluate_splits(
-    trainer: Trainer, classifier: Classifier, datamodule: TabularData, checkpoint: Path
+    trainer: Trainer, classifier: FastClassifier, datamodule: TabularData, checkpoint: Path
 ) -> dict[str, SplitMetrics]:
-    """Load the kept epoch and evaluate every split once.
-
-    The test logs final/SPLIT/NAME; result.json calls it SPLIT/NAME.
-    """
+    """Load the kept epoch and evaluate every split once."""
     trainer.test(classifier, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    metrics = trainer.callback_metrics
     return {
-        split: SplitMetrics(
-            rows=len(indices),
-            loss=metrics[f"final/{split}/loss"].item(),
-            accuracy=metrics[f"final/{split}/accuracy"].item(),
-        )
-        for split, indices in datamodule.indices.items()
+        split: SplitMetrics.from_test(trainer.callback_metrics, split, recall, datamodule)
+        for split, recall in classifier.recalls.items()
     }
 
 

@@ -138,7 +138,7 @@ def evaluations(
                 for member, outcome in outcomes.items()
                 if member.fold // num_folds == i
             }
-            yield Evaluation(table.targets, folds, table_outcomes, len(candidates))
+            yield Evaluation(table.targets, folds, table_outcomes, len(candidates), "accuracy")
 
 
 def coverage(estimates: list[Estimate], truth: float) -> dict[str, float]:

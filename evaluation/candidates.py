@@ -10,7 +10,7 @@ from cli.component import LEARNED, ComponentConfig, describe, find, to_config
 from cli.errors import unknown
 
 # The arguments of evaluate.py that train.py takes too and that change what is learned.
-TRAIN_ARGUMENTS = ("data", *LEARNED, "precision", "max_epochs", "patience", "seed")
+TRAIN_ARGUMENTS = ("data", *LEARNED, "precision", "max_epochs", "patience", "metric", "seed")
 
 Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of LEARNED
 

@@ -50,7 +50,12 @@ def conclude(
     choice = None
     if train_commands is not None:
         best = evaluation.final_candidate()
-        choice = Choice(names[best], candidates[best].estimates, train_commands[best])
+        choice = Choice(
+            candidate=names[best],
+            metric=evaluation.metric,
+            optimistic=candidates[best].estimates,
+            train=train_commands[best],
+        )
     return EvaluationResult(
         performance=performance,
         differences=differences,

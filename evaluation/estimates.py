@@ -1,12 +1,14 @@
-"""Scores of held-out rows, with intervals that allow for overlapping training sets. Plain NumPy."""
+"""Scores of held-out rows, with intervals that allow for overlapping training sets."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import binomtest, t
+from torch import Tensor
 
-BINS = 15  # of the calibration error, as in Guo et al. (2017)
+from model.scores import BEST_IS_HIGH, COUNTED, METRICS, SCORES
 
 
 class Estimate(NamedTuple):
@@ -26,21 +28,20 @@ class Difference(NamedTuple):
     p: float
 
 
-class Scores(NamedTuple):
-    """Scores of some predictions."""
-
-    accuracy: float
-    log_loss: float
-    brier: float
-
-
 class Estimates(NamedTuple):
-    """The scores of a cross-validation, each with its interval."""
+    """The scores of a cross-validation, each with its interval.
+
+    The AUROC is None where every fold is of a single class; a result.json of version 0.1.0 has only
+    the first four.
+    """
 
     accuracy: Estimate
     log_loss: Estimate
     brier: Estimate
     calibration_error: Estimate
+    balanced_accuracy: Estimate | None = None
+    macro_f1: Estimate | None = None
+    auroc: Estimate | None = None
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -103,99 +104,119 @@ def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> 
     return Difference(mean, mean - half_width, mean + half_width, p)
 
 
-def scores(probabilities: np.ndarray, targets: np.ndarray) -> Scores:
-    """Accuracy, log-loss and Brier score, as means over all rows.
+def fold_statistics(
+    metric: str, probabilities: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> Tensor:
+    """What each fold contributes to a score: the score itself, or the counts it is made of.
 
-    As in scikit-learn, the log-loss takes no probability below float64's epsilon. The Brier score
-    is the squared error summed over the classes, from 0 to 2. Source: Brier (1950).
+    Args:
+        metric: The score's name.
+        probabilities: For each fold those of its networks, (seeds, rows, num_classes).
+        targets: For each fold its class indices, (rows,).
 
-    Shapes: (..., rows, num_classes) probabilities, (rows,) class indices.
-
-    >>> scores(np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([0, 1]))
-    Scores(accuracy=1.0, log_loss=0.3465..., brier=0.25)
+    Returns:
+        The mean of the networks' scores, (folds,), or the sum of their counts, (folds, ...).
     """
-    num_classes = probabilities.shape[-1]
-    every_target = np.broadcast_to(targets, probabilities.shape[:-1])
-    of_target = np.take_along_axis(probabilities, every_target[..., None], -1)
-    log_loss = -np.log(of_target.clip(np.finfo(float).eps, 1)).mean()
-    squared_error = ((probabilities - np.eye(num_classes)[targets]) ** 2).sum(-1)
-    accuracy = (probabilities.argmax(-1) == targets).mean()
-    return Scores(float(accuracy), float(log_loss), float(squared_error.mean()))
+    statistics: dict[int, Tensor] = {}
+    # Folds of the same size at once: a call for each fold takes ten times as long.
+    shapes = [fold_probabilities.shape for fold_probabilities in probabilities]
+    for shape in set(shapes):
+        folds = [fold for fold, other in enumerate(shapes) if other == shape]
+        together = torch.from_numpy(np.stack([probabilities[fold] for fold in folds]))
+        classes = torch.from_numpy(np.stack([targets[fold] for fold in folds])).long().unsqueeze(1)
+        if metric in SCORES:
+            values = SCORES[metric](together, classes).mean(1)
+        else:
+            count, _ = COUNTED[metric]
+            values = count(together, classes).sum(1)
+        statistics |= dict(zip(folds, values, strict=True))
+    return torch.stack([statistics[fold] for fold in range(len(shapes))])
 
 
-def calibration(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Predictions by confidence: each bin's count, sum of confidences and number correct.
+def over_folds(metric: str, statistics: Tensor) -> float:
+    """A score over several folds, from its `fold_statistics` (folds, ...).
 
-    Shapes: (..., rows, num_classes) probabilities, (rows,) class indices -> (BINS, 3).
+    Accuracy, log-loss, Brier score and AUROC are means of the folds' scores. The AUROC is one of
+    them because the probabilities of different networks need not rank rows alike; folds whose rows
+    are all of one class are left out. Balanced accuracy, macro F1 and calibration error are those
+    of all predictions together: a fold has too few rows of a rare class, or in a bin of
+    confidences, and the mean of such ratios is biased.
+    Source: Forman & Scholz, Apples-to-Apples in Cross-Validation Studies (2010).
     """
-    confidence = probabilities.max(-1).ravel()
-    correct = (probabilities.argmax(-1) == targets).ravel()
-    bins = np.ceil(confidence * BINS) - 1  # each bin includes its upper edge
-    bins = bins.clip(0, BINS - 1).astype(int)
-    weights = (np.ones_like(confidence), confidence, correct)
-    return np.stack([np.bincount(bins, weight, BINS) for weight in weights], 1)
+    if metric in SCORES:
+        return float(statistics.nanmean())
+    _, finish = COUNTED[metric]
+    return float(finish(statistics.sum(0)))
 
 
-def calibration_error(sums: np.ndarray) -> np.ndarray:
-    """Expected calibration error: the mean distance of confidence and accuracy over the bins.
+def estimate_over_folds(
+    metric: str, statistics: Tensor, test_per_train: float, class_rows: np.ndarray
+) -> Estimate | None:
+    """A score over several folds, with its interval; None if fewer than two folds define it.
 
-    Source: Guo et al., On Calibration of Modern Neural Networks (2017), eq. 3.
+    Where a score is that of all predictions together, its interval uses the jackknife: each fold's
+    influence on the pooled value takes the place of a fold's score.
 
-    Shapes: (..., BINS, 3), as `calibration` returns it -> (...).
+    Args:
+        metric: The score's name.
+        statistics: Its `fold_statistics`, (folds, ...).
+        test_per_train: Test rows of a fold per training row.
+        class_rows: Rows of each class in the table, (num_classes,).
     """
-    distances = np.abs(sums[..., 1] - sums[..., 2])
-    error: np.ndarray = distances.sum(-1) / sums[..., 0].sum(-1)
-    return error
+    mean = over_folds(metric, statistics)
+    if metric in BEST_IS_HIGH and mean == 1:
+        return perfect(metric, class_rows)
+    most = np.inf if metric in ("log_loss", "brier") else 1.0
+    if metric in SCORES:
+        values = statistics[~statistics.isnan()].numpy()
+        return estimate(values, test_per_train, most=most) if len(values) > 1 else None
+    _, finish = COUNTED[metric]
+    folds = len(statistics)
+    without_fold = finish(statistics.sum(0) - statistics).numpy()
+    influence = folds * mean - (folds - 1) * without_fold
+    return estimate(influence, test_per_train, center=mean, most=most)
+
+
+def perfect(metric: str, class_rows: np.ndarray) -> Estimate:
+    """The estimate of a score that is 1 in every fold, so that the folds have no variance.
+
+    The accuracy's interval is then a Wilson interval over the rows of the table, each of which is
+    held out once per repeat. That of a mean over the classes is the mean of one for each class,
+    over the rows of the class or the other rows, whichever are fewer: for the AUROC, so many pairs
+    of rows are independent.
+
+    Args:
+        metric: The score's name.
+        class_rows: Rows of each class in the table, (num_classes,).
+    """
+    rows = class_rows.sum()
+    trials = np.minimum(class_rows, rows - class_rows)
+    if metric == "accuracy":
+        trials = rows[None]
+    lows = [wilson_interval(int(count), int(count))[0] for count in trials]
+    return Estimate(1.0, float(np.mean(lows)), 1.0)
 
 
 def summarize(
     probabilities: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
     train_rows: Sequence[int],
-    rows: int,
+    class_rows: np.ndarray,
 ) -> Estimates:
     """The scores of a cross-validation, each with its interval.
-
-    If no prediction is wrong, the folds have no variance: the accuracy's interval is then a
-    Wilson interval over the rows of the table, each of which is held out once per repeat.
-
-    The calibration error is that of all predictions together, since 15 rows of one fold do not
-    give a usable one. Its interval uses the jackknife: each fold's influence on the pooled value
-    takes the place of a fold's score.
 
     Args:
         probabilities: For each fold (seeds, rows, num_classes).
         targets: For each fold its class indices, (rows,).
         train_rows: For each fold its number of training rows.
-        rows: Number of rows of the table.
+        class_rows: Rows of each class in the table, (num_classes,).
     """
     test_rows = [len(fold_targets) for fold_targets in targets]
     test_per_train = float(np.mean(np.divide(test_rows, train_rows)))
-    fold_scores = [
-        scores(fold_probabilities, fold_targets)
-        for fold_probabilities, fold_targets in zip(probabilities, targets, strict=True)
-    ]
-    accuracies = np.array([fold.accuracy for fold in fold_scores])
-    log_losses = np.array([fold.log_loss for fold in fold_scores])
-    briers = np.array([fold.brier for fold in fold_scores])
-
-    accuracy = estimate(accuracies, test_per_train, most=1.0)
-    if np.all(accuracies == 1):
-        accuracy = Estimate(1.0, wilson_interval(rows, rows)[0], 1.0)
-
-    bins = np.stack(
-        [
-            calibration(fold_probabilities, fold_targets)
-            for fold_probabilities, fold_targets in zip(probabilities, targets, strict=True)
-        ]
-    )
-    folds = len(bins)
-    pooled = calibration_error(bins.sum(0))
-    without_fold = calibration_error(bins.sum(0) - bins)
-    influence = folds * pooled - (folds - 1) * without_fold
-    return Estimates(
-        accuracy,
-        estimate(log_losses, test_per_train),
-        estimate(briers, test_per_train),
-        estimate(influence, test_per_train, center=float(pooled), most=1.0),
-    )
+    estimates: dict[str, Estimate] = {}
+    for metric in METRICS:
+        statistics = fold_statistics(metric, probabilities, targets)
+        result = estimate_over_folds(metric, statistics, test_per_train, class_rows)
+        if result is not None:
+            estimates[metric] = result
+    return Estimates(**estimates)

@@ -3,10 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from data.folds import Fold
-from evaluation.estimates import Difference, Estimates, difference, scores, summarize
+from evaluation.estimates import (
+    Difference,
+    Estimates,
+    difference,
+    fold_statistics,
+    over_folds,
+    summarize,
+)
 from model.population import Member, Outcome
+from model.scores import BEST_IS_HIGH
 
 
 class Evaluation:
@@ -21,6 +30,7 @@ class Evaluation:
         folds: The outer folds, each followed by its inner folds.
         outcomes: The outcome of every member. Members that failed are counted and left out.
         num_candidates: Number of candidates.
+        metric: The score by which candidates are chosen.
     """
 
     def __init__(
@@ -29,10 +39,12 @@ class Evaluation:
         folds: Sequence[Fold],
         outcomes: dict[Member, Outcome],
         num_candidates: int,
+        metric: str,
     ) -> None:
         self.targets = targets
         self.folds = folds
         self.num_candidates = num_candidates
+        self.metric = metric
         self.outer_folds = [index for index, fold in enumerate(folds) if not fold.inner]
         self.members = sorted(outcomes)
         self.failures = [member for member in self.members if outcomes[member].failed_in]
@@ -72,24 +84,29 @@ class Evaluation:
         return self.best_candidate(self.outer_folds)
 
     def best_candidate(self, folds: Sequence[int]) -> int:
-        """The candidate with the best mean accuracy on these folds; the first of equal ones.
+        """The candidate with the best score on these folds; the first of equal ones.
 
         A candidate of which a network failed on these folds comes last.
         """
         failed = {member.candidate for member in self.failures if member.fold in folds}
-        mean_accuracies = []
+        scores = []
         for candidate in range(self.num_candidates):
-            if candidate in failed:
-                mean_accuracies.append(-1.0)
-            else:
-                accuracies = [self.accuracy(candidate, fold) for fold in folds]
-                mean_accuracies.append(float(np.mean(accuracies)))
-        return mean_accuracies.index(max(mean_accuracies))
+            score = -np.inf
+            if candidate not in failed:
+                statistics = self.statistics(self.metric, candidate, folds)
+                score = over_folds(self.metric, statistics)
+                if self.metric not in BEST_IS_HIGH:
+                    score = -score
+            scores.append(score)
+        return scores.index(max(scores))
 
-    def accuracy(self, candidate: int, fold: int) -> float:
-        """Mean accuracy of a candidate's networks on a fold's test rows."""
-        targets = self.targets[self.folds[fold].indices["test"]]
-        return scores(self.probabilities[candidate, fold], targets).accuracy
+    def statistics(self, metric: str, candidate: int, folds: Sequence[int]) -> Tensor:
+        """What a candidate's networks contribute to a score on the test rows of these folds."""
+        return fold_statistics(
+            metric,
+            [self.probabilities[candidate, fold] for fold in folds],
+            [self.targets[self.folds[fold].indices["test"]] for fold in folds],
+        )
 
     def predictions(self, selection: Sequence[int]) -> list[tuple[Fold, np.ndarray]]:
         """Each outer fold with the probabilities of the candidate selected there.
@@ -117,7 +134,7 @@ class Evaluation:
             [probabilities for _, probabilities in predictions],
             [self.targets[fold.indices["test"]] for fold, _ in predictions],
             [len(fold.indices["train"]) for fold, _ in predictions],
-            len(self.targets),
+            np.bincount(self.targets),
         )
 
     def difference(self, first: int, second: int) -> Difference:
@@ -132,8 +149,8 @@ class Evaluation:
             indices = self.folds[fold].indices
             test_per_train.append(len(indices["test"]) / len(indices["train"]))
         return difference(
-            np.array([self.accuracy(first, fold) for fold in shared_folds]),
-            np.array([self.accuracy(second, fold) for fold in shared_folds]),
+            self.statistics("accuracy", first, shared_folds).numpy(),
+            self.statistics("accuracy", second, shared_folds).numpy(),
             float(np.mean(test_per_train)),
         )
 

@@ -14,6 +14,7 @@ from evaluation.devices import check_memory, stack_bytes
 from model.classifier import Classifier
 from model.losses import weigh
 from model.population import Member, Population
+from model.scores import Metric, check_metric, watched
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ def make_members(candidates: int, folds: int, seeds: int, first_seed: int) -> li
 
 
 def make_population(
-    plan: Plan, datamodule: TabularData, trainer: Trainer, patience: int | None
+    plan: Plan,
+    datamodule: TabularData,
+    trainer: Trainer,
+    patience: int | None,
+    metric: Metric,
 ) -> Population:
     """This process's population: its share of the members.
 
@@ -149,5 +154,20 @@ def make_population(
         row_order=row_order,
         augments=augments,
         patience=patience,
+        metric=metric,
         stack_bytes=stack_bytes(trainer.strategy.root_device),
     )
+
+
+def check_folds(plan: Plan, metric: str, is_sweep: bool) -> None:
+    """Refuse a metric that is not defined in a fold for the rows that it chooses by.
+
+    Raises:
+        ValueError: The metric cannot be used.
+    """
+    for fold, splits in zip(plan.folds, plan.splits, strict=True):
+        name = f"the {{}} rows of fold {fold.fold}, repeat {fold.repeat}"
+        split = watched(metric, "val" in splits).partition("/")[0]
+        check_metric(metric, splits[split][1], name.format(split))
+        if is_sweep:
+            check_metric(metric, splits["test"][1], name.format("held-out"))

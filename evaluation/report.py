@@ -10,6 +10,15 @@ from evaluation.result import (
     Performance,
 )
 
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "log_loss": "log-loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
 MAX_LINES = 10  # of a list of rows or failures; result.json has all of them
 
 
@@ -19,7 +28,8 @@ def report(result: EvaluationResult) -> Iterator[str]:
         yield from performance_lines(result, result.performance)
         yield ""
     if len(result.candidates) > 1:
-        yield from candidate_lines(result.candidates)
+        metric = result.choice.metric if result.choice else "log_loss"
+        yield from candidate_lines(result.candidates, metric)
         yield ""
     for difference in result.differences or []:
         yield from difference_lines(difference)
@@ -39,28 +49,34 @@ def report(result: EvaluationResult) -> Iterator[str]:
 
 
 def performance_lines(result: EvaluationResult, performance: Performance) -> Iterator[str]:
-    """The scores with their intervals."""
-    estimates = performance.estimates
-    note = "   nested: what to expect" if result.choice else ""
+    """The scores with their intervals; beside the one that chose, what it would flatter."""
+    choice = result.choice
     yield f"{'':22}{'mean':>8}   95 % interval"
-    yield f"{'accuracy':22}{interval(estimates.accuracy)}{note}"
-    if result.choice and result.choice.optimistic:
-        optimistic = interval(result.choice.optimistic.accuracy)
-        yield f"{'  optimistic':22}{optimistic}   the best candidate, on the rows that chose it"
-    yield f"{'log-loss':22}{interval(estimates.log_loss)}"
-    yield f"{'Brier score':22}{interval(estimates.brier)}"
-    yield f"{'calibration error':22}{interval(estimates.calibration_error)}"
+    for name, title in TITLES.items():
+        estimate = getattr(performance.estimates, name)
+        if estimate is None:
+            continue
+        is_metric = choice is not None and choice.metric == name
+        note = "   nested: what to expect" if is_metric else ""
+        yield f"{title:22}{interval(estimate)}{note}"
+        if choice is not None and is_metric and choice.optimistic:
+            optimistic = interval(getattr(choice.optimistic, name))
+            yield f"{'  optimistic':22}{optimistic}   the best candidate, on the rows that chose it"
     networks = result.networks_per_row
     if networks > 1:
         line = f"{'ensemble accuracy':22}{performance.ensemble_accuracy:8.4f}"
         yield f"{line}   {networks} networks per row"
 
 
-def candidate_lines(candidates: list[CandidateResult]) -> Iterator[str]:
-    """A table with a line for each candidate."""
+def candidate_lines(candidates: list[CandidateResult], metric: str) -> Iterator[str]:
+    """A table with a line for each candidate: accuracy, log-loss, and what the choice goes by."""
     width = max(len(candidate.name) for candidate in candidates)
     nested = candidates[0].chosen is not None
     heading = f"{'candidate':{width}}  accuracy   95 % interval   log-loss"
+    column = ""
+    if metric not in ("accuracy", "log_loss"):
+        column = f"   {TITLES[metric]}"
+    heading += column
     if nested:
         heading += "   chosen in folds"
     yield heading
@@ -69,8 +85,11 @@ def candidate_lines(candidates: list[CandidateResult]) -> Iterator[str]:
         if candidate.estimates:
             line += interval(candidate.estimates.accuracy, width=10)
             line += f"{candidate.estimates.log_loss.mean:9.4f}"
+            estimate = getattr(candidate.estimates, metric)
+            if column and estimate:
+                line += f"{estimate.mean:{len(column)}.4f}"
         else:
-            line += f"{'all networks failed':>36}"
+            line += f"{'all networks failed':>{36 + len(column)}}"
         if nested:
             line += f"{candidate.chosen:18}"
         yield line
@@ -89,15 +108,16 @@ def difference_lines(row: PairedDifference) -> Iterator[str]:
 
 
 def confusion_lines(performance: Performance, networks_per_row: int) -> Iterator[str]:
-    """The confusion matrix in rows of the table, and the rows that most networks get wrong."""
+    """The confusion matrix in rows of the table, each class's recall, and rows often wrong."""
     names = performance.class_names
     first_width = max(len("true class"), *(len(name) for name in names))
     width = max(9, *(len(name) + 3 for name in names))
     columns = "".join(f"{name:>{width}}" for name in names)
-    yield f"{'true class':{first_width}}{columns}   (predicted)"
-    for name, counts in zip(names, performance.confusion, strict=True):
+    yield f"{'true class':{first_width}}{columns}   recall   (columns: predicted)"
+    rows = zip(names, performance.confusion, performance.recall, strict=True)
+    for name, counts, recall in rows:
         cells = "".join(f"{count / networks_per_row:{width}.1f}" for count in counts)
-        yield f"{name:{first_width}}{cells}"
+        yield f"{name:{first_width}}{cells}{recall:9.3f}"
     yield ""
     wrong = performance.often_wrong
     yield f"rows that most networks get wrong, counted from 1: {len(wrong) or 'none'}"

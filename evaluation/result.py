@@ -43,10 +43,16 @@ class Performance:
     often_wrong: list[MisclassifiedRow]
     class_names: list[str]
 
+    @property
+    def recall(self) -> list[float]:
+        """Of each class's rows the share that the networks put into it."""
+        return [counts[i] / max(sum(counts), 1) for i, counts in enumerate(self.confusion)]
+
     def to_json(self) -> dict[str, Any]:
         return {
             **estimates_to_json(self.estimates),
             "ensemble/accuracy": self.ensemble_accuracy,
+            "recall": self.recall,
             "confusion": self.confusion,
             "often_wrong": [row.to_json() for row in self.often_wrong],
             "class_names": self.class_names,
@@ -117,10 +123,12 @@ class CandidateResult:
 class Choice:
     """The candidate that a sweep chose for the final training.
 
-    `optimistic` are its scores on the folds that chose it; `train` is the command to train it.
+    `metric` is the score that chose it, `optimistic` are its scores on the folds that chose it;
+    `train` is the command to train it.
     """
 
     candidate: str
+    metric: str
     optimistic: Estimates | None
     train: str
 
@@ -174,6 +182,7 @@ class EvaluationResult:
             content["differences"] = [row.to_json() for row in self.differences]
         if self.choice:
             content["chosen"] = self.choice.candidate
+            content["metric"] = self.choice.metric
             content["optimistic"] = (
                 estimates_to_json(self.choice.optimistic) if self.choice.optimistic else {}
             )
@@ -193,6 +202,7 @@ class EvaluationResult:
             optimistic = content["optimistic"]
             choice = Choice(
                 candidate=content["chosen"],
+                metric=content.get("metric", "accuracy"),  # version 0.1.0 chose by accuracy
                 optimistic=estimates_from_json(optimistic) if optimistic else None,
                 train=content["train"],
             )
@@ -213,8 +223,9 @@ def estimates_to_json(estimates: Estimates) -> dict[str, float]:
     """NAME/mean, NAME/low and NAME/high of each score."""
     content = {}
     for name, estimate in estimates._asdict().items():
-        for key, value in estimate._asdict().items():
-            content[f"{name}/{key}"] = value
+        if estimate is not None:
+            for key, value in estimate._asdict().items():
+                content[f"{name}/{key}"] = value
     return content
 
 
@@ -222,5 +233,6 @@ def estimates_from_json(content: dict[str, Any]) -> Estimates:
     """The scores that `estimates_to_json` wrote."""
     estimates = {}
     for name in Estimates._fields:
-        estimates[name] = Estimate(*(content[f"{name}/{key}"] for key in Estimate._fields))
+        if f"{name}/mean" in content:
+            estimates[name] = Estimate(*(content[f"{name}/{key}"] for key in Estimate._fields))
     return Estimates(**estimates)

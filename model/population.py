@@ -19,6 +19,7 @@ from model.probes import (
     mixes_members,
     refuse_state_across_rows,
 )
+from model.scores import Metric, watched
 from model.stack import Stack
 from model.stack_fit import LossGroup, MemberOptimizer, StackFit, monitored
 
@@ -77,8 +78,9 @@ class Population(LightningModule):
             batches take the rows.
         augments: For each fold, a function that changes a batch of its training features
             (rows, num_features) at random; empty for none.
-        patience: A member stops after this many epochs without a better loss (of the validation
+        patience: A member stops after this many epochs without a better metric (of the validation
             rows if there are any, else of the training rows).
+        metric: The score by which a member's epoch is chosen, `watched` in model/scores.py.
         stack_bytes: Activation budget per stack. It changes no result, except dropout's noise.
         settings: The candidates, by the name that checkpoints give them.
 
@@ -99,6 +101,7 @@ class Population(LightningModule):
         row_order: Callable[[int, int, int], np.ndarray] | None = None,
         augments: Sequence[Callable[[Tensor], Tensor]] = (),
         patience: int | None = None,
+        metric: Metric = "log_loss",
         stack_bytes: int = STACK_BYTES,
         settings: Sequence[dict[str, Any]] = (),
     ) -> None:
@@ -112,6 +115,7 @@ class Population(LightningModule):
         self.row_order = row_order
         self.augments = augments
         self.patience = patience
+        self.metric = metric
 
         # A tuple, so that the classifiers' networks are not registered with the population.
         self.classifiers = tuple(
@@ -240,7 +244,15 @@ class Population(LightningModule):
             start = stop
 
         augments = [self.augments[member.fold] for member in members] if self.augments else []
-        return StackFit(stack, loss_groups, optimizers, self.num_classes, augments, self.patience)
+        return StackFit(
+            stack,
+            loss_groups,
+            optimizers,
+            self.num_classes,
+            augments,
+            self.patience,
+            watched(self.metric, stack.has_rows("val")),
+        )
 
     def on_train_epoch_start(self) -> None:
         self.epoch_metrics: dict[str, list[np.ndarray]] = {}

@@ -110,7 +110,7 @@ def confusion(probabilities: Tensor, targets: Tensor) -> Tensor:
     cells = targets * num_classes + predicted
     counts = probabilities.new_zeros(*predicted.shape[:-1], num_classes * num_classes)
     counts.scatter_add_(-1, cells, torch.ones_like(cells).to(counts))
-    return counts.unflatten(-1, (num_classes, num_classes))
+    return counts.reshape(*predicted.shape[:-1], num_classes, num_classes)
 
 
 def recalls(counts: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ def best_mode(metric: str) -> str:
     return "max" if metric.rpartition("/")[2] in BEST_IS_HIGH else "min"
 
 
-def check_metric(metric: str, targets: Tensor, rows: str) -> None:
+def check_metric(metric: str, targets: Tensor, rows: str = "the rows that it goes by") -> None:
     """Refuse a metric that is not known, or not defined for the rows that it is to choose by.
 
     Args:
@@ -237,6 +237,6 @@ def check_metric(metric: str, targets: Tensor, rows: str) -> None:
         raise ValueError(unknown("metric", metric, METRICS))
     if metric == "auroc" and len(targets.unique()) < 2:
         raise ValueError(
-            f"metric is auroc, which {rows}, all of one class, leave undefined; "
+            f"metric is auroc, and {rows} are all of one class, which leaves it undefined; "
             "give another metric or other splits"
         )

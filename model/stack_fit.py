@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
 from model.probes import is_plain_cross_entropy
+from model.scores import best_mode, probabilities, score
 from model.stack import Stack, cross_entropies, hits, member_losses, soft_targets
 
 Value = TypeVar("Value")
@@ -67,7 +68,8 @@ class StackFit:
         num_classes: Number of classes.
         augments: One function per member that changes a batch of its training features at
             random, (rows, num_features); empty for none.
-        patience: A member stops after this many epochs without a better loss; None: never.
+        patience: A member stops after this many epochs without a better value; None: never.
+        watched: The curve that decides about epochs, such as val/log_loss.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class StackFit:
         num_classes: int,
         augments: Sequence[Callable[[Tensor], Tensor]],
         patience: int | None,
+        watched: str,
     ) -> None:
         self.stack = stack
         self.loss_groups = loss_groups
@@ -85,6 +88,7 @@ class StackFit:
         self.num_classes = num_classes
         self.augments = augments
         self.patience = patience
+        self.watched = watched
         self.has_validation = stack.has_rows("val")
         # Whether a member may end with the weights of another epoch than the last.
         self.keeps_best = self.has_validation or patience is not None
@@ -112,7 +116,7 @@ class StackFit:
             batch_size: Rows of each member in a step; None takes all of them.
 
         Returns:
-            Each member's "train/loss" and "train/accuracy", (members,).
+            Each member's "train/loss", "train/accuracy" and what is watched of them, (members,).
         """
         rows = targets.shape[1]
         size = batch_size or rows
@@ -121,6 +125,7 @@ class StackFit:
             self.soft = self.soft_targets(targets)
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
+        watched_logits = []
         batches = zip(features.split(size, 2), targets.split(size, 1), strict=True)
         for i, (x, y) in enumerate(batches):
             soft = None if self.soft is None else self.soft[..., i * size : (i + 1) * size]
@@ -134,18 +139,36 @@ class StackFit:
             with torch.no_grad():
                 loss_sum = loss_sum + losses * y.shape[1]
                 correct = correct + hits(logits, y)
-        return {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
+                if self.is_extra("train"):
+                    watched_logits.append(logits.detach())
+        metrics = {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
+        if self.is_extra("train"):
+            metrics[self.watched] = self.score(torch.cat(watched_logits, 2), targets)
+        return metrics
 
     def validate(self) -> dict[str, Tensor]:
-        """Each member's "val/loss" and "val/accuracy", (members,)."""
+        """Each member's "val/loss", "val/accuracy" and what is watched of them, (members,)."""
         features, targets = self.stack.rows("val")
         self.stack.eval()
         with torch.no_grad():
             logits = self.stack(features)
             losses = self.losses(logits, targets, self.soft_targets(targets))
             accuracies = hits(logits, targets) / targets.shape[1]
+            metrics = {"val/loss": losses, "val/accuracy": accuracies}
+            if self.is_extra("val"):
+                metrics[self.watched] = self.score(logits, targets)
         self.stack.train()
-        return {"val/loss": losses, "val/accuracy": accuracies}
+        return metrics
+
+    def is_extra(self, split: str) -> bool:
+        """Whether a score of this split is watched that is not computed in any case."""
+        watched_split, name = self.watched.split("/")
+        return watched_split == split and name not in ("loss", "accuracy")
+
+    def score(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Each member's watched score, (members,)."""
+        _, name = self.watched.split("/")
+        return score(name, probabilities(logits, class_dim=1), targets)
 
     def augmented(self, features: Tensor) -> Tensor:
         """A batch (members, num_features, rows) after each member's augmentation."""
@@ -192,11 +215,16 @@ class StackFit:
         self.failed_in[self.active & ~finite] = epoch
         self.active &= finite
         if self.keeps_best:
-            self.keep_best(monitored(metrics))
+            values = metrics[self.watched]
+            self.keep_best(-values if best_mode(self.watched) == "max" else values)
         return recorded
 
     def keep_best(self, losses: np.ndarray) -> None:
-        """Do for every member what ModelCheckpoint and EarlyStopping do for one network."""
+        """Do for every member what ModelCheckpoint and EarlyStopping do for one network.
+
+        Args:
+            losses: What is watched, the lower the better, (members,).
+        """
         better = self.active & (losses < self.best)
         # Without validation rows the weights of a member's last epoch are kept.
         keep = better if self.has_validation else self.active
@@ -240,5 +268,5 @@ def label_smoothing(
 
 
 def monitored(metrics: Mapping[str, Value]) -> Value:
-    """The loss that decides about epochs: that of the validation rows, if there are any."""
+    """The loss that ReduceLROnPlateau follows: of the validation rows, if there are any."""
     return metrics["val/loss"] if "val/loss" in metrics else metrics["train/loss"]

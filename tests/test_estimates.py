@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and torchmetrics; intervals against SciPy and their definitions."""
+"""Scores over folds, and their intervals against SciPy and their definitions."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import accuracy_score, log_loss
-from torchmetrics.classification import MulticlassCalibrationError
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from evaluation.estimates import (
-    calibration,
-    calibration_error,
+    Estimates,
     difference,
     estimate,
-    scores,
+    fold_statistics,
+    over_folds,
     summarize,
     wilson_interval,
 )
+from model.scores import score
 
 
 def drawn(seed, rows=200, classes=3, folds=1):
@@ -25,38 +31,6 @@ def drawn(seed, rows=200, classes=3, folds=1):
     probabilities = generator.dirichlet(np.ones(classes), (folds, 1, rows))
     targets = (probabilities.cumsum(-1) > generator.random((folds, 1, rows, 1))).argmax(-1)[:, 0]
     return probabilities, targets
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-def test_scores_are_scikit_learns(seed, classes):
-    probabilities, targets = drawn(seed, classes=classes)
-    result = scores(probabilities[0, 0], targets[0])
-    assert result.accuracy == accuracy_score(targets[0], probabilities[0, 0].argmax(1))
-    assert result.log_loss == pytest.approx(
-        log_loss(targets[0], probabilities[0, 0], labels=range(classes))
-    )
-    one_hot = np.eye(classes)[targets[0]]
-    squared_errors = ((probabilities[0, 0] - one_hot) ** 2).sum(1)
-    assert result.brier == pytest.approx(squared_errors.mean())
-
-
-def test_a_certain_mistake_costs_as_much_as_in_scikit_learn():
-    probabilities = np.array([[1.0, 0.0], [0.3, 0.7]])
-    targets = np.array([1, 1])
-    assert scores(probabilities, targets).log_loss == pytest.approx(
-        log_loss(targets, probabilities, labels=[0, 1])
-    )
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_calibration_error_is_torchmetrics(seed):
-    probabilities, targets = drawn(seed)
-    theirs = MulticlassCalibrationError(3, n_bins=15)(
-        torch.from_numpy(probabilities[0, 0]), torch.from_numpy(targets[0])
-    )
-    assert calibration_error(calibration(probabilities[0], targets[0])) == pytest.approx(
-        theirs.item(), abs=1e-6
-    )
 
 
 def test_the_interval_is_nadeau_and_bengios():
@@ -80,23 +54,87 @@ def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
     assert difference(np.zeros(12), np.ones(12), 1 / 9) == (1.0, 1.0, 1.0, 0.0)
 
 
-def test_a_summary_averages_folds_of_several_networks():
+CLASS_ROWS = np.array([100, 100, 100])
+
+
+def test_a_summary_averages_folds_or_pools_them():
     probabilities, targets = drawn(3, rows=30, folds=6)
-    result = summarize(list(probabilities), list(targets), [150] * 6, 300)
-    accuracies = [
-        accuracy_score(y, p[0].argmax(-1)) for p, y in zip(probabilities, targets, strict=True)
-    ]
-    assert result.accuracy == estimate(np.array(accuracies), 30 / 150, most=1.0)
-    pooled = calibration_error(calibration(probabilities[:, 0].reshape(-1, 3), targets.ravel()))
-    assert result.calibration_error.mean == pytest.approx(pooled)
-    assert result.calibration_error.low < pooled < result.calibration_error.high
+    result = summarize(list(probabilities), list(targets), [150] * 6, CLASS_ROWS)
+    of_folds = list(zip(targets, probabilities[:, 0], strict=True))
+    averaged = {
+        "accuracy": [accuracy_score(y, p.argmax(-1)) for y, p in of_folds],
+        "log_loss": [log_loss(y, p, labels=range(3)) for y, p in of_folds],
+        "auroc": [roc_auc_score(y, p, multi_class="ovr") for y, p in of_folds],
+    }
+    for name, values in averaged.items():
+        most = np.inf if name == "log_loss" else 1.0
+        expected = estimate(np.array(values), 30 / 150, most=most)
+        assert getattr(result, name) == pytest.approx(expected), name
+
+    all_targets = targets.ravel()
+    predicted = probabilities.argmax(-1).ravel()
+    assert result.balanced_accuracy.mean == pytest.approx(
+        balanced_accuracy_score(all_targets, predicted)
+    )
+    assert result.macro_f1.mean == pytest.approx(f1_score(all_targets, predicted, average="macro"))
+    together = torch.from_numpy(probabilities.reshape(-1, 3)), torch.from_numpy(all_targets)
+    assert result.calibration_error.mean == pytest.approx(
+        score("calibration_error", *together).item()
+    )
+    for value in result:
+        assert value.low < value.mean < value.high
 
 
-def test_without_errors_the_accuracy_has_a_wilson_interval():
+def test_the_pooled_interval_is_the_jackknifes():
+    probabilities, targets = drawn(4, rows=30, folds=5)
+    predicted = probabilities.argmax(-1)[:, 0]
+    pooled = f1_score(targets.ravel(), predicted.ravel(), average="macro")
+    influences = []
+    for fold in range(5):
+        rest = np.arange(5) != fold
+        without = f1_score(targets[rest].ravel(), predicted[rest].ravel(), average="macro")
+        influences.append(5 * pooled - 4 * without)
+    expected = estimate(np.array(influences), 30 / 120, center=pooled, most=1.0)
+    result = summarize(list(probabilities), list(targets), [120] * 5, CLASS_ROWS)
+    assert result.macro_f1 == pytest.approx(expected)
+
+
+def test_several_networks_and_folds_of_different_sizes():
+    """Means over networks, and folds in their order, whatever their sizes."""
+    generator = np.random.default_rng(5)
+    sizes = [8, 9, 8, 10]
+    probabilities = [generator.dirichlet(np.ones(3), (2, size)) for size in sizes]
+    targets = [np.arange(size) % 3 for size in sizes]
+    values = fold_statistics("brier", probabilities, targets)
+    counts = fold_statistics("macro_f1", probabilities, targets)
+    assert counts.shape == (4, 3, 3)
+    for fold in range(4):
+        of_fold = torch.from_numpy(probabilities[fold]), torch.from_numpy(targets[fold])
+        assert values[fold].item() == pytest.approx(score("brier", *of_fold).mean().item())
+        assert counts[fold].sum(1).tolist() == (2 * np.bincount(targets[fold])).tolist()
+    assert over_folds("brier", values) == pytest.approx(values.mean().item())
+
+
+def test_without_errors_the_intervals_are_wilsons():
     targets = [np.array([0, 1, 2])] * 10
-    result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10, 30)
-    wilson = stats.binomtest(30, 30).proportion_ci(method="wilson")
-    assert result.accuracy == (1.0, wilson.low, 1.0)
+    class_rows = np.array([10, 10, 10])
+    result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10, class_rows)
+    assert result.accuracy == (1.0, stats.binomtest(30, 30).proportion_ci(method="wilson").low, 1.0)
+    low = stats.binomtest(10, 10).proportion_ci(method="wilson").low
+    for name in ("balanced_accuracy", "macro_f1", "auroc"):
+        assert getattr(result, name) == pytest.approx((1.0, low, 1.0))
+
+
+def test_folds_of_one_class_have_no_auroc():
+    probabilities, targets = drawn(6, rows=30, folds=5)
+    targets[0] = 1
+    some = summarize(list(probabilities), list(targets), [120] * 5, CLASS_ROWS)
+    rest = summarize(list(probabilities[1:]), list(targets[1:]), [120] * 4, CLASS_ROWS)
+    assert some.auroc == pytest.approx(rest.auroc)
+    targets[:] = 1
+    none = summarize(list(probabilities), list(targets), [120] * 5, CLASS_ROWS)
+    assert none.auroc is None
+    assert all(getattr(none, name) for name in Estimates._fields if name != "auroc")
 
 
 @given(st.integers(1, 1000), st.floats(0, 1))

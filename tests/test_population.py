@@ -20,8 +20,10 @@ from model.losses import MSELoss
 from model.networks import MLP
 from model.population import Member, Population
 from model.probes import can_vmap, can_vmap_loss, is_plain_cross_entropy, mixes_members
+from model.scores import METRICS, best_mode
 from model.stack import Stack, cross_entropies, hits, is_chain, member_losses, soft_targets
 from tests.helpers import ROOT
+from training.fast import FastClassifier
 
 
 class Residual(nn.Module):
@@ -141,10 +143,16 @@ def trained(candidates, members, datamodules, epochs=10, precision="32-true", **
     return population
 
 
-def alone(components, member, datamodule, epochs=10, precision="32-true", callbacks=()):
-    """Train one network with Classifier and Lightning's own loop; return its weights."""
+def alone(components, member, datamodule, epochs=10, precision="32-true", callbacks=(), curve=None):
+    """Train one network with Classifier and Lightning's own loop; return its weights.
+
+    A curve besides loss and accuracy is FastClassifier's.
+    """
     torch.manual_seed(member.seed)
-    classifier = Classifier(4, 3, **components)
+    if curve is None:
+        classifier = Classifier(4, 3, **components)
+    else:
+        classifier = FastClassifier(4, 3, watched=curve, **components)
     trainer = make_trainer(
         epochs,
         precision,
@@ -244,24 +252,51 @@ def test_a_plateau_schedule_follows_each_members_own_loss(val_fraction):
         assert_equal(population, candidates, datamodules, 1e-10, **run)
 
 
-def test_each_member_keeps_its_best_epoch_and_stops_by_itself(tmp_path):
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_member_keeps_its_best_epoch_and_stops_by_itself(metric, tmp_path):
     candidates = [candidate(network=partial(MLP, hidden=[32]), optimizer=partial(Adam, lr=0.1))]
     datamodules = [iris(seed, val_fraction=0.2) for seed in range(3)]
     members = [Member(0, i, i) for i in range(3)]
     run = {"epochs": 60, "precision": "64-true"}
-    population = trained(candidates, members, datamodules, patience=5, **run)
+    population = trained(candidates, members, datamodules, patience=5, metric=metric, **run)
+    curve = f"val/{metric}"
     _, curves = population.learning_curves()
-    epochs = np.isfinite(curves["val/loss"]).sum(0)
+    epochs = np.isfinite(curves[curve]).sum(0)
     assert len(set(epochs.tolist())) > 1
     for i, member in enumerate(members):
-        best = ModelCheckpoint(tmp_path / str(i), monitor="val/loss")
-        stop = EarlyStopping("val/loss", patience=5)
-        alone(candidates[0], member, datamodules[i], callbacks=[best, stop], **run)
+        mode = best_mode(metric)
+        best = ModelCheckpoint(tmp_path / str(i), monitor=curve, mode=mode)
+        stop = EarlyStopping(curve, mode=mode, patience=5)
+        callbacks = [best, stop]
+        alone(candidates[0], member, datamodules[i], callbacks=callbacks, curve=curve, **run)
         last_epoch = stop.stopped_epoch + 1 if stop.stopped_epoch else 60
         assert epochs[i] == last_epoch
+        values = curves[curve][: epochs[i], i]
+        best_value = values.max() if mode == "max" else values.min()
+        assert best.best_model_score.item() == pytest.approx(best_value)
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         weights = population.weights()[member]
         assert_close(weights, {name: state[f"network.{name}"] for name in weights}, 1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_patience_without_validation_goes_by_a_named_metric(batch_size):
+    candidates = [candidate(network=nn.Linear, optimizer=partial(SGD, lr=5.0))]
+    member = Member(0, 0, 0)
+    datamodule = iris(batch_size=batch_size)
+    run = {"epochs": 30, "precision": "64-true"}
+    population = trained(
+        candidates, [member], [datamodule], batch_size=batch_size, metric="auroc", patience=3, **run
+    )
+    _, curves = population.learning_curves()
+    epochs = int(np.isfinite(curves["train/auroc"]).sum())
+    assert 3 < epochs < 30
+    stop = EarlyStopping("train/auroc", mode="max", patience=3)
+    expected = alone(
+        candidates[0], member, datamodule, callbacks=[stop], curve="train/auroc", **run
+    )
+    assert stop.stopped_epoch + 1 == epochs
+    assert_close(population.weights()[member], expected, 1e-10)
 
 
 def test_patience_without_validation_keeps_the_epoch_it_stopped_in():

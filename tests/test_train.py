@@ -16,16 +16,22 @@ import pytest
 import torch
 import yaml
 from scipy.stats import binomtest
+from sklearn.metrics import recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cli.command import command
-from tests.helpers import python, run, started, weights
+from data.iris import Iris
+from evaluation.report import TITLES
+from inference.predictor import load
+from model import scores
+from tests.helpers import ROOT, python, run, started, weights
 from train import train
 from training.fast import FastClassifier, LastCheckpoint
+from training.result import TrainResult
 from training.run import new_version, uninterrupted
 
-METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", "accuracy")]
+METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", *scores.METRICS)]
 
 
 def events(folder):
@@ -41,16 +47,55 @@ def test_the_screen_is_a_table_and_two_lines(default_run):
     result = json.loads((folder / "result.json").read_text())
     assert done.stderr == ""  # no warning, no tip, and no bar where there is no terminal
     lines = done.stdout.splitlines()
-    assert len(lines) == 6
-    assert lines[0].split() == ["rows", "loss", "accuracy"]
-    for line, part, rows in zip(lines[1:3], ("train", "test"), (120, 30), strict=True):
-        loss, accuracy = result[f"{part}/loss"], result[f"{part}/accuracy"]
-        assert line.split()[:4] == [part, str(rows), f"{loss:.4f}", f"{accuracy:.3f}"]
+    assert len(lines) == 14
+    assert lines[0].split() == ["train", "test"]
+    assert lines[1].split() == ["rows", "120", "30"]
+    by_title = {line[:20].strip(): line[20:].split() for line in lines[2:11]}
+    assert list(by_title)[:3] == ["accuracy", "lowest recall", "balanced accuracy"]
+    assert list(by_title)[-1] == "loss"
+    for name, title in (TITLES | {"loss": "loss"}).items():
+        digits = 4 if name in ("log_loss", "brier", "calibration_error", "loss") else 3
+        numbers = [f"{result[f'{part}/{name}']:.{digits}f}" for part in ("train", "test")]
+        assert by_title[title][:2] == numbers
     right = round(result["test/accuracy"] * 30)
     low, high = binomtest(right, 30).proportion_ci(method="wilson")
     assert lines[2].endswith(f"95 % interval {low:.3f} to {high:.3f}")
-    assert lines[4].split() == ["run", "lightning_logs/version_0"]
-    assert lines[5].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
+    assert max(map(len, lines)) <= 80
+    assert lines[12].split() == ["run", "lightning_logs/version_0"]
+    assert lines[13].split() == ["curves", "tensorboard", "--logdir", "lightning_logs"]
+
+
+def test_the_scores_are_those_of_the_checkpoints_predictions(default_run):
+    folder, _ = default_run
+    result = json.loads((folder / "result.json").read_text())
+    data = Iris()
+    data.setup()
+    table = data.load()
+    predictor = load(str(folder / "checkpoints" / "best.ckpt"))
+    for part, rows in data.indices.items():
+        probabilities = predictor.predict_proba(table.features[rows])
+        targets = table.targets[rows]
+        tensors = torch.from_numpy(probabilities).double(), torch.from_numpy(targets)
+        for metric in scores.METRICS:
+            expected = scores.score(metric, *tensors).item()
+            assert result[f"{part}/{metric}"] == pytest.approx(expected, abs=1e-5), metric
+        recalls = recall_score(targets, probabilities.argmax(1), average=None)
+        shown = [result[f"{part}/recall/{name}"] for name in data.class_names]
+        assert shown == pytest.approx(recalls)
+
+
+def test_a_result_is_read_from_its_json(default_run):
+    folder, done = default_run
+    content = json.loads((folder / "result.json").read_text())
+    result = TrainResult.from_json(content)
+    assert result.to_json() == content
+    assert done.stdout.startswith("\n".join(result.lines()))
+
+
+def test_a_committed_result_is_still_read():
+    path = ROOT / "lightning_logs" / "reference" / "result.json"
+    content = json.loads(path.read_text())
+    assert TrainResult.from_json(content).to_json() == content
 
 
 def test_a_terminal_gets_a_bar(tmp_path):
@@ -118,7 +163,7 @@ def test_the_hparams_tab_has_settings_and_results(default_run):
     assert "_hparams_/experiment" not in content  # TensorBoard collects the columns of all runs
     row = content["_hparams_/session_start_info"].session_start_info.hparams
     assert row["Test accuracy"].number_value == pytest.approx(result["test/accuracy"])
-    assert row["Test loss"].number_value == pytest.approx(result["test/loss"])
+    assert row["Test log-loss"].number_value == pytest.approx(result["test/log_loss"])
     assert row["network.hidden"].string_value == "[128]"
     assert row["optimizer.lr"].number_value == 0.05
     assert row["seed"].number_value == 0
@@ -174,15 +219,17 @@ def test_test_rows_change_nothing_before_the_test(monkeypatch):
     assert results[0]["test/loss"] != results[1]["test/loss"]
 
 
-def test_validation_rows_choose_the_epoch(capsys):
-    result = run("--data.val_fraction", "0.1")
-    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
-    assert lines[1:4] == [["train", "105"], ["validation", "15"], ["test", "30"]]
-    losses = {
-        event.step: event.value for event in events("lightning_logs/version_0").Scalars("val/loss")
-    }
-    assert min(losses, key=losses.get) == result["best_epoch"]
-    assert losses[result["best_epoch"]] == pytest.approx(result["val/loss"], rel=1e-5)
+@pytest.mark.parametrize("metric", ["log_loss", "macro_f1"])
+def test_validation_rows_choose_the_epoch(metric, capsys):
+    result = run("--data.val_fraction", "0.1", "--metric", metric)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["train", "validation", "test"]
+    assert lines[1] == ["rows", "105", "15", "30"]
+    curve = events("lightning_logs/version_0").Scalars(f"val/{metric}")
+    values = {event.step: event.value for event in curve}
+    best = max if metric == "macro_f1" else min
+    assert best(values, key=values.get) == result["best_epoch"]
+    assert values[result["best_epoch"]] == pytest.approx(result[f"val/{metric}"], rel=1e-5)
 
 
 def test_without_validation_the_last_epoch_is_kept():
@@ -207,6 +254,22 @@ def test_patience_stops_early():
         "0.5",
     )
     assert result["epochs"] < 100
+
+
+def test_patience_goes_by_a_named_metric():
+    result = run("--patience", "5", "--metric", "auroc", "--optimizer.lr", "1e-9")
+    assert result["epochs"] == 6
+    assert len(events("lightning_logs/version_0").Scalars("train/auroc")) == 6
+
+
+def test_an_unknown_metric_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--metric", "auc")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: --metric 'auc' is not known; nearest: auroc\n"
+    with pytest.raises(ValueError, match="metric 'auc' is not known; nearest: auroc"):
+        train(metric="auc", accelerator="cpu")
+    assert not Path("lightning_logs").exists()
 
 
 def test_ones_own_network_costs_one_file(monkeypatch):
@@ -366,7 +429,7 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
         LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer))
     )
     run("--max_epochs", "20", "--data.batch_size", "16", "--data.val_fraction", "0.1")
-    losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/loss")]
+    losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/log_loss")]
     assert [state["best_model_score"].item() for state in saved[:20]] == pytest.approx(
         [min(losses[: epoch + 1]) for epoch in range(20)]
     )
@@ -386,11 +449,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 
 def test_two_processes_train_one_network(tmp_path):
-    line = ("--accelerator", "cpu", "--max_epochs", "5")  # 120 rows: the halves are equal
+    # 120 rows: the halves are equal.
+    line = ("--accelerator", "cpu", "--max_epochs", "5", "--metric", "auroc")
     done = python("train.py", *line, "--devices", "2", "--strategy", "ddp", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 6
+    assert len(done.stdout.splitlines()) == 14
     run(*line)
     assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [
         "version_0",
@@ -399,8 +463,13 @@ def test_two_processes_train_one_network(tmp_path):
     both, alone = (
         json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
     )
-    for name in ("train/loss", "test/loss"):
+    for name in ("train/loss", "test/loss", "train/auroc", "test/log_loss"):
         assert both[name] == pytest.approx(alone[name], rel=1e-4)
+    curves = [
+        [event.value for event in events(f"lightning_logs/version_{i}").Scalars("train/auroc")]
+        for i in (0, 1)
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
 @pytest.mark.gpu

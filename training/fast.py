@@ -30,6 +30,8 @@ from torch.utils.data import TensorDataset
 
 from data.sampling import EpochSampler
 from model.classifier import Batch, Classifier
+from model.population import gathered
+from model.scores import METRICS, confusion, probabilities, recalls, score
 from training.hparams import VALUES
 
 
@@ -84,12 +86,20 @@ class TensorBatches:
 class FastClassifier(Classifier):
     """Computes the metrics once an epoch, writes them to the logger directly, and checks them.
 
-    `outputs` holds the loss, logits and targets of each batch of a split until its epoch ends.
+    `outputs` holds the loss, logits and targets of each batch of a split until its epoch ends. The
+    test computes every score of every split; `recalls` holds each class's, (num_classes,).
+
+    Args:
+        *args: Arguments of Classifier.
+        watched: A curve to log besides loss and accuracy, such as val/auroc.
+        **kwargs: Arguments of Classifier.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, watched: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.watched_split, _, self.metric = watched.partition("/")
         self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.recalls: dict[str, Tensor] = {}
 
     def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch
@@ -101,7 +111,10 @@ class FastClassifier(Classifier):
         return loss
 
     def epoch_metrics(self, split: str) -> dict[str, float]:
-        """Loss and accuracy of the epoch, over the rows of all processes."""
+        """Loss, accuracy and what is watched of the epoch, over the rows of all processes."""
+        watched = {}
+        if split == self.watched_split and self.metric in METRICS and self.metric != "accuracy":
+            watched[self.metric] = score(self.metric, *self.predictions(split)).item()
         losses, logits, targets = zip(*self.outputs.pop(split), strict=True)
         rows = torch.tensor([len(batch) for batch in targets], device=self.device)
         hits = torch.cat(logits).argmax(1) == torch.cat(targets)
@@ -112,12 +125,24 @@ class FastClassifier(Classifier):
             loss_sum = self.trainer.strategy.reduce(loss_sum, reduce_op="sum")
             counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
         correct, total = counts.tolist()
-        return {"loss": loss_sum.item() / total, "accuracy": correct / total}
+        return {"loss": loss_sum.item() / total, "accuracy": correct / total} | watched
+
+    def predictions(self, split: str) -> tuple[Tensor, Tensor]:
+        """The epoch's probabilities (rows, num_classes) and targets (rows,), on the CPU."""
+        _, logits, targets = zip(*self.outputs[split], strict=True)
+        predictions = [(torch.cat(logits).cpu(), torch.cat(targets).cpu())]
+        if self.trainer.training and split == "train":  # each process has its share of the rows
+            predictions = gathered(predictions[0])
+        all_logits, all_targets = zip(*predictions, strict=True)
+        return probabilities(torch.cat(all_logits)), torch.cat(all_targets)
 
     def record(self, metrics: dict[str, float]) -> None:
         """Write metrics to callback_metrics and the loggers, as `self.log` would."""
         self.check_finite(metrics)
-        tensors = {name: torch.tensor(value) for name, value in metrics.items()}
+        # float64: in float32, epochs that differ would tie.
+        tensors = {
+            name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()
+        }
         self.trainer.callback_metrics.update(tensors)
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.trainer.global_step)
@@ -155,9 +180,12 @@ class FastClassifier(Classifier):
     def on_test_epoch_end(self) -> None:
         # This runs once, so self.log is fast enough.
         for split in list(self.outputs):
-            metrics = self.epoch_metrics(split)
+            predictions = self.predictions(split)
+            metrics = {name: score(name, *predictions).item() for name in METRICS}
+            metrics |= self.epoch_metrics(split)
             final = {f"final/{split}/{name}": value for name, value in metrics.items()}
             self.log_dict(final, logger=False, sync_dist=True)
+            self.recalls[split] = recalls(confusion(*predictions))
 
 
 class LastCheckpoint(Checkpoint):

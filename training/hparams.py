@@ -23,7 +23,7 @@ ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "sav
 
 # Settings in the row of every run; others are there only when they differ from their default.
 ALWAYS = {"network.hidden", "optimizer.lr", "seed"}
-DEFAULTS = {"max_epochs": recipe.MAX_EPOCHS, "precision": "32-true"}
+DEFAULTS = {"max_epochs": recipe.MAX_EPOCHS, "precision": "32-true", "metric": "log_loss"}
 DEFAULT_COMPONENTS: dict[str, Factory] = {
     "data": Iris,
     "network": recipe.NETWORK,
@@ -35,7 +35,7 @@ DEFAULT_COMPONENTS: dict[str, Factory] = {
 # Results in the row of a run, of train.py and of evaluate.py. Capitals sort before all settings.
 RESULTS = {
     "test/accuracy": "Test accuracy",
-    "test/loss": "Test loss",
+    "test/log_loss": "Test log-loss",
     "accuracy/mean": "Test accuracy",
     "log_loss/mean": "Test log-loss",
 }

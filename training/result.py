@@ -1,21 +1,68 @@
-"""What a run of train.py ends with: loss and accuracy of the kept epoch on every split."""
+"""What a run of train.py ends with: loss and scores of the kept epoch on every split."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any, Self
 
+from torch import Tensor
+
+from data.tabular import TabularData
 from evaluation.estimates import wilson_interval
+from evaluation.report import TITLES
+from model.scores import BEST_IS_HIGH
 
-TITLES = {"train": "train", "val": "validation", "test": "test"}
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class SplitMetrics:
-    """Metrics of a split: number of rows, mean loss, share of right rows."""
+    """Metrics of a split: number of rows, training criterion, and the scores of model/scores.py.
+
+    The AUROC is None where all rows are of one class. A result.json of version 0.1.0 has only loss
+    and accuracy. `recall` holds each class's share of right rows, by its name.
+    """
 
     rows: int
     loss: float
     accuracy: float
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    auroc: float | None = None
+    log_loss: float | None = None
+    brier: float | None = None
+    calibration_error: float | None = None
+    recall: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_test(
+        cls,
+        metrics: Mapping[str, Tensor],
+        split: str,
+        recalls: Tensor,
+        datamodule: TabularData,
+    ) -> Self:
+        """The metrics that a test of a FastClassifier logged.
+
+        Args:
+            metrics: The Trainer's, with final/SPLIT/NAME; result.json calls it SPLIT/NAME.
+            split: The split's name.
+            recalls: Each class's recall, NaN without rows, (num_classes,).
+            datamodule: Knows the number of rows and the classes' names.
+        """
+        values: dict[str, Any] = {}
+        for name in ("loss", *TITLES):
+            value = metrics[f"final/{split}/{name}"].item()
+            values[name] = value if isfinite(value) else None
+        recall = dict(zip(datamodule.class_names, recalls.tolist(), strict=True))
+        recall = {name: value for name, value in recall.items() if isfinite(value)}
+        return cls(rows=len(datamodule.indices[split]), **values, recall=recall)
+
+    def named(self) -> dict[str, float]:
+        """Loss and scores by name, each class's recall as recall/CLASS; none that is undefined."""
+        values = {name: getattr(self, name) for name in ("loss", *TITLES)}
+        values |= {f"recall/{name}": value for name, value in self.recall.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -50,12 +97,12 @@ class TrainResult:
         return wilson_interval(correct, test.rows)
 
     def metrics(self) -> dict[str, float]:
-        """Loss and accuracy of every split, by names such as test/loss."""
-        metrics = {}
-        for split, values in self.splits.items():
-            metrics[f"{split}/loss"] = values.loss
-            metrics[f"{split}/accuracy"] = values.accuracy
-        return metrics
+        """Loss and scores of every split, by names such as test/loss."""
+        return {
+            f"{split}/{name}": value
+            for split, values in self.splits.items()
+            for name, value in values.named().items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """What result.json holds."""
@@ -73,12 +120,54 @@ class TrainResult:
             "versions": self.versions,
         }
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The result that a result.json holds."""
+        splits = {}
+        for split, rows in content["rows"].items():
+            prefix = f"{split}/recall/"
+            recall = {
+                key.removeprefix(prefix): value
+                for key, value in content.items()
+                if key.startswith(prefix)
+            }
+            values: dict[str, Any] = {
+                name: content.get(f"{split}/{name}") for name in ("loss", *TITLES)
+            }
+            splits[split] = SplitMetrics(rows=rows, **values, recall=recall)
+        names = [field.name for field in fields(cls) if field.name != "splits"]
+        return cls(splits=splits, **{name: content[name] for name in names})
+
     def lines(self) -> Iterator[str]:
-        """The table that train.py prints."""
+        """The table that train.py prints: a column for each split, the answer first."""
         low, high = self.test_interval
-        yield f"{'':12}{'rows':>6}{'loss':>9}{'accuracy':>10}"
-        for split, values in self.splits.items():
-            line = f"{TITLES[split]:12}{values.rows:6}{values.loss:9.4f}{values.accuracy:10.3f}"
-            if split == "test":
+        splits = self.splits.values()
+        yield f"{'':20}" + "".join(f"{SPLITS[split]:>11}" for split in self.splits)
+        yield f"{'rows':20}" + "".join(f"{values.rows:11,}" for values in splits)
+        for name, title in (TITLES | {"loss": "loss"}).items():
+            numbers = [getattr(values, name) for values in splits]
+            if all(number is None for number in numbers):
+                continue
+            digits = 3 if name in BEST_IS_HIGH else 4
+            line = f"{title:20}" + "".join(cell(number, digits) for number in numbers)
+            if name == "accuracy":
                 line += f"   95 % interval {low:.3f} to {high:.3f}"
+            if name == "loss":
+                line += "   what training minimizes"
             yield line
+            if name == "accuracy" and all(values.recall for values in splits):
+                yield self.lowest_recall()
+
+    def lowest_recall(self) -> str:
+        """The line of the classes that are right least often, and which it is in the test."""
+        lowest = [min(values.recall.values()) for values in self.splits.values()]
+        line = f"{'lowest recall':20}" + "".join(cell(recall, digits=3) for recall in lowest)
+        test = self.splits["test"].recall
+        if lowest[-1] < 1:
+            line += f"   {min(test, key=test.__getitem__)}"
+        return line
+
+
+def cell(number: float | None, digits: int) -> str:
+    """A number of the table, 11 wide; a dash for one that is not defined."""
+    return f"{'-':>11}" if number is None else f"{number:11.{digits}f}"

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
-from evaluation.estimates import BINS, calibration, calibration_error
+from model.scores import BINS, calibration, calibration_error
 from training.pictures.base import Picture
 from training.pictures.figures import BLUE, HEIGHT, RED, new_figure
 from training.pictures.view import SPLIT_NAMES, View
@@ -39,9 +40,9 @@ def confidence_bins(probabilities: np.ndarray, targets: np.ndarray) -> Confidenc
     >>> bins.rows, bins.confidence, bins.accuracy
     (array([2.]), array([0.9]), array([0.5]))
     """
-    sums = calibration(probabilities, targets)
-    is_filled = sums[:, 0] > 0
-    rows, confidence, right = sums[is_filled].T
+    sums = calibration(torch.from_numpy(probabilities), torch.from_numpy(targets))
+    is_filled = (sums[:, 0] > 0).numpy()
+    rows, confidence, right = sums.numpy()[is_filled].T
     return ConfidenceBins(
         starts=np.arange(BINS)[is_filled] / BINS,
         rows=rows,
