@@ -20,6 +20,7 @@ from typing import Any
 
 from evaluation.report import report
 from evaluation.result import EvaluationResult
+from training.result import TrainResult
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -111,16 +112,8 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 def train_screen() -> str:
     """The last lines of `python train.py`, from the committed reference run."""
     path = REFERENCE_RUN / "result.json"
-    result = json.loads(path.read_text(encoding="utf-8"))
-    lines = [f"{'':12}{'rows':>6}{'loss':>9}{'accuracy':>10}"]
-    for split in ("train", "test"):
-        rows = result["rows"][split]
-        loss = result[f"{split}/loss"]
-        accuracy = result[f"{split}/accuracy"]
-        lines.append(f"{split:12}{rows:6}{loss:9.4f}{accuracy:10.3f}")
-    low = result["test/accuracy/low"]
-    high = result["test/accuracy/high"]
-    lines[-1] += f"   95 % interval {interval(low, high)}"
+    result = TrainResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+    lines = list(result.lines())
     lines.append("")
     lines.append("run      lightning_logs/version_0")
     lines.append("curves   tensorboard --logdir lightning_logs")

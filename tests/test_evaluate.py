@@ -33,10 +33,12 @@ from data.iris import Iris
 from evaluate import evaluate
 from evaluation.candidates import TRAIN_ARGUMENTS, make_candidates, train_commands
 from evaluation.evaluation import Evaluation
+from evaluation.report import TITLES
 from evaluation.result import EvaluationResult
 from model.classifier import Classifier
 from model.networks import MLP
 from model.population import Member, Outcome, Population
+from model.scores import METRICS
 from tests.helpers import ROOT, python, started, weights
 from train import train
 
@@ -74,8 +76,8 @@ def test_the_screen_has_the_answer_first(default):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["mean", "95", "%", "interval"]
-    names = ("accuracy", "log_loss", "brier", "calibration_error")
-    for line, name in zip(lines[1:], names, strict=False):
+    for line, (name, title) in zip(lines[1:], TITLES.items(), strict=False):
+        assert line.startswith(f"{title} ")
         mean, low, high = (result[f"{name}/{key}"] for key in ("mean", "low", "high"))
         assert line.endswith(f"{mean:8.4f}   {low:.3f} to {high:.3f}")
         assert low < mean < high or mean == 1
@@ -83,6 +85,11 @@ def test_the_screen_has_the_answer_first(default):
     assert lines[-2].split() == ["run", "lightning_logs/version_0"]
     assert (result["members"], result["failed"], len(result["settings"])) == (100, 0, 1)
     assert np.sum(result["confusion"]) == 1500
+    recalls = np.diag(result["confusion"]) / np.sum(result["confusion"], 1)
+    assert result["recall"] == pytest.approx(recalls)
+    assert result["balanced_accuracy/mean"] == pytest.approx(np.mean(recalls))
+    for name, recall in zip(result["class_names"], recalls, strict=True):
+        assert re.search(rf"^{name} .* {recall:.3f}$", done.stdout, re.MULTILINE)
     for row in result["often_wrong"]:
         line = "row {row}: {class}, taken for {taken_for} by {wrong} of 10".format_map(row)
         assert line in done.stdout
@@ -125,8 +132,9 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
     shown = content["_hparams_/session_start_info"].session_start_info.hparams
     assert shown["optimizer.lr"].number_value == 0.05
     assert shown["Test accuracy"].number_value == pytest.approx(result["accuracy/mean"])
-    (event,) = read.Scalars("values/final/accuracy/mean")
-    assert event.value == pytest.approx(result["accuracy/mean"])
+    for name in METRICS:
+        (event,) = read.Scalars(f"values/final/{name}/mean")
+        assert event.value == pytest.approx(result[f"{name}/mean"])
 
 
 def test_every_held_out_row_is_predicted_by_networks_that_never_saw_it():
@@ -174,8 +182,8 @@ def test_a_sweep_is_nested_and_ends_in_a_command_for_train(capsys):
     assert result["members"] == 3 * (1 + 5) * 4
     assert sum(row["chosen"] for row in result["settings"]) == 3
     assert result["chosen"].startswith("optimizer.lr 0.05")
-    best = max(row["accuracy/mean"] for row in result["settings"])
-    assert result["optimistic"]["accuracy/mean"] == best
+    best = min(row["log_loss/mean"] for row in result["settings"])
+    assert result["optimistic"]["log_loss/mean"] == best
     shown = capsys.readouterr().out
     assert "nested: what to expect" in shown
     assert result["train"] in shown
@@ -369,6 +377,10 @@ BAD = {
         "2 networks are too few for 3 devices"
     ),
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
+    "--metric acuracy": "--metric 'acuracy' is not known; nearest: accuracy",
+    "--metric auroc --folds 100 --data.stratify false --sweep.network.hidden [[4],[8]]": (
+        "metric is auroc, and the held-out rows of fold 5, repeat 1 are all of one class"
+    ),
     "--accelerator gpu": "accelerator is gpu, but PyTorch finds no such GPU",
     "--trainer.gradient_clip_val 1": "setting 'trainer.gradient_clip_val' is not known",
 }
@@ -426,7 +438,20 @@ def test_a_result_is_read_from_its_json(flags):
 
 def test_a_committed_result_is_still_read():
     content = json.loads((ROOT / "bench" / "results" / "evaluate.json").read_text())
-    assert EvaluationResult.from_json(content).to_json() == content
+    again = EvaluationResult.from_json(content).to_json()
+    assert {key: again[key] for key in content} == content
+
+
+def test_a_sweep_chooses_by_the_metric(capsys):
+    sweep = ("--sweep.optimizer.lr", "[1e-5, 0.05]", "--network", "Linear", "--folds", "3")
+    _, result = run(*sweep, "--metric", "balanced_accuracy", given=SHORT)
+    assert result["metric"] == "balanced_accuracy"
+    rows = {row["setting"]: row["balanced_accuracy/mean"] for row in result["settings"]}
+    assert result["chosen"] == max(rows, key=rows.get)
+    shown = capsys.readouterr().out
+    assert re.search(r"^balanced accuracy .*nested: what to expect\n  optimistic ", shown, re.M)
+    assert re.search(r"^candidate .* balanced accuracy   chosen in folds$", shown, re.M)
+    assert "--metric balanced_accuracy" in result["train"]
 
 
 def test_candidates_are_all_combinations():
@@ -462,7 +487,7 @@ def test_a_nested_selection_looks_at_inner_folds_only():
             is_right = (candidate == 1) == bool(fold.inner)
             probabilities = correct if is_right else 1 - correct
             outcomes[Member(candidate, i, 0)] = Outcome(probabilities, failed_in=0)
-    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2)
+    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2, metric="accuracy")
     assert evaluation.nested_selection() == [1, 1]
     assert evaluation.final_candidate() == 0
     assert evaluation.estimate(evaluation.nested_selection()).accuracy.mean == 0
@@ -477,10 +502,37 @@ def test_a_candidate_that_failed_is_chosen_last():
         correct = np.eye(2)[targets[fold.indices["test"]]]
         outcomes[Member(0, i, 0)] = Outcome(correct, failed_in=i)  # fails in the second fold
         outcomes[Member(1, i, 0)] = Outcome(1 - correct, failed_in=0)
-    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2)
+    evaluation = Evaluation(targets, folds, outcomes, num_candidates=2, metric="log_loss")
     assert evaluation.failures == [Member(0, 1, 0)]
     assert len(evaluation.predictions(evaluation.same_candidate(0))) == 1
     assert evaluation.final_candidate() == 1
+
+
+def test_each_metric_chooses_by_its_own_lights():
+    """Candidate 0 is right but unsure, candidate 1 is sure and wrong about one row of a fold."""
+    targets = np.arange(12) % 2
+    folds = cross_validation(Iris(), targets, folds=3, repeats=1)
+    outcomes = {}
+    for i, fold in enumerate(folds):
+        one_hot = np.eye(2)[targets[fold.indices["test"]]]
+        unsure = 0.5 + 0.01 * (one_hot - 0.5)
+        sure = 0.5 + 0.9 * (one_hot - 0.5)
+        sure[0] = 0.5 - 0.01 * (one_hot[0] - 0.5)
+        outcomes[Member(0, i, 0)] = Outcome(unsure, failed_in=0)
+        outcomes[Member(1, i, 0)] = Outcome(sure, failed_in=0)
+    chosen = {
+        metric: Evaluation(targets, folds, outcomes, 2, metric).final_candidate()
+        for metric in METRICS
+    }
+    assert chosen == {
+        "accuracy": 0,
+        "balanced_accuracy": 0,
+        "macro_f1": 0,
+        "auroc": 0,
+        "log_loss": 1,
+        "brier": 1,
+        "calibration_error": 1,
+    }
 
 
 @pytest.mark.gpu

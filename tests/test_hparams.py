@@ -21,6 +21,7 @@ ALWAYS = {"network.hidden": "[128]", "optimizer.lr": 0.05, "seed": 0}
         ("--schedule null", {"schedule": "None"}),
         ("--loss.label_smoothing 0", {"loss.label_smoothing": 0}),
         ("--data.batch_size 16", {"data.batch_size": 16}),
+        ("--metric auroc", {"metric": "auroc"}),
         ("--trainer.gradient_clip_val 1", {"trainer.gradient_clip_val": 1}),
         ("--accelerator cpu --pictures none --log_dir runs", {}),
     ],

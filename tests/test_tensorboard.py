@@ -118,7 +118,7 @@ def wait_for_line(page, box):
 def test_the_first_screen_is_the_curves(page, run):
     _, url = run
     page.goto(url)
-    tags = ["train/accuracy", "train/loss", "val/accuracy", "val/loss"]
+    tags = ["train/accuracy", "train/loss", "val/accuracy", "val/log_loss"]
     cards = page.locator("card-view")
     cards.nth(3).locator("line-chart").wait_for()
     for i, tag in enumerate(tags):
@@ -186,7 +186,7 @@ def test_hparams_has_results_and_settings_in_the_window(page, run):
         "Trial ID": "version_0",
         "Show Metrics": "",
         "Test accuracy": f"{result['test/accuracy']:#.5g}",
-        "Test loss": f"{result['test/loss']:#.5g}",
+        "Test log-loss": f"{result['test/log_loss']:#.5g}",
         "data.val_fraction": "0.10000",
         "network.hidden": "[128]",
         "optimizer.lr": "0.050000",
@@ -198,12 +198,12 @@ def test_hparams_has_first_what_differs_between_runs(page, tmp_path):
     for i, dropout in enumerate((0.0, 0.3, 0.5)):
         config = {"network": network | {"dropout": dropout}, "max_epochs": 7, "seed": 0}
         logger = TensorBoardLogger(tmp_path, "", f"version_{i}")
-        log_result(logger, config, {"test/loss": 0.5 + i, "test/accuracy": 0.9})
+        log_result(logger, config, {"test/log_loss": 0.5 + i, "test/accuracy": 0.9})
         logger.experiment.close()
     with tensorboard(tmp_path) as url:
         header, *rows = hparams_table(page, url)
     assert header[2:] == [
-        "Test loss",
+        "Test log-loss",
         "network.dropout",
         "Test accuracy",
         "max_epochs",
