@@ -10,8 +10,10 @@ import subprocess
 import termios
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -195,8 +197,6 @@ def test_the_order_of_rows_is_the_seeds():
 
 
 def test_test_rows_change_nothing_before_the_test(monkeypatch):
-    from data.iris import Iris
-
     run("--data.batch_size", "16", "--max_epochs", "5")
     iris, load = Iris(), Iris.load
     iris.setup()
@@ -269,6 +269,32 @@ def test_an_unknown_metric_is_one_line(capsys):
     assert capsys.readouterr().err == "error: --metric 'auc' is not known; nearest: auroc\n"
     with pytest.raises(ValueError, match="metric 'auc' is not known; nearest: auroc"):
         train(metric="auc", accelerator="cpu")
+    assert not Path("lightning_logs").exists()
+
+
+class OneClass(Iris):
+    """Iris with a validation and a test split of a single class."""
+
+    def split(self, targets):
+        rows = np.arange(len(targets))
+        return {"train": rows[::2], "val": rows[1:50:2], "test": rows[51:100:2]}
+
+
+def test_a_split_of_one_class_has_no_auroc(capsys):
+    result = train(partial(OneClass, val_fraction=0.1), max_epochs=2, accelerator="cpu")
+    test = result.splits["test"]
+    assert test.auroc is None
+    assert test.recall == {"versicolor": pytest.approx(test.accuracy)}
+    assert re.search(r"^AUROC +\d\.\d{3} +- +-$", capsys.readouterr().out, re.MULTILINE)
+    content = json.loads(Path("lightning_logs/version_0/result.json").read_text())
+    assert "test/auroc" not in content
+    assert TrainResult.from_json(content).to_json() == content
+
+
+def test_a_metric_that_one_class_leaves_undefined_is_one_line():
+    message = "metric is auroc, and the rows that it goes by are all of one class"
+    with pytest.raises(ValueError, match=message):
+        train(partial(OneClass, val_fraction=0.1), metric="auroc", accelerator="cpu")
     assert not Path("lightning_logs").exists()
 
 
