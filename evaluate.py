@@ -5,7 +5,7 @@ python evaluate.py
 
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -19,6 +19,7 @@ from cli.command import command
 from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.tabular import TabularData
+from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import make_candidates, train_commands
 from evaluation.conclude import conclude
 from evaluation.devices import available_memory, train_shares
@@ -48,6 +49,7 @@ def evaluate(
     sweep: dict[str, list[Any]] | None = None,
     inner_folds: int = 5,
     compare: dict[str, dict[str, Any]] | None = None,
+    baselines: Sequence[str] = DEFAULT_BASELINES,
     save: bool = False,
     accelerator: Accelerator = "auto",
     devices: int | list[int] | str = "auto",
@@ -77,6 +79,9 @@ def evaluate(
         sweep: Try all combinations of these values, and choose by nested cross-validation.
         inner_folds: Folds of an outer fold's training rows, on which a sweep chooses.
         compare: Compare the settings of these files on the same folds.
+        baselines: Classifiers of scikit-learn to fit to the same folds, such as
+            RandomForestClassifier; [] for none. DummyClassifier is the majority class. A comparison
+            has no baselines.
         save: Save the networks of the outer folds as one checkpoint, an ensemble.
         accelerator: Hardware to train on; auto takes the best available.
         devices: Number of devices, or a list of their indices.
@@ -104,6 +109,7 @@ def evaluate(
     config = to_config(locals())
     check_run(accelerator, max_epochs, patience)
     check_arguments(repeats, seeds, precision)
+    classifiers = find_classifiers(baselines, seed)
     components = {name: config[name] for name in LEARNED}
     candidates = make_candidates(components, sweep, compare)
     if compare is not None:
@@ -157,7 +163,16 @@ def evaluate(
         )
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate)) if sweep else None
-        result = conclude(evaluation, list(candidates), datamodule.class_names, info, commands)
+        if compare is not None:
+            classifiers = {}
+        result = conclude(
+            evaluation,
+            list(candidates),
+            datamodule.class_names,
+            info,
+            commands,
+            fit_baselines(classifiers, plan.folds, plan.splits, plan.num_classes),
+        )
         if save:
             path = run.run_dir / "checkpoints" / "population.ckpt"
             save_ensemble(path, evaluation, population, weights, datamodule, plan.encoders)

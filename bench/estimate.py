@@ -40,8 +40,9 @@ class SmallTable(TabularData):
 
 
 def estimate(**arguments: Any) -> dict[str, Any]:
-    """Run evaluate.py's function on the CPU without output; returns the content of result.json."""
+    """The result.json of evaluate.py's function on the CPU, without output and baselines."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        result = evaluate(**arguments | {"accelerator": "cpu", "log_dir": folder})
+        settings = {"accelerator": "cpu", "log_dir": folder, "baselines": []}
+        result = evaluate(**arguments | settings)
     assert result is not None  # only a process of several would have none
     return result.to_json()

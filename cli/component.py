@@ -221,7 +221,7 @@ def to_config(arguments: dict[str, Any]) -> dict[str, Any]:
     """
     config = {}
     for name, value in arguments.items():
-        config[name] = describe(name, value) if name in REGISTRY else value
+        config[name] = describe(name, value) if name in REGISTRY else as_plain(value)
     return config
 
 

@@ -1,9 +1,21 @@
 """From an Evaluation to its result: the questions that each part of the result answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from evaluation.evaluation import Evaluation
+from evaluation.baselines import Baseline
+from evaluation.estimates import (
+    Estimates,
+    difference,
+    fold_statistics,
+    probability_better,
+    summarize,
+)
+from evaluation.evaluation import Evaluation, mean_test_per_train
 from evaluation.result import (
+    BaselineResult,
+    BaselineScore,
     CandidateResult,
     Choice,
     EvaluationResult,
@@ -12,6 +24,7 @@ from evaluation.result import (
     Performance,
     RunInfo,
 )
+from model.scores import BEST_IS_HIGH
 
 
 def conclude(
@@ -20,6 +33,7 @@ def conclude(
     class_names: list[str],
     run: RunInfo,
     train_commands: list[str] | None = None,
+    baselines: Sequence[Baseline] = (),
 ) -> EvaluationResult:
     """The result of an evaluation: of one candidate, of a sweep, or of a comparison.
 
@@ -29,6 +43,7 @@ def conclude(
         class_names: The names of the classes.
         run: How the evaluation was run.
         train_commands: For a sweep, the command that trains each candidate; else None.
+        baselines: What scikit-learn's classifiers predict; left out of a comparison.
 
     Raises:
         FloatingPointError: No network is left to estimate the performance from.
@@ -40,12 +55,15 @@ def conclude(
     nested = None if train_commands is None else evaluation.nested_selection()
     performance = None
     differences = None
-    if nested is not None:
-        performance = performance_of(evaluation, nested, class_names)
-    elif len(names) == 1:
-        performance = performance_of(evaluation, evaluation.same_candidate(0), class_names)
-    else:
+    baseline_results = None
+    if nested is None and len(names) > 1:
         differences = paired_differences(evaluation, names)
+    else:
+        selection = nested or evaluation.same_candidate(0)
+        performance = performance_of(evaluation, selection, class_names)
+        baseline_results = [
+            baseline_result(evaluation, selection, baseline) for baseline in baselines
+        ]
     candidates = candidate_results(evaluation, names, nested)
     choice = None
     if train_commands is not None:
@@ -63,6 +81,7 @@ def conclude(
         candidates=candidates,
         failures=describe_failures(evaluation, names),
         run=run,
+        baselines=baseline_results,
     )
 
 
@@ -130,6 +149,58 @@ def paired_differences(evaluation: Evaluation, names: list[str]) -> list[PairedD
             gain = evaluation.difference(0, candidate)
             differences.append(PairedDifference(names[0], names[candidate], gain))
     return differences
+
+
+def baseline_result(
+    evaluation: Evaluation, selection: list[int], baseline: Baseline
+) -> BaselineResult:
+    """A baseline's scores on the outer folds, and how the selected networks differ from it."""
+    if baseline.failure:
+        return BaselineResult(baseline.name, {}, baseline.failure)
+    outer_folds = [evaluation.folds[index] for index in evaluation.outer_folds]
+    estimates = summarize(
+        [baseline.probabilities[fold[:2]][None] for fold in outer_folds],
+        [evaluation.targets[fold.indices["test"]] for fold in outer_folds],
+        [len(fold.indices["train"]) for fold in outer_folds],
+        np.bincount(evaluation.targets),
+    )
+    scores = {"accuracy": baseline_score("accuracy", estimates, evaluation, selection, baseline)}
+    if estimates.balanced_accuracy is not None:
+        scores["balanced_accuracy"] = BaselineScore(estimates.balanced_accuracy)
+    if baseline.has_probabilities:
+        score = baseline_score("log_loss", estimates, evaluation, selection, baseline)
+        scores["log_loss"] = score
+    return BaselineResult(baseline.name, scores)
+
+
+def baseline_score(
+    name: str,
+    estimates: Estimates,
+    evaluation: Evaluation,
+    selection: list[int],
+    baseline: Baseline,
+) -> BaselineScore:
+    """A baseline's score, and the selected networks' score minus it over the same folds.
+
+    Folds in which all networks failed are left out of the difference; there is none over a single
+    fold. A fold's score of several networks is their mean.
+    """
+    predictions = evaluation.predictions(selection)
+    folds = [fold for fold, _ in predictions]
+    if len(folds) < 2:
+        return BaselineScore(getattr(estimates, name))
+    targets = [evaluation.targets[fold.indices["test"]] for fold in folds]
+    ours = fold_statistics(name, [probabilities for _, probabilities in predictions], targets)
+    theirs = fold_statistics(
+        name, [baseline.probabilities[fold[:2]][None] for fold in folds], targets
+    )
+    test_per_train = mean_test_per_train(folds)
+    gains = ours - theirs if name in BEST_IS_HIGH else theirs - ours
+    return BaselineScore(
+        estimate=getattr(estimates, name),
+        difference=difference(theirs.numpy(), ours.numpy(), test_per_train),
+        probability_better=probability_better(gains.numpy(), test_per_train),
+    )
 
 
 def describe_failures(evaluation: Evaluation, names: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from model.scores import BEST_IS_HIGH, COUNTED, METRICS, SCORES
 
+MARGIN = 0.01  # a smaller gain does not matter in practice
+
 
 class Estimate(NamedTuple):
     """A mean and its 95 % interval."""
@@ -102,6 +104,23 @@ def difference(first: np.ndarray, second: np.ndarray, test_per_train: float) -> 
     if error != 0:
         p = float(2 * t.sf(abs(mean) / error, degrees_of_freedom))
     return Difference(mean, mean - half_width, mean + half_width, p)
+
+
+def probability_better(gains: np.ndarray, test_per_train: float, margin: float = MARGIN) -> float:
+    """The probability that the true mean of paired gains is above a margin.
+
+    The Bayesian correlated t-test: the posterior of the mean is a Student t distribution around
+    the mean of the folds' gains, (folds,), with the corrected standard error as its scale.
+    Source: Benavoli, Corani, Demsar & Zaffalon, Time for a Change (2017), section 4.1.
+
+    >>> round(probability_better(np.array([0.03, 0.01, 0.02]), test_per_train=1 / 2), 3)
+    0.785
+    """
+    mean = float(np.mean(gains))
+    error = standard_error(gains, test_per_train)
+    if error == 0:
+        return float(mean > margin)
+    return float(t.sf((margin - mean) / error, len(gains) - 1))
 
 
 def fold_statistics(

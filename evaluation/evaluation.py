@@ -144,14 +144,10 @@ class Evaluation:
             for fold in self.outer_folds
             if (first, fold) in self.probabilities and (second, fold) in self.probabilities
         ]
-        test_per_train = []
-        for fold in shared_folds:
-            indices = self.folds[fold].indices
-            test_per_train.append(len(indices["test"]) / len(indices["train"]))
         return difference(
             self.statistics("accuracy", first, shared_folds).numpy(),
             self.statistics("accuracy", second, shared_folds).numpy(),
-            float(np.mean(test_per_train)),
+            mean_test_per_train([self.folds[fold] for fold in shared_folds]),
         )
 
     def votes(self, selection: Sequence[int]) -> np.ndarray:
@@ -173,3 +169,9 @@ class Evaluation:
         """An array (rows, num_classes) of zeros."""
         probabilities = next(iter(self.probabilities.values()))
         return np.zeros((len(self.targets), probabilities.shape[-1]), dtype)
+
+
+def mean_test_per_train(folds: Sequence[Fold]) -> float:
+    """Test rows of a fold per training row."""
+    shares = [len(fold.indices["test"]) / len(fold.indices["train"]) for fold in folds]
+    return float(np.mean(shares))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.estimates import Estimate
+from evaluation.baselines import MAJORITY
+from evaluation.estimates import MARGIN, Estimate
 from evaluation.result import (
+    BaselineResult,
     CandidateResult,
     EvaluationResult,
     PairedDifference,
@@ -25,7 +27,14 @@ MAX_LINES = 10  # of a list of rows or failures; result.json has all of them
 def report(result: EvaluationResult) -> Iterator[str]:
     """The lines of the report."""
     if result.performance:
+        better = list(better_lines(result.performance, result.baselines or []))
+        if better:
+            yield from better
+            yield ""
         yield from performance_lines(result, result.performance)
+        yield ""
+    if result.baselines:
+        yield from baseline_lines(result.baselines)
         yield ""
     if len(result.candidates) > 1:
         metric = result.choice.metric if result.choice else "log_loss"
@@ -66,6 +75,41 @@ def performance_lines(result: EvaluationResult, performance: Performance) -> Ite
     if networks > 1:
         line = f"{'ensemble accuracy':22}{performance.ensemble_accuracy:8.4f}"
         yield f"{line}   {networks} networks per row"
+
+
+def better_lines(performance: Performance, baselines: list[BaselineResult]) -> Iterator[str]:
+    """A line for each baseline that is better than the networks."""
+    for baseline in baselines:
+        figures = []
+        for name in baseline.better_in():
+            theirs = baseline.scores[name].estimate.mean
+            ours = getattr(performance.estimates, name).mean
+            figures.append(f"{TITLES[name]} {theirs:.4f} against {ours:.4f}")
+        if figures:
+            yield f"{title(baseline)} is better than the network: {', '.join(figures)}"
+
+
+def baseline_lines(baselines: list[BaselineResult]) -> Iterator[str]:
+    """The scores of each baseline, and the difference of the networks to it."""
+    heading = f"{'on the same folds':22}{'mean':>8}   95 % interval "
+    yield f"{heading}   ours minus it   95 % interval      P(better by {MARGIN})"
+    for baseline in baselines:
+        if baseline.failure:
+            yield f"{title(baseline)} failed: {baseline.failure}"
+            continue
+        yield title(baseline)
+        for name, score in baseline.scores.items():
+            line = f"  {TITLES[name]:20}{interval(score.estimate)}"
+            gain = score.difference
+            if gain is not None:
+                line += f"{gain.mean:+16.4f}   {gain.low:+.3f} to {gain.high:+.3f}"
+                line += f"{score.probability_better:8.3f}"
+            yield line
+
+
+def title(baseline: BaselineResult) -> str:
+    """What a baseline is called on the screen."""
+    return "Majority class" if baseline.name == MAJORITY else baseline.name
 
 
 def candidate_lines(candidates: list[CandidateResult], metric: str) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """EvaluationResult: what an evaluation found, as result.json holds it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation.estimates import Difference, Estimate, Estimates
+from model.scores import BEST_IS_HIGH
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,72 @@ class Choice:
     train: str
 
 
+class BaselineScore(NamedTuple):
+    """A baseline's score and, if folds can be compared by it, the networks' score minus it.
+
+    `probability_better` is the probability that the networks are better by more than 0.01.
+    """
+
+    estimate: Estimate
+    difference: Difference | None = None
+    probability_better: float | None = None
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """The scores of a classifier of scikit-learn on the folds of the networks, by their names.
+
+    Log-loss is left out where the classifier gives no probabilities. `failure` says why there are
+    no scores.
+    """
+
+    name: str
+    scores: dict[str, BaselineScore]
+    failure: str = ""
+
+    def better_in(self) -> list[str]:
+        """The scores in which it is better than the networks: the interval excludes 0."""
+        names = []
+        for name, score in self.scores.items():
+            if score.difference is None:
+                continue
+            if name in BEST_IS_HIGH:
+                is_better = score.difference.high < 0
+            else:
+                is_better = score.difference.low > 0
+            if is_better:
+                names.append(name)
+        return names
+
+    def to_json(self) -> dict[str, Any]:
+        content: dict[str, Any] = {"name": self.name}
+        if self.failure:
+            return content | {"failure": self.failure}
+        differences = {}
+        probabilities = {}
+        for name, score in self.scores.items():
+            for key, value in score.estimate._asdict().items():
+                content[f"{name}/{key}"] = value
+            if score.difference is not None:
+                differences[name] = score.difference._asdict()
+                probabilities[name] = score.probability_better
+        return content | {"difference": differences, "probability_better": probabilities}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "BaselineResult":
+        scores = {}
+        for name in Estimates._fields:
+            if f"{name}/mean" not in content:
+                continue
+            estimate = Estimate(*(content[f"{name}/{key}"] for key in Estimate._fields))
+            scores[name] = BaselineScore(estimate)
+            if name in content["difference"]:
+                difference = Difference(**content["difference"][name])
+                probability = content["probability_better"][name]
+                scores[name] = BaselineScore(estimate, difference, probability)
+        return cls(content["name"], scores, content.get("failure", ""))
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """How the evaluation was run."""
@@ -159,6 +226,7 @@ class EvaluationResult:
         candidates: The scores of every candidate.
         failures: A description of each network that failed.
         run: How the evaluation was run.
+        baselines: The scores of scikit-learn's classifiers; None for a comparison.
     """
 
     performance: Performance | None
@@ -167,6 +235,7 @@ class EvaluationResult:
     candidates: list[CandidateResult]
     failures: list[str]
     run: RunInfo
+    baselines: list[BaselineResult] | None = None
 
     @property
     def networks_per_row(self) -> int:
@@ -186,6 +255,8 @@ class EvaluationResult:
             content["optimistic"] = (
                 estimates_to_json(self.choice.optimistic) if self.choice.optimistic else {}
             )
+        if self.baselines is not None:
+            content["baselines"] = [baseline.to_json() for baseline in self.baselines]
         content["settings"] = [candidate.to_json() for candidate in self.candidates]
         content["failed"] = len(self.failures)
         content["failures"] = self.failures
@@ -209,6 +280,9 @@ class EvaluationResult:
         differences = None
         if "differences" in content:
             differences = [PairedDifference.from_json(row) for row in content["differences"]]
+        baselines = None
+        if "baselines" in content:
+            baselines = [BaselineResult.from_json(row) for row in content["baselines"]]
         return cls(
             performance=Performance.from_json(content) if "confusion" in content else None,
             differences=differences,
@@ -216,6 +290,7 @@ class EvaluationResult:
             candidates=[CandidateResult.from_json(row) for row in content["settings"]],
             failures=content["failures"],
             run=RunInfo(**{name: content[name] for name in RunInfo.__dataclass_fields__}),
+            baselines=baselines,
         )
 
 
