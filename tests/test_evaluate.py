@@ -376,6 +376,11 @@ BAD = {
     "--folds 2 --repeats 1 --devices 3 --accelerator cpu --strategy ddp": (
         "2 networks are too few for 3 devices"
     ),
+    "--baselines [RandomForrest]": (
+        "baseline 'RandomForrest' is not known; nearest: RandomForestClassifier"
+    ),
+    "--baselines [VotingClassifier]": "baseline VotingClassifier needs estimators; give",
+    "--baselines RandomForestClassifier": "--baselines is 'RandomForestClassifier'; expected [text",
     "--max_epochs 0": "max_epochs is 0; give 1 or more",
     "--metric acuracy": "--metric 'acuracy' is not known; nearest: accuracy",
     "--metric auroc --folds 100 --data.stratify false --sweep.network.hidden [[4],[8]]": (

@@ -19,7 +19,7 @@ VISUAL = "visual"
 # Settings that say where a run computes and what it draws, not what is learned.
 MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir", "pictures"}
 # Settings of an evaluation, not of the training that it evaluates.
-ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "save"}
+ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "baselines", "save"}
 
 # Settings in the row of every run; others are there only when they differ from their default.
 ALWAYS = {"network.hidden", "optimizer.lr", "seed"}
