@@ -67,7 +67,9 @@ def find_classifiers(names: Sequence[str], seed: int) -> dict[str, Any]:
                 f"baseline {name} needs {', '.join(required)}; give classifiers without required "
                 "arguments, such as RandomForestClassifier"
             )
-        classifier = known[name]()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a class is deprecated
+            classifier = known[name]()
         if "random_state" in classifier.get_params():
             classifier.set_params(random_state=seed)
         classifiers[name] = classifier
@@ -116,6 +118,7 @@ def fit_baseline(
 ) -> Baseline:
     """Fit a classifier to each outer fold; where one fit fails, the baseline has failed."""
     probabilities = {}
+    has_probabilities = hasattr(classifier, "predict_proba")
     bar = tqdm(outer.items(), desc=name, unit="fold", leave=False, disable=None)
     try:
         with warnings.catch_warnings(), bar:
@@ -124,7 +127,7 @@ def fit_baseline(
                 probabilities[key] = predict_fold(classifier, splits, num_classes)
     except Exception as error:  # whatever it is, the estimate of the networks is kept
         return Baseline(name, failure=first_line(error))
-    return Baseline(name, probabilities, hasattr(classifier, "predict_proba"))
+    return Baseline(name, probabilities, has_probabilities)
 
 
 def predict_fold(classifier: Any, splits: Splits, num_classes: int) -> np.ndarray:
