@@ -12,7 +12,8 @@ from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.model_selection import RepeatedStratifiedKFold, cross_validate
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_predict, cross_validate
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -70,6 +71,17 @@ def test_a_baseline_is_what_scikit_learn_finds_on_the_same_folds(iris, index):
     assert baseline["log_loss/mean"] == pytest.approx(-theirs["test_neg_log_loss"].mean(), rel=1e-4)
     half_width = stats.t.ppf(0.975, 9) * np.sqrt((1 / 10 + 1 / 4) * accuracies.var(ddof=1))
     assert baseline["accuracy/low"] == pytest.approx(accuracies.mean() - half_width)
+
+
+def test_balanced_accuracy_is_that_of_all_predictions_together():
+    result = run("--repeats", "1", "--max_epochs", "1", "--baselines", "[LogisticRegression]")
+    features, targets = load_iris(return_X_y=True)
+    folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=1, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression())
+    predicted = cross_val_predict(pipeline, features, targets, cv=folds)
+    theirs = balanced_accuracy_score(targets, predicted)
+    assert result["baselines"][0]["balanced_accuracy/mean"] == pytest.approx(theirs)
+    assert result["baselines"][0]["difference"].keys() == {"accuracy", "log_loss"}
 
 
 @pytest.mark.parametrize("score", ["accuracy", "log_loss"])
