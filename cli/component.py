@@ -32,7 +32,7 @@ REGISTRY = {
         "lightning.pytorch.LightningDataModule",
     ),
     "network": (
-        (f"{ROOT}model.networks", f"{ROOT}model.convnet", "torch.nn"),
+        (f"{ROOT}model.networks", f"{ROOT}model.convnet", f"{ROOT}model.ensemble", "torch.nn"),
         "torch.nn.Module",
     ),
     "loss": (
@@ -40,13 +40,22 @@ REGISTRY = {
         "torch.nn.Module",
     ),
     "optimizer": (
-        ("torch.optim",),
+        (f"{ROOT}model.optimizers", "torch.optim"),
         "torch.optim.Optimizer",
     ),
     "schedule": (
         ("torch.optim.lr_scheduler",),
         "torch.optim.lr_scheduler.LRScheduler",
     ),
+}
+# Arguments of a component's class that the program supplies, so that they are no flags: the first
+# ones, and those of these names. torch deprecates `size_average` and `reduce`.
+SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
+SUPPLIED = {
+    "network": {"numbers"},
+    "loss": {"weight", "size_average", "reduce"},
+    "optimizer": {"total_steps"},
+    "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
 }
 # The components that a Classifier is made of, and that candidates of an evaluation may differ in.
 LEARNED = ("network", "loss", "optimizer", "schedule")
@@ -132,7 +141,8 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
     own classes they are left out.
 
     >>> describe("network", partial(find("network", "MLP"), hidden=(8,)))
-    {'class': 'MLP', 'hidden': [8], 'activation': 'SiLU', 'dropout': 0.0, 'init_std': None}
+    {'class': 'MLP', 'hidden': [8], 'activation': 'SiLU', 'dropout': 0.0, 'init_std': None,
+     'embedding': None}
 
     Raises:
         ValueError: An argument is not plain data.
@@ -143,7 +153,9 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
     cls = bound.func
     arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | bound.keywords
     if not cls.__init__.__module__.startswith("torch."):
-        arguments = plain_defaults(cls) | arguments
+        supplied = SUPPLIED.get(component, ())
+        defaults = plain_defaults(cls)
+        arguments = {name: defaults[name] for name in defaults if name not in supplied} | arguments
     for name, value in arguments.items():
         if not is_plain(value):
             kind = type(value).__name__

@@ -11,18 +11,10 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from cli.component import REGISTRY, find, parameters_of
+from cli.component import REGISTRY, SUPPLIED, SUPPLIED_FIRST, find, parameters_of
 from cli.convert import to_text
 
 REQUIRED = Parameter.empty  # the default of an argument that has none
-
-# Constructor parameters that are not flags, because the program supplies them: the first ones,
-SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
-# and these by name. torch deprecates `size_average` and `reduce`; the loss's `weight` is a tensor.
-SUPPLIED = {
-    "loss": {"weight", "size_average", "reduce"},
-    "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
-}
 
 # Arguments of Lightning's Trainer that the program sets itself, with the reason.
 SET_BY_PROGRAM = {

@@ -1,11 +1,13 @@
-"""Raw columns to features: fill missing values, one-hot encode categories, standardize."""
+"""Raw columns to features: fill missing values, one-hot encode categories, scale."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+Scaling = Literal["standard", "robust"]
 
 MAX_FEATURES = 10_000
 # Clip here so that extreme inputs cannot overflow float32; training rows never reach it.
@@ -13,6 +15,7 @@ MAX_STANDARD_DEVIATIONS = 1e6
 # Values converted to float64 at a time: 60,000 small colour images take 1.5 GB for each copy.
 PIECE_VALUES = 2**22
 STATISTICS = ("fill", "mean", "scale")
+ROBUST_LIMIT = 3.0  # of a feature that is scaled robustly; Holzmüller et al. (2024)
 
 
 class Encoder(nn.Module):
@@ -24,7 +27,11 @@ class Encoder(nn.Module):
     - A numeric column becomes one feature, a text column a feature for each category. If values of
       a column are missing in the training rows, a further feature says which.
     - A missing number is replaced by the median, a missing category by the most frequent one.
-    - Features are standardized (source: the article, section 4.3, step 1).
+    - "standard" scaling: mean 0 and standard deviation 1 (source: the article, section 4.3, step 1).
+    - "robust" scaling: numbers less their median, divided by their interquartile range; categories
+      stay 0 and 1; then x / sqrt(1 + (x / 3)²), which no outlier exceeds. Divided by its standard
+      deviation, a category that was seen once in 1,300 rows would lie 36 away from the others.
+      Source: Holzmüller et al., Better by Default (2024), section 3.
     - A feature that is constant in the training rows stays 0: the network learned nothing from it.
     - Unseen categories encode as zeros; an "unknown" feature would stay untrained.
 
@@ -48,6 +55,7 @@ class Encoder(nn.Module):
     fill: Tensor
     mean: Tensor
     scale: Tensor
+    limit: Tensor
 
     def __init__(self, layout: "Layout") -> None:
         super().__init__()
@@ -57,6 +65,7 @@ class Encoder(nn.Module):
         self.register_buffer("indicator", torch.from_numpy(layout.indicator))
         for name in STATISTICS:
             self.register_buffer(name, torch.zeros(len(layout.names), dtype=torch.float64))
+        self.register_buffer("limit", torch.tensor(torch.inf, dtype=torch.float64))
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Encoder":
@@ -70,18 +79,28 @@ class Encoder(nn.Module):
         encoder = cls(layout)
         for name in STATISTICS:
             setattr(encoder, name, state[name])
+        encoder.limit = state.get("limit", encoder.limit)  # format 1 has none
         return encoder
 
-    def fit(self, raw: np.ndarray, channels: np.ndarray | None = None) -> "Encoder":
-        """Compute medians, most frequent categories, means and standard deviations.
+    def fit(
+        self,
+        raw: np.ndarray,
+        channels: np.ndarray | None = None,
+        scaling: Scaling = "standard",
+    ) -> "Encoder":
+        """Compute what replaces missing values, and how features are scaled.
 
         Args:
             raw: The training rows (rows, columns).
             channels: The channel of each column (columns,), if the columns of a channel share a
                 mean and a standard deviation, as the pixels of an image do.
+            scaling: How features are scaled.
         """
         fill = self.fill_values(raw)
         self.fill = torch.from_numpy(fill[self.layout.source])
+        if scaling == "robust":
+            self.fit_robust(raw)
+            return self
         scaler, constant = self.fit_scaler(raw)
         mean = scaler.mean_.copy()
         # Divided by infinity, a constant feature is 0.
@@ -95,6 +114,22 @@ class Encoder(nn.Module):
         self.mean = torch.from_numpy(mean)
         self.scale = torch.from_numpy(scale)
         return self
+
+    def fit_robust(self, raw: np.ndarray) -> None:
+        """Compute the median and the interquartile range of every number."""
+        features = len(self.layout.names)
+        mean = np.zeros(features)
+        scale = np.ones(features)
+        first_row = self.encode(torch.from_numpy(raw[:1].astype(float))).numpy()
+        constant = np.ones(features, dtype=bool)
+        for piece in pieces(raw):
+            constant &= (self.encode(piece).numpy() == first_row).all(0)
+        for feature in self.layout.numbers:
+            values = raw[:, self.layout.source[feature]].astype(float)
+            mean[feature], scale[feature] = robust_scale(values[~np.isnan(values)])
+        self.mean = torch.from_numpy(mean)
+        self.scale = torch.from_numpy(np.where(constant, np.inf, scale))
+        self.limit = torch.tensor(ROBUST_LIMIT, dtype=torch.float64)
 
     def fill_values(self, raw: np.ndarray) -> np.ndarray:
         """What replaces a missing value of each column: its median or most frequent category."""
@@ -149,14 +184,31 @@ class Encoder(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         standardized = (self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)
-        return standardized.clamp(-MAX_STANDARD_DEVIATIONS, MAX_STANDARD_DEVIATIONS).float()
+        clamped = standardized.clamp(-MAX_STANDARD_DEVIATIONS, MAX_STANDARD_DEVIATIONS)
+        return (clamped / (1 + (clamped / self.limit) ** 2).sqrt()).float()
 
     def stack(self, others: Sequence["Encoder"]) -> "Encoder":
         """An encoder with the statistics of several, for the members of a population."""
         stacked = Encoder(self.layout)
         for name in STATISTICS:
             setattr(stacked, name, torch.stack([getattr(other, name) for other in others]))
+        stacked.limit = others[0].limit
         return stacked
+
+
+def robust_scale(values: np.ndarray) -> tuple[float, float]:
+    """Median and interquartile range of a number's known values; half the range if that is 0.
+
+    >>> robust_scale(np.array([1.0, 2.0, 3.0, 4.0, 500.0]))
+    (3.0, 2.0)
+    """
+    if not len(values):
+        return 0.0, 1.0
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    scale = high - low
+    if scale == 0:
+        scale = (values.max() - values.min()) / 2
+    return float(median), float(scale) or 1.0
 
 
 def pool(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
@@ -195,6 +247,13 @@ class Layout:
         self.code = code
         self.indicator = indicator
         self.names = names
+
+    @property
+    def numbers(self) -> list[int]:
+        """The features that are numbers of their column."""
+        is_number = np.isnan(self.code) & ~self.indicator
+        numbers: list[int] = np.flatnonzero(is_number).tolist()
+        return numbers
 
     @classmethod
     def from_rows(

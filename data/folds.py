@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
-from data.encoder import Encoder
+from data.encoder import Encoder, Scaling
 from data.sampling import split_off
 from data.tabular import RawTable, Splits, TabularData, standardize
 
@@ -113,7 +113,9 @@ def with_validation(
     return {"train": train, "val": val}
 
 
-def standardize_folds(table: RawTable, folds: list[Fold]) -> tuple[list[Splits], list[Encoder]]:
+def standardize_folds(
+    table: RawTable, folds: list[Fold], scaling: Scaling = "standard"
+) -> tuple[list[Splits], list[Encoder]]:
     """Each fold's splits as tensors, and the encoder fitted to its training rows.
 
     All folds have the same features, those of the whole table.
@@ -122,7 +124,7 @@ def standardize_folds(table: RawTable, folds: list[Fold]) -> tuple[list[Splits],
     splits = []
     encoders = []
     for fold in folds:
-        fold_splits, encoder = standardize(table, fold.indices, layout)
+        fold_splits, encoder = standardize(table, fold.indices, scaling, layout)
         splits.append(fold_splits)
         encoders.append(encoder)
     return splits, encoders

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data.encoder import Scaling
 from data.file import File, matrix, numbers_of, text_of
 from data.tabular import RawTable, TabularData
 from data.values import BOOLEANS, MISSING
@@ -30,12 +31,15 @@ class Table(TabularData):
         ignore: Columns to leave out.
         delimiter: The character between a CSV file's fields; null takes the most frequent one in
             its first line.
-        split: The arguments of TabularData.
+        scaling: robust: median and quartiles, with outliers limited; or standard.
+        split: The other arguments of TabularData.
 
     Raises:
         ValueError: A file that cannot be read, with the line and column, or one that is not a
             table to learn classes from.
     """
+
+    members = 8
 
     def __init__(
         self,
@@ -43,9 +47,10 @@ class Table(TabularData):
         target: str,
         ignore: list[str] | None = None,
         delimiter: str | None = None,
+        scaling: Scaling = "robust",
         **split: Any,
     ) -> None:
-        super().__init__(**split)
+        super().__init__(scaling=scaling, **split)
         self.path = path
         self.target = target
         self.ignore = ignore or []

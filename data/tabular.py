@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.checkpoint_format import FORMAT
-from data.encoder import Encoder, Layout
+from data.encoder import Encoder, Layout, Scaling
 from data.sampling import EpochSampler, split_off
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
@@ -58,12 +58,13 @@ class TabularData(LightningDataModule):
     of training batches defines `augmentation`.
 
     Args:
-        batch_size: Rows per optimizer step; null takes all training rows at once.
+        batch_size: Rows per optimizer step, at most; null takes all training rows at once.
         test_fraction: Share of the rows kept for the one test at the end.
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each split keeps the shares of the classes.
         split_seed: Seed of the split alone: runs with different --seed share their test rows.
         class_weight: balanced gives every class the same total weight in the loss.
+        scaling: standard, or robust: median and quartiles, with outliers limited (data/encoder.py).
 
     Raises:
         ValueError: A batch size below 1, or fractions that leave a split without a class.
@@ -71,15 +72,17 @@ class TabularData(LightningDataModule):
 
     make_loader: Callable[..., Iterable[Any]] = DataLoader  # training/fast.py has a faster one
     target = "target"  # name of the class column
+    members = 1  # networks that train.py trains as one, if it is not told
 
     def __init__(
         self,
-        batch_size: int | None = None,
+        batch_size: int | None = 256,
         test_fraction: float = 0.2,
         val_fraction: float = 0.0,
         stratify: bool = True,
         split_seed: int = 0,
         class_weight: Literal["balanced"] | None = None,
+        scaling: Scaling = "standard",
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -99,6 +102,7 @@ class TabularData(LightningDataModule):
         self.stratify = stratify
         self.split_seed = split_seed
         self.class_weight = class_weight
+        self.scaling = scaling
         self.test_rows: np.ndarray | None = None
         self.splits: Splits = {}
 
@@ -109,6 +113,10 @@ class TabularData(LightningDataModule):
     def about(self) -> str:
         """How the table's columns are used, for the user to read; empty if all are numbers."""
         return ""
+
+    def numbers(self, layout: Layout) -> list[int]:
+        """Indices of the features that a network may treat as numbers."""
+        return layout.numbers
 
     def augmentation(self, encoder: Encoder) -> Callable[[Tensor], Tensor] | None:
         """A random change of training features (rows, num_features); None for no change."""
@@ -123,7 +131,7 @@ class TabularData(LightningDataModule):
             return
         table = self.read()
         self.indices = self.split(table.targets)
-        self.splits, self.encoder = standardize(table, self.indices)
+        self.splits, self.encoder = standardize(table, self.indices, self.scaling)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
         self.augment = self.augmentation(self.encoder)
@@ -177,13 +185,12 @@ class TabularData(LightningDataModule):
 
     def train_dataloader(self) -> Iterable[Any]:
         dataset = TensorDataset(*self.splits["train"])
+        batch_size = min(self.batch_size or len(dataset), len(dataset))
         # A full batch is not shuffled: the order of its rows does not change the gradient.
-        shuffle = self.batch_size is not None
+        shuffle = batch_size < len(dataset)
         # The seed is the run's: train.py seeds everything with it.
         sampler = EpochSampler(len(dataset), torch.initial_seed(), shuffle)
-        return self.make_loader(
-            dataset, batch_size=self.batch_size or len(dataset), sampler=sampler
-        )
+        return self.make_loader(dataset, batch_size=batch_size, sampler=sampler)
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
         return self.make_loader(TensorDataset(*self.splits[split]), batch_size=EVALUATION_ROWS)
@@ -222,13 +229,17 @@ class TabularData(LightningDataModule):
 
 
 def standardize(
-    table: RawTable, indices: dict[str, np.ndarray], layout: Layout | None = None
+    table: RawTable,
+    indices: dict[str, np.ndarray],
+    scaling: Scaling = "standard",
+    layout: Layout | None = None,
 ) -> tuple[Splits, Encoder]:
     """The rows of each split as tensors, and the encoder fitted on the training rows.
 
     Args:
         table: The table.
         indices: Row indices of each split.
+        scaling: How features are scaled.
         layout: Which features to make; None derives it from the training rows. The folds of a
             cross-validation share one.
 
@@ -236,7 +247,8 @@ def standardize(
         ValueError: All columns are constant in the training rows.
     """
     train = indices["train"]
-    encoder = Encoder(layout or table.layout(train)).fit(table.features[train], table.channels)
+    encoder = Encoder(layout or table.layout(train))
+    encoder.fit(table.features[train], table.channels, scaling)
     if encoder.scale.isinf().all():
         raise ValueError("every column is constant in the training rows; give columns that differ")
     splits = {}

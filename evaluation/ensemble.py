@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from data.encoder import Encoder
@@ -35,13 +36,18 @@ def save_ensemble(
     members = ensemble_members(evaluation)
     ensemble = population.ensemble(members, [weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
+    path.parent.mkdir()
+    write_checkpoint(path, ensemble, datamodule)
+
+
+def write_checkpoint(path: Path, module: LightningModule, datamodule: TabularData) -> None:
+    """Write a module that predicts, with what its table needs, as Lightning would."""
     checkpoint = {
-        "state_dict": ensemble.state_dict(),
-        "hyper_parameters": dict(ensemble.hparams),
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
         "pytorch-lightning_version": lightning.__version__,
         type(datamodule).__qualname__: datamodule.state_dict(),
     }
-    path.parent.mkdir()
     unfinished = path.with_suffix(".part")  # renamed when complete: never half a checkpoint
     torch.save(checkpoint, unfinished)
     unfinished.rename(path)

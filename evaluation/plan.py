@@ -95,7 +95,7 @@ def make_plan(
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
-    splits, encoders = standardize_folds(table, cut_folds)
+    splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling)
     return Plan(
         candidates=weighted,
         num_features=num_features,

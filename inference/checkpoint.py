@@ -124,6 +124,7 @@ def check_class(config: ComponentConfig | None, path: str) -> None:
     """
     if config is None:
         return
+    check_class(config.get("network"), path)  # that of the members of an Ensemble
     name = str(config["class"])
     if "." in name and not defines(name):
         raise ValueError(

@@ -95,6 +95,6 @@ def check_learning_rate(make_optimizer: Factory) -> None:
     Raises:
         ValueError: It is not a finite number above 0.
     """
-    lr = partial(make_optimizer).keywords.get("lr", 1.0)
-    if not 0 < lr < torch.finfo(torch.float32).max:
+    lr = partial(make_optimizer).keywords.get("lr")
+    if lr is not None and not 0 < lr < torch.finfo(torch.float32).max:
         raise ValueError(f"the optimizer's lr is {lr}; give a finite number above 0")

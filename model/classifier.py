@@ -137,19 +137,20 @@ class Classifier(LightningModule):
     ) -> tuple[Optimizer, LRScheduler | None]:
         """A new optimizer of the parameters, and its schedule over `total_steps` steps."""
         checks.check_learning_rate(self.make_optimizer)
-        optimizer = self.make_optimizer(parameters)
+        # Arguments that depend on the run are passed to a class that asks for them.
+        known: dict[str, Any] = {"total_steps": total_steps, "T_max": total_steps}
+        optimizer = self.make_optimizer(parameters, **asked(self.make_optimizer, known))
         if self.make_schedule is None:
             return optimizer, None
-        # Arguments of a schedule that depend on the run.
-        known: dict[str, Any] = {
-            "total_steps": total_steps,
-            "T_max": total_steps,
-            "max_lr": optimizer.param_groups[0]["lr"],
-        }
-        accepted = signature(getattr(self.make_schedule, "func", self.make_schedule)).parameters
-        arguments = {name: value for name, value in known.items() if name in accepted}
+        known["max_lr"] = optimizer.param_groups[0]["lr"]
         try:
-            return optimizer, self.make_schedule(optimizer, **arguments)
+            return optimizer, self.make_schedule(optimizer, **asked(self.make_schedule, known))
         except ZeroDivisionError as error:  # OneCycleLR, when a phase has a single step
             message = f"the schedule cannot run in {total_steps} steps; give a larger --max_epochs"
             raise ValueError(message) from error
+
+
+def asked(factory: Factory, known: dict[str, Any]) -> dict[str, Any]:
+    """Those of the known arguments that a class, or a partial of one, takes."""
+    parameters = signature(getattr(factory, "func", factory)).parameters
+    return {name: value for name, value in known.items() if name in parameters}

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules import activation as activations
 
 from cli.errors import unknown
+from model.embedding import PeriodicEmbedding
 
 
 class MLP(nn.Sequential):
@@ -25,6 +26,9 @@ class MLP(nn.Sequential):
         dropout: Share of hidden units dropped in each training step.
         init_std: Standard deviation of normal initial weights, with biases 0 (the article: 0.01);
             null for PyTorch's own initialisation.
+        embedding: Units that each number is embedded in (PeriodicEmbedding); 0 for none, null for
+            what suits the table (model/recipe.py).
+        numbers: Indices of the features that are numbers.
 
     Raises:
         ValueError: A width below 1, an unknown activation, dropout outside [0, 1), a negative
@@ -39,6 +43,8 @@ class MLP(nn.Sequential):
         activation: str = "SiLU",
         dropout: float = 0.0,
         init_std: float | None = None,
+        embedding: int | None = None,
+        numbers: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
@@ -53,7 +59,11 @@ class MLP(nn.Sequential):
                 "give a standard deviation, or null for PyTorch's initialisation"
             )
 
-        widths = [num_features, *hidden]
+        width = num_features
+        if embedding and numbers:
+            self.append(PeriodicEmbedding(numbers, embedding))
+            width += len(numbers) * embedding
+        widths = [width, *hidden]
         for width_in, width_out in pairwise(widths):
             self.append(nn.Linear(width_in, width_out))
             self.append(getattr(nn, activation)())  # one module a layer, so that hooks see each

@@ -14,7 +14,6 @@ from data.tabular import Splits
 from model.classifier import Classifier
 from model.probes import (
     activation_bytes,
-    can_vmap,
     can_vmap_loss,
     mixes_members,
     refuse_state_across_rows,
@@ -42,11 +41,14 @@ class Outcome(NamedTuple):
     """What a member predicts for its test rows, and whether its training failed.
 
     `probabilities` (test rows, num_classes); `failed_in` is the epoch in which the member
-    diverged, from 1, or 0 if it did not.
+    diverged, from 1, or 0 if it did not; `val_probabilities` (validation rows, num_classes), None
+    if there are none; `best_epoch` is the epoch of its weights, from 1.
     """
 
     probabilities: np.ndarray
     failed_in: int
+    val_probabilities: np.ndarray | None = None
+    best_epoch: int = 0
 
 
 class Population(LightningModule):
@@ -147,6 +149,7 @@ class Population(LightningModule):
         # One array (members,) per epoch for each metric; NaN for members that had stopped.
         self.curves: dict[str, list[np.ndarray]] = {}
         self.outcomes: dict[Member, Outcome] = {}
+        self.fit_states: list[dict[str, Any]] = []  # of a resumed fit, until it starts
 
     def group_members(self, stack_bytes: int) -> list[list[int]]:
         """The member indices of each stack: the same network, and splits of the same sizes.
@@ -184,8 +187,7 @@ class Population(LightningModule):
         """A new stack of these members, with the rows of their folds."""
         make_network = self.classifiers[members[0].candidate].make_network
         stack = Stack(make_network, [member.seed for member in members])
-        if not stack.is_chain and not can_vmap(stack, num_features):
-            stack.loop_over_members()
+        stack.loop_unless_vmap(num_features)
         if self.folds:
             for split in self.folds[members[0].fold]:
                 stack.set_rows(split, [self.folds[member.fold][split] for member in members])
@@ -261,7 +263,7 @@ class Population(LightningModule):
         """One epoch of one stack: optimizer steps, metrics, and each member's early stopping."""
         fit = self.fits[stack_index]
         features, targets = fit.stack.rows("train")
-        if self.batch_size:
+        if self.batch_size and self.batch_size < targets.shape[1]:
             features, targets = self.shuffled(stack_index, features, targets)
         metrics = fit.train_epoch(features, targets, self.batch_size)
         if fit.has_validation:
@@ -309,10 +311,29 @@ class Population(LightningModule):
         outcomes: dict[Member, Outcome] = {}
         for fit, members in zip(self.fits, self.stack_members, strict=True):
             fit.end_fit(self.current_epoch)
-            probabilities = fit.test_probabilities()
+            test = fit.probabilities("test")
+            val = fit.probabilities("val") if fit.has_validation else [None] * len(members)
             for i, member in enumerate(members):
-                outcomes[member] = Outcome(probabilities[i], int(fit.failed_in[i]))
+                failed_in = int(fit.failed_in[i])
+                best_epoch = int(fit.best_epoch[i])
+                outcomes[member] = Outcome(test[i], failed_in, val[i], best_epoch)
         self.outcomes = merged(gathered(outcomes))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fits"] = [fit.state_dict() for fit in self.fits]
+        checkpoint["curves"] = {
+            name: torch.from_numpy(np.stack(epochs)) for name, epochs in self.curves.items()
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The fits do not exist yet: Lightning restores the weights before it asks for optimizers.
+        self.fit_states = checkpoint["fits"]
+        self.curves = {name: list(epochs.numpy()) for name, epochs in checkpoint["curves"].items()}
+
+    def on_train_start(self) -> None:
+        for fit, state in zip(self.fits, self.fit_states, strict=False):
+            fit.load_state_dict(state)
+        self.fit_states = []
 
     def ensemble(self, members: list[Member], states: list[dict[str, Tensor]]) -> "Population":
         """Members of one candidate, with these weights, as a new population that predicts.

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
-from model.stack import Stack, member_losses
+from model.stack import member_losses
 
 
 def refuse_state_across_rows(classifier: Classifier) -> None:
@@ -40,20 +40,6 @@ def refuse_state_across_rows(classifier: Classifier) -> None:
     for key, buffer in network.named_buffers():
         if not torch.equal(buffer, buffers[key]):
             raise ValueError(f"network {name} keeps a state in training ({key}); give one without")
-
-
-def can_vmap(stack: Stack, num_features: int) -> bool:
-    """Whether `torch.func.vmap` supports all operations of a stack's network, each fast."""
-    members = len(stack.stacked[0])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # "There is a performance drop because ..."
-            stack(torch.zeros(members, num_features, 2)).sum().backward()
-    except (RuntimeError, Warning):
-        return False
-    finally:
-        stack.zero_grad()
-    return True
 
 
 def can_vmap_loss(loss: nn.Module, num_classes: int) -> bool:

@@ -1,10 +1,13 @@
 """Stack: networks of one class computed as one, and each network's own loss and hits."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+
+from model.embedding import PeriodicEmbedding
 
 # Layers that treat every number by itself, whatever the layout of the tensor.
 ELEMENTWISE = (
@@ -27,7 +30,7 @@ class Stack(nn.Module):
     Rows are the last dimension: with (members, units, rows), matrix products and a softmax over
     few classes are fast on a CPU. A chain of Linear and elementwise layers runs through
     `torch.baddbmm`. Any other network runs through `torch.func.vmap`, or member by member after
-    `loop_over_members()`, for networks with an operation that vmap does not support.
+    `loop_unless_vmap()`, for networks with an operation that vmap does not support.
 
     Shapes: (members, num_features, rows) -> (members, num_classes, rows).
 
@@ -66,6 +69,10 @@ class Stack(nn.Module):
     def run_chain(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """All members at once, layer by layer."""
         for name, layer in self.template[0].named_children():
+            if isinstance(layer, PeriodicEmbedding):
+                own = {key: parameters[f"{name}.{key}"] for key, _ in layer.named_parameters()}
+                x = layer.embed(own, x)
+                continue
             if not isinstance(layer, nn.Linear):
                 x = layer(x)
                 continue
@@ -94,9 +101,23 @@ class Stack(nn.Module):
             logits.append(self.call_network(member_state, {}, member_features).T)
         return torch.stack(logits)
 
-    def loop_over_members(self) -> None:
-        """From now on, run one member after the other."""
-        self.run = self.run_loop
+    def loop_unless_vmap(self, num_features: int) -> None:
+        """Run one member after the other, if the network has an operation that vmap lacks."""
+        if not self.is_chain and not self.can_vmap(num_features):
+            self.run = self.run_loop
+
+    def can_vmap(self, num_features: int) -> bool:
+        """Whether `torch.func.vmap` supports all operations of the network, each fast."""
+        members = len(self.stacked[0])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # "There is a performance drop because ..."
+                self(torch.zeros(members, num_features, 2)).sum().backward()
+        except (RuntimeError, Warning):
+            return False
+        finally:
+            self.zero_grad()
+        return True
 
     def call_network(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], features: Tensor
@@ -173,7 +194,7 @@ def is_chain(network: nn.Module) -> bool:
     layers = list(network.children())
     if len(layers) != len(network):  # a layer that is used twice is listed once
         return False
-    if not all(type(layer) in (nn.Linear, *ELEMENTWISE) for layer in layers):
+    if not all(type(layer) in (nn.Linear, PeriodicEmbedding, *ELEMENTWISE) for layer in layers):
         return False
     return not any(
         module._forward_hooks or module._forward_pre_hooks for module in network.modules()

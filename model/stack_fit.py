@@ -1,7 +1,7 @@
 """StackFit: the fit of one stack, in which every member keeps and stops at its own epoch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from model.scores import best_mode, probabilities, score
 from model.stack import Stack, cross_entropies, hits, member_losses, soft_targets
 
 Value = TypeVar("Value")
+
+# Arrays (members,) of a StackFit that a resumed fit goes on with.
+MEMBER_STATE = ("best", "best_epoch", "waited", "active", "failed_in")
 
 
 class LossGroup(NamedTuple):
@@ -101,6 +104,7 @@ class StackFit:
         members = sum(group.size for group in loss_groups)
         self.kept = [stacked.detach().clone() for stacked in stack.stacked]
         self.best = np.full(members, np.inf)
+        self.best_epoch = np.zeros(members, dtype=int)  # from 1
         self.waited = np.zeros(members, dtype=int)
         self.active = np.ones(members, dtype=bool)
         self.failed_in = np.zeros(members, dtype=int)  # the epoch, from 1; 0: it did not fail
@@ -119,9 +123,9 @@ class StackFit:
             Each member's "train/loss", "train/accuracy" and what is watched of them, (members,).
         """
         rows = targets.shape[1]
-        size = batch_size or rows
-        # Without batches the rows keep their order, and with it their soft targets.
-        if batch_size or self.soft is None:
+        size = min(batch_size or rows, rows)
+        # A full batch keeps the order of its rows, and with it their soft targets.
+        if size < rows or self.soft is None:
             self.soft = self.soft_targets(targets)
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
@@ -216,13 +220,14 @@ class StackFit:
         self.active &= finite
         if self.keeps_best:
             values = metrics[self.watched]
-            self.keep_best(-values if best_mode(self.watched) == "max" else values)
+            self.keep_best(epoch, -values if best_mode(self.watched) == "max" else values)
         return recorded
 
-    def keep_best(self, losses: np.ndarray) -> None:
+    def keep_best(self, epoch: int, losses: np.ndarray) -> None:
         """Do for every member what ModelCheckpoint and EarlyStopping do for one network.
 
         Args:
+            epoch: The epoch, from 1.
             losses: What is watched, the lower the better, (members,).
         """
         better = self.active & (losses < self.best)
@@ -232,6 +237,7 @@ class StackFit:
         for kept, stacked in zip(self.kept, self.stack.stacked, strict=True):
             kept[indices] = stacked.detach()[indices]
         self.best[better] = losses[better]
+        self.best_epoch[keep] = epoch
         if self.patience is not None:
             self.waited = np.where(better, 0, self.waited + 1)
             self.active &= self.waited < self.patience
@@ -246,13 +252,30 @@ class StackFit:
             self.failed_in[~finite & (self.failed_in == 0)] = epochs
 
     @torch.no_grad()
-    def test_probabilities(self) -> np.ndarray:
-        """Each member's probabilities for its test rows: (members, rows, num_classes)."""
-        features, _ = self.stack.rows("test")
+    def probabilities(self, split: str) -> np.ndarray:
+        """Each member's probabilities for the rows of a split: (members, rows, num_classes)."""
+        features, _ = self.stack.rows(split)
         self.stack.eval()
         logits: Tensor = self.stack(features)
         probabilities: np.ndarray = logits.double().softmax(1).mT.cpu().numpy()
         return probabilities
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed fit needs besides the weights and the optimizers."""
+        state: dict[str, Any] = {"kept": self.kept}
+        for name in MEMBER_STATE:
+            state[name] = torch.from_numpy(getattr(self, name))
+        schedules = [member.schedule for member in self.optimizers]
+        state["schedules"] = [schedule and schedule.state_dict() for schedule in schedules]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.kept = [kept.to(self.device) for kept in state["kept"]]
+        for name in MEMBER_STATE:
+            setattr(self, name, state[name].numpy().copy())
+        for member, schedule in zip(self.optimizers, state["schedules"], strict=True):
+            if member.schedule is not None:
+                member.schedule.load_state_dict(schedule)
 
 
 def label_smoothing(

@@ -25,7 +25,6 @@ from evaluate import evaluate
 from export import export
 from model.classifier import Classifier
 from model.convnet import ConvNet
-from model.probes import can_vmap
 from model.stack import Stack
 from predict import load
 from tests.helpers import run
@@ -328,7 +327,7 @@ def test_convnets_train_as_one_through_vmap():
         return ConvNet(64, 10, channels=[4, 8], hidden=[16])
 
     stack = Stack(make, seeds=[0, 1, 2])
-    assert can_vmap(stack, 64)
+    assert stack.can_vmap(64)
     features = torch.randn(3, 64, 5)
     for i, logits in enumerate(stack(features)):
         torch.manual_seed(i)

@@ -19,7 +19,7 @@ from model.classifier import Classifier
 from model.losses import MSELoss
 from model.networks import MLP
 from model.population import Member, Population
-from model.probes import can_vmap, can_vmap_loss, is_plain_cross_entropy, mixes_members
+from model.probes import can_vmap_loss, is_plain_cross_entropy, mixes_members
 from model.scores import METRICS, best_mode
 from model.stack import Stack, cross_entropies, hits, is_chain, member_losses, soft_targets
 from tests.helpers import ROOT
@@ -417,8 +417,8 @@ def test_which_networks_and_optimizers_are_handled_how():
     assert not is_chain(Residual(4, 3))
     assert not is_chain(Shared(4, 3))
     assert not is_chain(Hooked(4, 3))
-    assert can_vmap(Stack(lambda: Residual(4, 3), [0, 1]), num_features=4)
-    assert not can_vmap(Stack(lambda: Recurrent(4, 3), [0, 1]), num_features=4)
+    assert Stack(lambda: Residual(4, 3), [0, 1]).can_vmap(num_features=4)
+    assert not Stack(lambda: Recurrent(4, 3), [0, 1]).can_vmap(num_features=4)
     assert not mixes_members(Classifier(4, 3, optimizer=AdamW))
     assert mixes_members(Classifier(4, 3, optimizer=Adafactor, schedule=None))
 
