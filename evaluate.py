@@ -209,7 +209,7 @@ def make_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    train_shares(trainer, strategy)
+    train_shares(trainer)
     return trainer
 
 

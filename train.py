@@ -20,13 +20,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli.command import command
 from cli.component import LEARNED, to_config
 from data.iris import Iris
+from data.members import choose_members
 from data.tabular import TabularData
+from evaluation.ensemble import write_checkpoint
 from model import recipe
 from model.losses import weigh
 from model.scores import Metric, best_mode, check_metric, watched
 from training.callbacks import FitBar
 from training.fast import FastClassifier, LastCheckpoint, TensorBatches, skip_driver_lookup
 from training.hparams import log_result
+from training.members import Members
 from training.pictures.base import Picture
 from training.pictures.choice import make_pictures
 from training.result import SplitMetrics, TrainResult
@@ -45,6 +48,7 @@ def train(
     num_nodes: int = 1,
     precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
+    members: int | None = None,
     patience: int | None = None,
     metric: Metric = "log_loss",
     seed: int = 0,
@@ -53,7 +57,7 @@ def train(
     resume: str | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> TrainResult:
-    """Train one network: fit it, keep the last epoch or the best one, test it once.
+    """Train one network, or several as one: fit, keep the last or the best epoch, test once.
 
     Args:
         data: Iris, Table, Images, or a class of your own by import path (mine.Flowers).
@@ -69,6 +73,8 @@ def train(
         num_nodes: Number of machines.
         precision: Numeric precision; mixed keeps the weights in 32 bits.
         max_epochs: Passes over the training rows.
+        members: Networks that are trained and predict as one, each of which holds out a fold of the
+            training rows; null for 8 where the data is a Table, else 1.
         patience: Stop after this many epochs without a better metric; null trains for all epochs.
         metric: Score of the validation rows that decides about epochs. Without them patience goes
             by that of the training rows, and by their loss in place of log_loss.
@@ -97,6 +103,7 @@ def train(
     # Data, network and Trainer.
     datamodule = data()
     datamodule.setup()
+    members = choose_members(datamodule, members, datamodule.splits["train"][1].numpy())
     seed_everything(seed, verbose=False)
     curve = watched(metric, "val" in datamodule.splits)
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
@@ -113,7 +120,7 @@ def train(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
-        callbacks=make_callbacks(datamodule, patience, curve, all_pictures),
+        callbacks=make_callbacks(datamodule, patience, curve, members, all_pictures),
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -121,6 +128,9 @@ def train(
     )
     # Batches are slices of tensors on the training device; training/fast.py says why.
     datamodule.make_loader = partial(TensorBatches, trainer=fit_trainer)
+    many = None
+    if members > 1:
+        many = Members(classifier, datamodule, members, seed, patience, metric, fit_trainer)
 
     # All arguments are valid: create the run's folder.
     with Run(fit_trainer, log_dir, resume) as run:
@@ -131,7 +141,10 @@ def train(
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())
         start = time.perf_counter()
-        fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
+        if many:
+            classifier = many.fit(run, resume)
+        else:
+            fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
         fit_seconds = time.perf_counter() - start
         epochs = fit_trainer.current_epoch
 
@@ -141,14 +154,21 @@ def train(
         fit_trainer.callbacks.extend(late_pictures)  # type: ignore[attr-defined]
         # Without validation rows the last epoch is kept. Only the main process knows run.run_dir.
         kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
-        if not datamodule.val_fraction:
+        if many and run.is_main_process:
+            write_checkpoint(kept, classifier, datamodule)
+        elif not datamodule.val_fraction:
             fit_trainer.save_checkpoint(kept)
+        splits = evaluate_splits(fit_trainer, classifier, datamodule, kept)
+        best_epoch = saved_epoch(kept) if datamodule.val_fraction else epochs
+        if many:
+            splits["held_out"] = many.held_out
+            best_epoch = many.best_epoch
         result = TrainResult(
-            splits=evaluate_splits(fit_trainer, classifier, datamodule, kept),
+            splits=splits,
             num_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
             device=device_name(fit_trainer),
             epochs=epochs,
-            best_epoch=saved_epoch(kept) if datamodule.val_fraction else epochs,
+            best_epoch=best_epoch,
             fit_seconds=fit_seconds,
             seed=seed,
             versions=VERSIONS,
@@ -164,19 +184,24 @@ def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str)
     """A Classifier whose metrics are computed once an epoch: training/fast.py says why."""
     components = {name: config[name] for name in LEARNED}
     components = weigh(components, datamodule.class_weights)
+    components = recipe.fit_to_table(components, datamodule.num_rows, datamodule.numbers)
     num_features = datamodule.num_features
     return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
 
 
 def make_callbacks(
-    datamodule: TabularData, patience: int | None, curve: str, pictures: list[Picture]
+    datamodule: TabularData,
+    patience: int | None,
+    curve: str,
+    members: int,
+    pictures: list[Picture],
 ) -> list[Callback]:
     """Progress bar, pictures drawn during the fit, checkpoints, early stopping."""
     callbacks: list[Callback] = [FitBar()]
     callbacks += [picture for picture in pictures if picture.watches]
     if datamodule.val_fraction:
         callbacks.append(ModelCheckpoint(monitor=curve, mode=best_mode(curve), filename="best"))
-    if patience is not None:
+    if patience is not None and members == 1:  # each of several stops at its own epoch
         callbacks.append(EarlyStopping(curve, mode=best_mode(curve), patience=patience))
     callbacks.append(LastCheckpoint())  # last, because it saves the state of the others
     return callbacks

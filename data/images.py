@@ -99,7 +99,7 @@ class Images(TabularData):
         channels = np.repeat(np.arange(depth), height * width)
         return RawTable(pixels, targets, self.pixel_names(), list(class_names), channels=channels)
 
-    def numbers(self, layout: Layout) -> list[int]:
+    def number_features(self, layout: Layout) -> list[int]:
         return []  # pixels are not embedded
 
     def open_images(self) -> list[ImageSet]:

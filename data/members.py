@@ -1,9 +1,9 @@
-"""Members: each holds out a fold of the training rows, by which it chooses its epoch."""
+"""Members: networks that train as one; each holds out a fold of the training rows, by which it chooses its epoch."""
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from data.tabular import Splits
+from data.tabular import Splits, TabularData
 
 
 def member_splits(splits: Splits, members: int, stratify: bool, seed: int) -> list[Splits]:
@@ -49,3 +49,24 @@ def most_members(targets: np.ndarray, stratify: bool) -> int:
         return len(targets)
     counts = np.bincount(targets)
     return int(counts[counts > 0].min())
+
+
+def choose_members(datamodule: TabularData, members: int | None, targets: np.ndarray) -> int:
+    """The number of networks: what the user gave, or what suits the data.
+
+    Args:
+        datamodule: Its members are taken where the user gave none and it has no validation rows.
+        members: What the user gave.
+        targets: Class indices of the training rows, (rows,).
+
+    Raises:
+        ValueError: Fewer than 1.
+    """
+    if members is None and datamodule.val_fraction:
+        return 1
+    if members is None:
+        most = most_members(targets, datamodule.stratify)
+        return min(datamodule.members, most)
+    if members < 1:
+        raise ValueError(f"members is {members}; give 1 or more")
+    return members

@@ -114,8 +114,8 @@ class TabularData(LightningDataModule):
         """How the table's columns are used, for the user to read; empty if all are numbers."""
         return ""
 
-    def numbers(self, layout: Layout) -> list[int]:
-        """Indices of the features that a network may treat as numbers."""
+    def number_features(self, layout: Layout) -> list[int]:
+        """Indices of the features that a network may embed as numbers."""
         return layout.numbers
 
     def augmentation(self, encoder: Encoder) -> Callable[[Tensor], Tensor] | None:
@@ -134,11 +134,13 @@ class TabularData(LightningDataModule):
         self.splits, self.encoder = standardize(table, self.indices, self.scaling)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
+        self.numbers = self.number_features(self.encoder.layout)
         self.augment = self.augmentation(self.encoder)
 
     def read(self) -> RawTable:
         """Load the table and keep its names and class weights."""
         table = self.load()
+        self.num_rows = len(table.targets)
         self.column_names = table.column_names
         self.categories = table.categories
         self.class_names = table.class_names

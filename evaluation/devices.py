@@ -59,7 +59,7 @@ def check_memory(
         )
 
 
-def train_shares(trainer: Trainer, strategy: str) -> None:
+def train_shares(trainer: Trainer) -> None:
     """Let every device train its share of the networks, without exchanging gradients.
 
     Raises:
@@ -71,5 +71,5 @@ def train_shares(trainer: Trainer, strategy: str) -> None:
         trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
     elif not isinstance(trainer.strategy, SingleDeviceStrategy):
         raise ValueError(
-            f"strategy is {strategy}; give auto or ddp, with which each device trains its share"
+            f"strategy is {type(trainer.strategy).__name__}; give auto or ddp, with which each device trains its share"
         )

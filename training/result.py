@@ -5,14 +5,21 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, Self
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from data.tabular import TabularData
 from evaluation.estimates import wilson_interval
 from evaluation.report import TITLES
-from model.scores import BEST_IS_HIGH
+from model.scores import BEST_IS_HIGH, confusion, recalls, score
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
+SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "test": "test",
+    "held_out": "out of fold",  # training rows, by the member that held them out
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class SplitMetrics:
     """
 
     rows: int
-    loss: float
+    loss: float | None
     accuracy: float
     balanced_accuracy: float | None = None
     macro_f1: float | None = None
@@ -57,6 +64,16 @@ class SplitMetrics:
         recall = dict(zip(datamodule.class_names, recalls.tolist(), strict=True))
         recall = {name: value for name, value in recall.items() if isfinite(value)}
         return cls(rows=len(datamodule.indices[split]), **values, recall=recall)
+
+    @classmethod
+    def from_probabilities(
+        cls, probabilities: np.ndarray, targets: np.ndarray, class_names: list[str]
+    ) -> Self:
+        """The metrics of predictions (rows, num_classes) of classes (rows,); no loss."""
+        predictions = torch.from_numpy(probabilities), torch.from_numpy(targets)
+        values = {name: score(name, *predictions).item() for name in TITLES}
+        recall = dict(zip(class_names, recalls(confusion(*predictions)).tolist(), strict=True))
+        return cls(rows=len(targets), loss=None, **values, recall=recall)
 
     def named(self) -> dict[str, float]:
         """Loss and scores by name, each class's recall as recall/CLASS; none that is undefined."""
