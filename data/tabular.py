@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from data.checkpoint_format import FORMAT
 from data.encoder import Encoder, Layout, Scaling
-from data.sampling import EpochSampler, split_off
+from data.sampling import EpochSampler, balanced_weights, split_off
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
 
@@ -63,7 +63,7 @@ class TabularData(LightningDataModule):
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each split keeps the shares of the classes.
         split_seed: Seed of the split alone: runs with different --seed share their test rows.
-        class_weight: balanced gives every class the same total weight in the loss.
+        class_weight: balanced gives the training rows of every class the same total weight.
         scaling: standard, or robust: median and quartiles, with outliers limited (data/encoder.py).
 
     Raises:
@@ -131,6 +131,7 @@ class TabularData(LightningDataModule):
             return
         table = self.read()
         self.indices = self.split(table.targets)
+        self.class_weights = self.weigh_classes(table.targets[self.indices["train"]])
         self.splits, self.encoder = standardize(table, self.indices, self.scaling)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
@@ -138,18 +139,20 @@ class TabularData(LightningDataModule):
         self.augment = self.augmentation(self.encoder)
 
     def read(self) -> RawTable:
-        """Load the table and keep its names and class weights."""
+        """Load the table and keep its names."""
         table = self.load()
         self.num_rows = len(table.targets)
         self.column_names = table.column_names
         self.categories = table.categories
         self.class_names = table.class_names
         self.num_classes = len(table.class_names)
-        self.class_weights: list[float] | None = None
-        if self.class_weight == "balanced":
-            counts = np.bincount(table.targets, minlength=self.num_classes)
-            self.class_weights = (counts.sum() / (self.num_classes * counts)).tolist()
         return table
+
+    def weigh_classes(self, targets: np.ndarray) -> list[float] | None:
+        """Each class's weight in the loss, from the training rows' class indices; None for none."""
+        if self.class_weight is None:
+            return None
+        return balanced_weights(targets, self.num_classes)
 
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
         """Row indices of each split.

@@ -71,5 +71,6 @@ def train_shares(trainer: Trainer) -> None:
         trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
     elif not isinstance(trainer.strategy, SingleDeviceStrategy):
         raise ValueError(
-            f"strategy is {type(trainer.strategy).__name__}; give auto or ddp, with which each device trains its share"
+            f"strategy is {type(trainer.strategy).__name__}; "
+            "give auto or ddp, with which each device trains its share"
         )

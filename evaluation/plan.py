@@ -7,29 +7,35 @@ from lightning.pytorch import Trainer
 
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
+from data.members import check_validation, choose_members, member_splits
 from data.sampling import row_order
 from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
 from evaluation.devices import check_memory, stack_bytes
+from evaluation.members import as_one
 from model.classifier import Classifier
 from model.losses import weigh
-from model.population import Member, Population
+from model.population import Member, Outcome, Population
+from model.recipe import fit_to_table
 from model.scores import Metric, check_metric, watched
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The networks of an evaluation: one member for every candidate, fold and seed.
+    """The networks of an evaluation: for every candidate, fold and seed one, or several as one.
 
     Args:
-        candidates: The components of each candidate, class weights included.
+        candidates: The components of each candidate.
         num_features: Number of features.
         num_classes: Number of classes.
         targets: Class indices of the whole table, (rows,).
         folds: The outer folds, each followed by its inner folds.
         splits: The standardized splits of each fold.
         encoders: The encoder of each fold.
-        members: The networks.
+        class_weights: The class weights of each fold, from its training rows; empty for none.
+        member_splits: Of each fold, the splits of the networks that predict as one, in sequence;
+            `splits` where each network predicts by itself.
+        members: The networks; their folds count in `member_splits`.
     """
 
     candidates: list[Components]
@@ -39,7 +45,35 @@ class Plan:
     folds: list[Fold]
     splits: list[Splits]
     encoders: list[Encoder]
+    class_weights: list[list[float] | None]
+    member_splits: list[Splits]
     members: list[Member]
+
+    @property
+    def members_per_fold(self) -> int:
+        """How many networks predict as one."""
+        return len(self.member_splits) // len(self.splits)
+
+    def outcomes(self, population: Population) -> dict[Member, Outcome]:
+        """What each network, or several as one, predicts for the test rows of each fold."""
+        size = self.members_per_fold
+        if size == 1:
+            return population.outcomes
+        groups: dict[Member, list[Member]] = {}
+        for member in self.members:
+            seed = member.seed - member.fold % size
+            key = Member(member.candidate, member.fold // size, seed)
+            groups.setdefault(key, []).append(member)
+        return {key: self.outcome(population, members) for key, members in groups.items()}
+
+    def outcome(self, population: Population, members: list[Member]) -> Outcome:
+        """What several networks predict as one; it has failed if one of them has."""
+        outcomes = [population.outcomes[member] for member in members]
+        failed = [outcome.failed_in for outcome in outcomes if outcome.failed_in]
+        if failed:
+            return outcomes[0]._replace(failed_in=min(failed))
+        prediction = as_one(outcomes, [self.member_splits[member.fold] for member in members])
+        return Outcome(prediction.probabilities, failed_in=0)
 
 
 def check_arguments(repeats: int, seeds: int, precision: str) -> None:
@@ -65,6 +99,7 @@ def make_plan(
     inner_folds: int,
     seeds: int,
     first_seed: int,
+    members: int | None,
     memory: int,
 ) -> Plan:
     """Read the table, cut it into folds, and list the networks to train.
@@ -77,48 +112,78 @@ def make_plan(
         inner_folds: Folds of an outer fold's training rows; 0 for none.
         seeds: Networks for each candidate and fold.
         first_seed: The seed of the first network.
+        members: Networks that predict as one; None for what suits the data.
         memory: Bytes that the population may take.
 
     Raises:
         ValueError: A component, number of folds or size that cannot be used.
     """
     table = datamodule.read()
-    num_features = len(table.layout().names)
+    layout = table.layout()
+    num_features = len(layout.names)
     num_classes = datamodule.num_classes
-    weighted = [weigh(candidate, datamodule.class_weights) for candidate in candidates]
+    numbers = datamodule.number_features(layout)
+    candidates = [fit_to_table(candidate, datamodule.num_rows, numbers) for candidate in candidates]
+    # Any class weights show whether the losses take some; those of the folds follow.
+    weights = datamodule.weigh_classes(table.targets)
+    weighted = [weigh(candidate, weights) for candidate in candidates]
+    members = choose_members(datamodule, members, table.targets)
     # Before the folds are cut: a table has fewer rows than a population may have networks.
     check_memory(
         [Classifier(num_features, num_classes, **candidate) for candidate in weighted],
         table_bytes=len(table.targets) * (4 * num_features + 8),
-        folds=folds * repeats * (1 + inner_folds),
+        folds=folds * repeats * (1 + inner_folds) * members,
         seeds=seeds,
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
     splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling)
+    class_weights = []
+    if weights is not None:
+        for fold in cut_folds:
+            class_weights.append(datamodule.weigh_classes(table.targets[fold.indices["train"]]))
+    split_of_member = splits
+    if members > 1:
+        check_validation(datamodule, members)
+        split_of_member = []
+        for fold_splits in splits:
+            split_of_member += member_splits(fold_splits, members, datamodule)
+        class_weights = [weights for weights in class_weights for _ in range(members)]
     return Plan(
-        candidates=weighted,
+        candidates=candidates,
         num_features=num_features,
         num_classes=num_classes,
         targets=table.targets,
         folds=cut_folds,
         splits=splits,
         encoders=encoders,
-        members=make_members(len(weighted), len(cut_folds), seeds, first_seed),
+        class_weights=class_weights,
+        member_splits=split_of_member,
+        members=make_members(len(candidates), len(cut_folds), seeds, first_seed, members),
     )
 
 
-def make_members(candidates: int, folds: int, seeds: int, first_seed: int) -> list[Member]:
-    """A member for every candidate, fold and seed; candidates share their seeds.
+def make_members(
+    candidates: int, folds: int, seeds: int, first_seed: int, together: int = 1
+) -> list[Member]:
+    """The networks of every candidate, fold and seed; candidates share their seeds.
 
     >>> make_members(candidates=1, folds=2, seeds=1, first_seed=7)
     [Member(candidate=0, fold=0, seed=7), Member(candidate=0, fold=1, seed=8)]
+
+    Args:
+        candidates: Number of candidates.
+        folds: Number of folds.
+        seeds: Networks, or groups of them, for each candidate and fold.
+        first_seed: The seed of the first network.
+        together: Networks that predict as one, each on its own part of a fold.
     """
     return [
-        Member(candidate, fold, first_seed + fold * seeds + i)
+        Member(candidate, fold * together + i, first_seed + (fold * seeds + seed) * together + i)
         for candidate in range(candidates)
         for fold in range(folds)
-        for i in range(seeds)
+        for seed in range(seeds)
+        for i in range(together)
     ]
 
 
@@ -143,16 +208,17 @@ def make_population(
     for encoder in plan.encoders:
         augment = datamodule.augmentation(encoder)
         if augment is not None:
-            augments.append(augment)
+            augments += [augment] * plan.members_per_fold
     return Population(
         plan.num_features,
         plan.num_classes,
         plan.candidates,
         plan.members[trainer.global_rank :: processes],
-        folds=plan.splits,
+        folds=plan.member_splits,
         batch_size=datamodule.batch_size,
         row_order=row_order,
         augments=augments,
+        class_weights=plan.class_weights,
         patience=patience,
         metric=metric,
         stack_bytes=stack_bytes(trainer.strategy.root_device),
@@ -165,9 +231,23 @@ def check_folds(plan: Plan, metric: str, is_sweep: bool) -> None:
     Raises:
         ValueError: The metric cannot be used.
     """
-    for fold, splits in zip(plan.folds, plan.splits, strict=True):
+    splits_of_folds = plan.member_splits[:: plan.members_per_fold]
+    for fold, splits in zip(plan.folds, splits_of_folds, strict=True):
         name = f"the {{}} rows of fold {fold.fold}, repeat {fold.repeat}"
         split = watched(metric, "val" in splits).partition("/")[0]
         check_metric(metric, splits[split][1], name.format(split))
         if is_sweep:
             check_metric(metric, splits["test"][1], name.format("held-out"))
+
+
+def check_save(save: bool, plan: Plan) -> None:
+    """Refuse to save networks that predict as one: train.py does so.
+
+    Raises:
+        ValueError: They were to be saved.
+    """
+    if save and plan.members_per_fold > 1:
+        raise ValueError(
+            f"save is true, but {plan.members_per_fold} networks predict as one, which train.py "
+            "saves; give --members 1, or train with train.py"
+        )

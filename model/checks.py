@@ -10,6 +10,7 @@ from torch import nn
 
 from cli.component import Factory
 from cli.errors import first_line
+from model.losses import class_weighted
 
 
 def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
@@ -26,19 +27,19 @@ def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
 
 
 def built_loss(make_loss: Factory) -> nn.Module:
-    """Build the loss, with its class weights turned from a list into a tensor.
+    """Build the loss; a list `weight` among its arguments holds the weight of each class.
 
     Raises:
-        ValueError: The loss takes no class weights.
+        ValueError: The loss takes no class weights, or needs arguments that it was not given.
     """
     bound = partial(make_loss)
-    if "weight" in bound.keywords:
-        bound = partial(bound, weight=torch.tensor(bound.keywords["weight"]))
+    weight = bound.keywords.get("weight")
     try:
+        if weight is not None:
+            return class_weighted(bound, torch.tensor(weight))
         loss: nn.Module = bound()
     except TypeError as error:
-        message = f"the loss takes no class weights ({error}); give CrossEntropyLoss"
-        raise ValueError(message) from error
+        raise ValueError(f"the loss cannot be built: {error}") from error
     return loss
 
 

@@ -52,7 +52,8 @@ class Ensemble(nn.Module):
     def probabilities(self, features: Tensor) -> Tensor:
         """Each member's probabilities: (members, rows, num_classes)."""
         logits = self.stack(features.T.expand(self.members, -1, -1))
-        return (logits / self.temperature).softmax(1).mT
+        probabilities: Tensor = (logits / self.temperature).softmax(1).mT
+        return probabilities
 
     def load_members(self, states: list[dict[str, Tensor]]) -> None:
         """Take over the members' weights, each the state_dict of one network."""

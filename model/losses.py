@@ -1,13 +1,17 @@
-"""torch's losses on one-hot targets, called with class indices as cross-entropy is.
+"""torch's losses on one-hot targets, called with class indices as cross-entropy is; class weights.
 
-Both pass the logits through a sigmoid, one output per class, as in the article (section 4.2,
-Y = sigma(...)).
+BCEWithLogitsLoss and MSELoss pass the logits through a sigmoid, one output per class, as in the
+article (section 4.2, Y = sigma(...)).
 """
 
+from functools import partial
+from inspect import isclass, signature
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+
+from cli.component import parameters_of
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
@@ -36,6 +40,68 @@ class MSELoss(nn.MSELoss):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return super().forward(logits.sigmoid(), one_hot(targets, logits.shape[1]).to(logits))
+
+
+class ClassWeighted(nn.Module):
+    """A loss in which each row counts with the weight of its class.
+
+    It is sum_i w[y_i] * loss_i / sum_i w[y_i]. torch's own `weight` multiplies the smoothed part of
+    a target too: with balanced classes from about 19 : 1 on, the rare class's smoothed share of a
+    common row then outweighs the rest, and almost every row is taken for the rare class.
+
+    Shapes: logits (rows, num_classes), targets (rows,) -> scalar.
+
+    >>> import torch
+    >>> loss = ClassWeighted(nn.CrossEntropyLoss(reduction="none"), torch.tensor([1.0, 3.0]))
+    >>> logits = torch.tensor([[0.0, 0.0], [0.0, 2.0]])  # the rows' losses are 0.693 and 0.127
+    >>> loss(logits, torch.tensor([0, 1]))  # (0.693 + 3 * 0.127) / 4
+    tensor(0.2685)
+
+    Args:
+        row_loss: A loss (rows,) or (rows, num_classes): the mean over the classes is the row's.
+        weight: The weight of each class, (num_classes,).
+    """
+
+    weight: Tensor
+
+    def __init__(self, row_loss: nn.Module, weight: Tensor) -> None:
+        super().__init__()
+        self.row_loss = row_loss
+        # The name that torch's losses give it, so checkpoints have the same key.
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = self.row_loss(logits, targets).reshape(len(targets), -1).mean(1)
+        weights = self.weight[targets]
+        mean: Tensor = (weights * losses).sum() / weights.sum()
+        return mean
+
+
+def class_weighted(make_loss: partial[nn.Module], weight: Tensor) -> nn.Module:
+    """Build a loss with class weights: weight its rows, or leave that to the loss itself.
+
+    Args:
+        make_loss: Makes the loss. Its class takes `reduction`, as torch's losses do, or `weight`.
+        weight: The weight of each class, (num_classes,).
+
+    Raises:
+        ValueError: The loss takes neither.
+    """
+    function = make_loss.func
+    parameters = parameters_of(function) if isclass(function) else signature(function).parameters
+    arguments = {name: value for name, value in make_loss.keywords.items() if name != "weight"}
+    name = getattr(function, "__name__", "the loss")
+    if "reduction" in parameters:
+        reduction = arguments.pop("reduction", "mean")
+        if reduction != "mean":
+            raise ValueError(f"{name}'s reduction is {reduction}; class weights need mean")
+        return ClassWeighted(function(*make_loss.args, **arguments, reduction="none"), weight)
+    if "weight" in parameters:
+        return function(*make_loss.args, **arguments, weight=weight)
+    raise ValueError(
+        f"{name} cannot weight classes; give its constructor an argument `weight`, a tensor of "
+        "each class's weight, or `reduction` as torch's losses have, with 'none' for a loss per row"
+    )
 
 
 def weigh(components: dict[str, Any], class_weights: list[float] | None) -> dict[str, Any]:

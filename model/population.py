@@ -10,8 +10,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from cli.component import build
 from data.tabular import Splits
+from model.checks import built_loss
 from model.classifier import Classifier
+from model.losses import weigh
 from model.probes import (
     activation_bytes,
     can_vmap_loss,
@@ -78,6 +81,7 @@ class Population(LightningModule):
         batch_size: Rows of a member per optimizer step; None takes all its training rows.
         row_order: Called with the number of rows, seed and epoch; returns the order in which
             batches take the rows.
+        class_weights: For each fold, the weight of each class in the loss; empty for none.
         augments: For each fold, a function that changes a batch of its training features
             (rows, num_features) at random; empty for none.
         patience: A member stops after this many epochs without a better metric (of the validation
@@ -102,6 +106,7 @@ class Population(LightningModule):
         batch_size: int | None = None,
         row_order: Callable[[int, int, int], np.ndarray] | None = None,
         augments: Sequence[Callable[[Tensor], Tensor]] = (),
+        class_weights: Sequence[list[float] | None] = (),
         patience: int | None = None,
         metric: Metric = "log_loss",
         stack_bytes: int = STACK_BYTES,
@@ -116,6 +121,7 @@ class Population(LightningModule):
         self.batch_size = batch_size
         self.row_order = row_order
         self.augments = augments
+        self.class_weights = class_weights
         self.patience = patience
         self.metric = metric
 
@@ -163,9 +169,10 @@ class Population(LightningModule):
             rows = {split: len(targets) for split, (_, targets) in splits.items()}
             return f"{self.candidates[member.candidate]['network']} {rows}"
 
-        def position(index: int) -> tuple[str, str, int]:
-            candidate = self.members[index].candidate
-            return network_and_rows(index), self.loss_key(candidate), candidate
+        def position(index: int) -> tuple[str, str, int, str]:
+            member = self.members[index]
+            loss = str(self.candidates[member.candidate]["loss"])
+            return network_and_rows(index), loss, member.candidate, self.loss_key(member)
 
         stacks: list[list[int]] = []
         ordered = sorted(range(len(self.members)), key=position)
@@ -179,9 +186,23 @@ class Population(LightningModule):
             stacks += [stack.tolist() for stack in np.array_split(indices, num_stacks)]
         return stacks
 
-    def loss_key(self, candidate: int) -> str:
-        """A text that is equal for candidates of the same loss."""
-        return str(self.candidates[candidate]["loss"])
+    def loss_config(self, member: Member) -> Any:
+        """A member's loss as plain data, with the class weights of its fold."""
+        weights = self.class_weights[member.fold] if self.class_weights else None
+        return weigh(self.candidates[member.candidate], weights)["loss"]
+
+    def loss_key(self, member: Member) -> str:
+        """A text that is equal for members of the same loss."""
+        return str(self.loss_config(member))
+
+    def loss_group(self, members: list[Member]) -> LossGroup:
+        """Members of the same loss, with this loss."""
+        candidate = members[0].candidate
+        if not self.class_weights:
+            return LossGroup(self.criteria[candidate], self.vmaps_loss[candidate], len(members))
+        loss = built_loss(build("loss", self.loss_config(members[0])))
+        use_vmap = can_vmap_loss(loss, self.num_classes)
+        return LossGroup(loss.to(self.device), use_vmap, len(members))
 
     def make_stack(self, members: list[Member], num_features: int) -> Stack:
         """A new stack of these members, with the rows of their folds."""
@@ -226,11 +247,9 @@ class Population(LightningModule):
         total_steps = (self.trainer.max_epochs or 1) * steps_per_epoch
         candidates = [member.candidate for member in members]
 
-        loss_groups = []
-        for _, same_loss in groupby(candidates, self.loss_key):
-            group = list(same_loss)
-            first = group[0]
-            loss_groups.append(LossGroup(self.criteria[first], self.vmaps_loss[first], len(group)))
+        loss_groups = [
+            self.loss_group(list(same_loss)) for _, same_loss in groupby(members, self.loss_key)
+        ]
 
         optimizers = []
         start = 0

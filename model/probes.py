@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
+from model.losses import ClassWeighted
 from model.stack import member_losses
 
 
@@ -56,10 +57,14 @@ def can_vmap_loss(loss: nn.Module, num_classes: int) -> bool:
 
 
 def is_plain_cross_entropy(loss: nn.Module) -> bool:
-    """Whether a loss is cross-entropy in which every row and class counts the same."""
+    """Whether a loss is cross-entropy in which rows count the same, or by `ClassWeighted`."""
+    reduction = "mean"
+    if isinstance(loss, ClassWeighted):
+        loss = loss.row_loss
+        reduction = "none"
     return (
         type(loss) is nn.CrossEntropyLoss
-        and loss.reduction == "mean"
+        and loss.reduction == reduction
         and loss.weight is None
         and loss.ignore_index < 0
     )

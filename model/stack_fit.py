@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
+from model.losses import ClassWeighted
 from model.probes import is_plain_cross_entropy
 from model.scores import best_mode, probabilities, score
 from model.stack import Stack, cross_entropies, hits, member_losses, soft_targets
@@ -99,6 +100,7 @@ class StackFit:
         features, _ = stack.rows("train")
         self.device = features.device
         self.smoothing = label_smoothing(loss_groups, features.dtype, self.device)
+        self.class_weights = class_weights(loss_groups, num_classes, features)
         self.soft: Tensor | None = None  # soft targets of the training rows
 
         members = sum(group.size for group in loss_groups)
@@ -126,7 +128,7 @@ class StackFit:
         size = min(batch_size or rows, rows)
         # A full batch keeps the order of its rows, and with it their soft targets.
         if size < rows or self.soft is None:
-            self.soft = self.soft_targets(targets)
+            self.soft = self.soft_targets(targets, size)
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
         watched_logits = []
@@ -156,7 +158,7 @@ class StackFit:
         self.stack.eval()
         with torch.no_grad():
             logits = self.stack(features)
-            losses = self.losses(logits, targets, self.soft_targets(targets))
+            losses = self.losses(logits, targets, self.soft_targets(targets, targets.shape[1]))
             accuracies = hits(logits, targets) / targets.shape[1]
             metrics = {"val/loss": losses, "val/accuracy": accuracies}
             if self.is_extra("val"):
@@ -185,11 +187,19 @@ class StackFit:
             ]
         )
 
-    def soft_targets(self, targets: Tensor) -> Tensor | None:
-        """Soft targets where all members learn by plain cross-entropy, else None."""
+    def soft_targets(self, targets: Tensor, size: int) -> Tensor | None:
+        """Soft targets where all members learn by plain cross-entropy, else None.
+
+        Class weights multiply those of their rows, in batches of `size` rows by 1 on average.
+        """
         if self.smoothing is None:
             return None
-        return soft_targets(targets, self.smoothing, self.num_classes)
+        soft = soft_targets(targets, self.smoothing, self.num_classes)
+        if self.class_weights is None:
+            return soft
+        weights = self.class_weights.gather(1, targets)
+        batches = [batch / batch.mean(1, keepdim=True) for batch in weights.split(size, 1)]
+        return soft * torch.cat(batches, 1).unsqueeze(1)
 
     def losses(self, logits: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         """Each member's loss, (members,)."""
@@ -286,8 +296,28 @@ def label_smoothing(
     for group in loss_groups:
         if not is_plain_cross_entropy(group.loss):
             return None
-        values += [group.loss.label_smoothing] * group.size  # type: ignore[list-item]
+        loss = group.loss.row_loss if isinstance(group.loss, ClassWeighted) else group.loss
+        values += [loss.label_smoothing] * group.size  # type: ignore[list-item]
     return torch.tensor(values, dtype=dtype, device=device)
+
+
+def class_weights(loss_groups: list[LossGroup], num_classes: int, like: Tensor) -> Tensor | None:
+    """Each member's class weights, (members, num_classes); None where all rows count the same.
+
+    Args:
+        loss_groups: The members' losses, in the order of the stack.
+        num_classes: Number of classes.
+        like: A tensor of the type and device that the weights are to have.
+    """
+    if not any(isinstance(group.loss, ClassWeighted) for group in loss_groups):
+        return None
+    weights = []
+    for group in loss_groups:
+        weight = like.new_ones(num_classes)
+        if isinstance(group.loss, ClassWeighted):
+            weight = group.loss.weight.to(like)
+        weights.append(weight.expand(group.size, num_classes))
+    return torch.cat(weights)
 
 
 def monitored(metrics: Mapping[str, Value]) -> Value:

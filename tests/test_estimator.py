@@ -8,10 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
 from torch.optim import SGD
 
 from model.classifier import Classifier
@@ -95,3 +97,18 @@ def test_class_weights_move_rows_to_the_rare_class(weight):
         for one in (None, weight)
     )
     assert weighted.predict(features).sum() > 2 * plain.predict(features).sum()
+
+
+def test_balanced_classes_are_found_as_by_logistic_regression():
+    """600 rows with 23 of one class, and the linear network: with torch's weights it was 0.58."""
+    random = np.random.default_rng(0)
+    targets = np.repeat([1, 0], [23, 577])
+    features = random.normal(0.9 * targets[:, None], 1.0, (600, 6))
+
+    def balanced_accuracy(classifier):
+        return cross_val_score(classifier, features, targets, scoring="balanced_accuracy").mean()
+
+    reference = balanced_accuracy(LogisticRegression(class_weight="balanced"))
+    network = NetworkClassifier(nn.Linear, class_weight="balanced")
+    assert balanced_accuracy(network) > reference - 0.03
+    assert reference > 0.8

@@ -1,11 +1,15 @@
 """The losses against the article's formulas in NumPy, their gradients against closed forms."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
+from model.checks import built_loss
+from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
 from model.networks import MLP
 
@@ -76,3 +80,87 @@ def test_gradients_are_the_articles_chain_rule(loss, outputs):
     expected = [dz1 @ x.T, dz1.sum(1), dz2 @ a1.T, dz2.sum(1)]
     for parameter, gradient in zip(network.parameters(), expected, strict=True):
         np.testing.assert_allclose(parameter.grad.numpy(), gradient, rtol=1e-10, atol=1e-14)
+
+
+# Class weights
+
+WEIGHTS = [0.2, 1.0, 4.0]
+
+
+def row_losses(name):
+    """Each row's loss in NumPy."""
+    logits, targets = LOGITS.numpy(), one_hot(TARGETS, 3).numpy()
+    if name == "smoothed":
+        log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return -((0.9 * targets + 0.1 / 3) * log_softmax).sum(1)
+    outputs = sigmoid(logits)
+    if name == "squared":
+        return ((outputs - targets) ** 2).mean(1)
+    return -(targets * np.log(outputs) + (1 - targets) * np.log(1 - outputs)).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        (partial(nn.CrossEntropyLoss, label_smoothing=0.1), "smoothed"),
+        (MSELoss, "squared"),
+        (BCEWithLogitsLoss, "binary"),
+    ],
+)
+def test_class_weights_weigh_rows_and_not_smoothed_targets(loss, name):
+    weighted = built_loss(partial(loss, weight=WEIGHTS)).double()
+    weights = np.float32(WEIGHTS)[TARGETS.numpy()].astype(float)
+    expected = np.average(row_losses(name), weights=weights)
+    assert weighted(LOGITS, TARGETS).item() == pytest.approx(expected, rel=1e-12)
+    equal = built_loss(partial(loss, weight=[3.0, 3.0, 3.0]))
+    torch.testing.assert_close(equal(LOGITS, TARGETS), built_loss(loss)(LOGITS, TARGETS))
+
+
+class Own(nn.Module):
+    """Weights classes itself, as torch's cross-entropy does."""
+
+    def __init__(self, weight=None):
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits, targets):
+        return nn.functional.cross_entropy(logits, targets, self.weight)
+
+
+class Unweighted(nn.Module):
+    def forward(self, logits, targets):
+        return nn.functional.cross_entropy(logits, targets)
+
+
+class Scalar(Unweighted):
+    """Ignores its reduction."""
+
+    def __init__(self, reduction="mean"):
+        super().__init__()
+
+
+def test_a_loss_of_ones_own_can_take_class_weights():
+    assert Classifier(4, 3, loss=Own).loss.weight is None
+    loss = Classifier(4, 3, loss=partial(Own, weight=WEIGHTS)).loss
+    expected = nn.CrossEntropyLoss(torch.tensor(WEIGHTS))(LOGITS.float(), TARGETS)
+    torch.testing.assert_close(loss(LOGITS.float(), TARGETS), expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (Unweighted, "Unweighted cannot weight classes; give its constructor an argument `weight`"),
+        (Scalar, "the loss must take .* logits and .* class indices: shape"),
+        (partial(nn.CrossEntropyLoss, reduction="sum"), "reduction is sum; class weights need"),
+    ],
+)
+def test_what_cannot_weight_classes(loss, message):
+    with pytest.raises(ValueError, match=message):
+        Classifier(4, 3, loss=partial(loss, weight=WEIGHTS))
+
+
+def test_a_checkpoint_of_before_with_class_weights_still_loads():
+    """Its loss was torch's own, with the weights in a buffer of this name."""
+    before = nn.CrossEntropyLoss(torch.tensor(WEIGHTS), label_smoothing=0.1).state_dict()
+    config = {"class": "CrossEntropyLoss", "label_smoothing": 0.1, "weight": WEIGHTS}
+    Classifier(4, 3, loss=config).loss.load_state_dict(before)

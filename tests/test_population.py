@@ -16,7 +16,7 @@ from data.iris import Iris
 from data.sampling import row_order
 from model import recipe
 from model.classifier import Classifier
-from model.losses import MSELoss
+from model.losses import MSELoss, weigh
 from model.networks import MLP
 from model.population import Member, Population
 from model.probes import can_vmap_loss, is_plain_cross_entropy, mixes_members
@@ -235,6 +235,42 @@ def test_also_with_different_weight_decay_and_label_smoothing():
     population = trained(candidates, members, [iris()], **run)
     assert len(population.stacks) == 1
     assert_equal(population, candidates, [iris()], 1e-10, **run)
+
+
+class Weighted(nn.Module):
+    """A loss that vmap supports and that weights classes itself."""
+
+    def __init__(self, weight=None):
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits, targets):
+        return nn.functional.cross_entropy(logits, targets, self.weight)
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+@pytest.mark.parametrize("losses", [[recipe.LOSS], [recipe.LOSS, MSELoss], [Weighted]])
+def test_also_with_class_weights_of_each_fold(losses, batch_size):
+    datamodules = []
+    for seed in (0, 1):
+        datamodule = iris(seed, val_fraction=0.1, stratify=False, batch_size=batch_size)
+        weights = [1.0, 2.0 + seed, 5.0]
+        datamodule.class_weights = weights
+        datamodules.append(datamodule)
+    candidates = [candidate(loss=loss, optimizer=partial(SGD, lr=0.1)) for loss in losses]
+    members = [Member(c, f, 7 + f) for c in range(len(candidates)) for f in (0, 1)]
+    weights = [datamodule.class_weights for datamodule in datamodules]
+    population = trained(
+        candidates, members, datamodules, batch_size=batch_size, class_weights=weights
+    )
+    kept = population.weights()
+    for member in members:
+        components = weigh(candidates[member.candidate], weights[member.fold])
+        best = ModelCheckpoint(f"{member.candidate} {member.fold}", monitor="val/loss")
+        alone(components, member, datamodules[member.fold], callbacks=[best])
+        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+        expected = {name: state[f"network.{name}"] for name in kept[member]}
+        assert_close(kept[member], expected, 1e-5)
 
 
 @pytest.mark.parametrize("val_fraction", [0.0, 0.2])

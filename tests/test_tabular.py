@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import compute_class_weight
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.iris import Iris
 from data.sampling import EpochSampler, row_order
 from data.tabular import RawTable, TabularData
+from evaluation.plan import make_plan
 from training.fast import TensorBatches
 
 
@@ -208,3 +210,19 @@ def test_a_checkpoint_of_other_rows_is_refused():
     table.load_state_dict(table.state_dict())
     with pytest.raises(ValueError, match="trained on other rows"):
         made(split_seed=1).load_state_dict(table.state_dict())
+
+
+def test_class_weights_are_those_of_the_training_rows():
+    datamodule = Iris(class_weight="balanced", stratify=False, val_fraction=0.2)
+    datamodule.setup()
+    train = datamodule.splits["train"][1].numpy()
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=train)
+    np.testing.assert_allclose(datamodule.class_weights, expected)
+    assert len(set(expected)) > 1
+    candidates = [{"loss": {"class": "CrossEntropyLoss"}}]
+    plan = make_plan(datamodule, candidates, 5, 1, 2, 1, 0, memory=2**40)
+    for (_, targets), weights in zip(
+        [splits["train"] for splits in plan.splits], plan.class_weights, strict=True
+    ):
+        balanced = compute_class_weight("balanced", classes=np.arange(3), y=targets.numpy())
+        np.testing.assert_allclose(weights, balanced)

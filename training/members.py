@@ -4,7 +4,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from cli.component import LEARNED
-from data.members import member_splits
+from data.members import check_validation, member_splits
 from data.sampling import row_order
 from data.tabular import TabularData
 from evaluation.devices import stack_bytes, train_shares
@@ -49,18 +49,12 @@ class Members:
         metric: Metric,
         trainer: Trainer,
     ) -> None:
-        if datamodule.val_fraction:
-            raise ValueError(
-                f"val_fraction is {datamodule.val_fraction}, but each of {members} members "
-                "validates on a fold of its own; leave it out, or give --members 1"
-            )
+        check_validation(datamodule, members)
         train_shares(trainer)
         self.datamodule = datamodule
         self.trainer = trainer
         self.components = {name: classifier.hparams[name] for name in LEARNED}
-        self.splits = member_splits(
-            datamodule.splits, members, datamodule.stratify, datamodule.split_seed
-        )
+        self.splits = member_splits(datamodule.splits, members, datamodule)
         everyone = [Member(0, index, seed + index) for index in range(members)]
         self.population = Population(
             datamodule.num_features,

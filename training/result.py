@@ -16,9 +16,9 @@ from model.scores import BEST_IS_HIGH, confusion, recalls, score
 
 SPLITS = {
     "train": "train",
+    "held_out": "out of fold",  # training rows, by the member that held them out
     "val": "validation",
     "test": "test",
-    "held_out": "out of fold",  # training rows, by the member that held them out
 }
 
 
@@ -158,9 +158,10 @@ class TrainResult:
     def lines(self) -> Iterator[str]:
         """The table that train.py prints: a column for each split, the answer first."""
         low, high = self.test_interval
-        splits = self.splits.values()
-        yield f"{'':20}" + "".join(f"{SPLITS[split]:>11}" for split in self.splits)
-        yield f"{'rows':20}" + "".join(f"{values.rows:11,}" for values in splits)
+        names = [split for split in SPLITS if split in self.splits]
+        splits = [self.splits[split] for split in names]
+        yield f"{'':20}" + "".join(f"{SPLITS[split]:>13}" for split in names)
+        yield f"{'rows':20}" + "".join(f"{values.rows:13,}" for values in splits)
         for name, title in (TITLES | {"loss": "loss"}).items():
             numbers = [getattr(values, name) for values in splits]
             if all(number is None for number in numbers):
@@ -173,11 +174,11 @@ class TrainResult:
                 line += "   what training minimizes"
             yield line
             if name == "accuracy" and all(values.recall for values in splits):
-                yield self.lowest_recall()
+                yield self.lowest_recall(splits)
 
-    def lowest_recall(self) -> str:
+    def lowest_recall(self, splits: list[SplitMetrics]) -> str:
         """The line of the classes that are right least often, and which it is in the test."""
-        lowest = [min(values.recall.values()) for values in self.splits.values()]
+        lowest = [min(values.recall.values()) for values in splits]
         line = f"{'lowest recall':20}" + "".join(cell(recall, digits=3) for recall in lowest)
         test = self.splits["test"].recall
         if lowest[-1] < 1:
@@ -186,5 +187,5 @@ class TrainResult:
 
 
 def cell(number: float | None, digits: int) -> str:
-    """A number of the table, 11 wide; a dash for one that is not defined."""
-    return f"{'-':>11}" if number is None else f"{number:11.{digits}f}"
+    """A number of the table, 13 wide; a dash for one that is not defined."""
+    return f"{'-':>13}" if number is None else f"{number:13.{digits}f}"
