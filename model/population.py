@@ -346,8 +346,10 @@ class Population(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The fits do not exist yet: Lightning restores the weights before it asks for optimizers.
-        self.fit_states = checkpoint["fits"]
-        self.curves = {name: list(epochs.numpy()) for name, epochs in checkpoint["curves"].items()}
+        # The checkpoint of an evaluation has none: it is not resumed.
+        self.fit_states = checkpoint.get("fits", [])
+        curves = checkpoint.get("curves", {})
+        self.curves = {name: list(epochs.numpy()) for name, epochs in curves.items()}
 
     def on_train_start(self) -> None:
         for fit, state in zip(self.fits, self.fit_states, strict=False):

@@ -130,7 +130,7 @@ def test_tensorboard_has_curves_bands_settings_and_the_table(default):
         if tag.startswith("_hparams_")
     }
     shown = content["_hparams_/session_start_info"].session_start_info.hparams
-    assert shown["optimizer.lr"].number_value == 0.05
+    assert shown["network.hidden"].string_value == "[128]"
     assert shown["Test accuracy"].number_value == pytest.approx(result["accuracy/mean"])
     for name in METRICS:
         (event,) = read.Scalars(f"values/final/{name}/mean")

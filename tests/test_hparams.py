@@ -7,7 +7,7 @@ from cli.parser import parse
 from train import train
 from training.hparams import hyperparameters
 
-ALWAYS = {"network.hidden": "[128]", "optimizer.lr": 0.05, "seed": 0}
+ALWAYS = {"network.hidden": "[128]", "seed": 0}
 
 
 @pytest.mark.parametrize(

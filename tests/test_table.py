@@ -71,7 +71,7 @@ def read(path):
 
 def test_the_features_are_those_of_scikit_learns_transformers():
     write(mixed(), "t.csv")
-    table = Table("t.csv", "kind")
+    table = Table("t.csv", "kind", scaling="standard")
     table.setup()
     raw = pd.DataFrame(mixed().to_dict(as_series=False))
     text = make_pipeline(
@@ -125,8 +125,8 @@ def test_scikit_learns_tables_score_as_in_memory_bit_for_bit(bunch, kind):
     )
     in_memory = type("InMemory", (TabularData,), {"load": lambda self: raw})
     results = [
-        train(data, max_epochs=20, accelerator="cpu", log_dir="logs")
-        for data in (in_memory, partial(Table, path, "target"))
+        train(data, members=1, max_epochs=20, accelerator="cpu", log_dir="logs")
+        for data in (in_memory, partial(Table, path, "target", scaling="standard"))
     ]
     assert results[0].metrics() == results[1].metrics()
     expected = weights("logs/version_0/checkpoints/best.ckpt")

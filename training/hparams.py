@@ -22,7 +22,7 @@ MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir", "pictur
 ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "baselines", "save"}
 
 # Settings in the row of every run; others are there only when they differ from their default.
-ALWAYS = {"network.hidden", "optimizer.lr", "seed"}
+ALWAYS = {"network.hidden", "seed"}
 DEFAULTS = {"max_epochs": recipe.MAX_EPOCHS, "precision": "32-true", "metric": "log_loss"}
 DEFAULT_COMPONENTS: dict[str, Factory] = {
     "data": Iris,
