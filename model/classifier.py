@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from inspect import signature
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,6 +13,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from cli.component import ComponentConfig, Factory, build, describe
 from model import checks, recipe
+from model.schedule import accepted_by, run_arguments
 
 Batch = tuple[Tensor, Tensor]
 
@@ -137,20 +136,13 @@ class Classifier(LightningModule):
     ) -> tuple[Optimizer, LRScheduler | None]:
         """A new optimizer of the parameters, and its schedule over `total_steps` steps."""
         checks.check_learning_rate(self.make_optimizer)
-        # Arguments that depend on the run are passed to a class that asks for them.
-        known: dict[str, Any] = {"total_steps": total_steps, "T_max": total_steps}
-        optimizer = self.make_optimizer(parameters, **asked(self.make_optimizer, known))
+        length = accepted_by(self.make_optimizer, {"total_steps": total_steps})
+        optimizer = self.make_optimizer(parameters, **length)
         if self.make_schedule is None:
             return optimizer, None
-        known["max_lr"] = optimizer.param_groups[0]["lr"]
+        arguments = run_arguments(self.make_schedule, self.make_optimizer, optimizer, total_steps)
         try:
-            return optimizer, self.make_schedule(optimizer, **asked(self.make_schedule, known))
+            return optimizer, self.make_schedule(optimizer, **arguments)
         except ZeroDivisionError as error:  # OneCycleLR, when a phase has a single step
             message = f"the schedule cannot run in {total_steps} steps; give a larger --max_epochs"
             raise ValueError(message) from error
-
-
-def asked(factory: Factory, known: dict[str, Any]) -> dict[str, Any]:
-    """Those of the known arguments that a class, or a partial of one, takes."""
-    parameters = signature(getattr(factory, "func", factory)).parameters
-    return {name: value for name, value in known.items() if name in parameters}

@@ -12,11 +12,18 @@ import torch
 from lightning.pytorch import Trainer
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
-from torch.optim import SGD, Adam, AdamW
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop, Rprop
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.iris import Iris
+from evaluate import evaluate
 from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
 from model.networks import MLP
@@ -130,6 +137,65 @@ def test_schedules_are_torchs_over_the_whole_run(schedule, reference):
         assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
         for step in (ours.step, theirs.step, scheduler.step, expected.step):
             step()
+
+
+def momenta(optimizer, schedule=OneCycleLR):
+    """The momentum, or the first beta, in each step of a fit."""
+    classifier = Classifier(4, 3, optimizer=optimizer, schedule=schedule)
+    made, scheduler = classifier.optimize(classifier.network.parameters(), total_steps=20)
+    values = []
+    for _ in range(19):
+        group = made.param_groups[0]
+        values.append(group["betas"][0] if "betas" in group else group["momentum"])
+        made.step()
+        scheduler.step()
+    return values
+
+
+CYCLIC = partial(CyclicLR, base_lr=0.01)
+
+
+@pytest.mark.parametrize("schedule", [OneCycleLR, CYCLIC])
+def test_a_schedule_leaves_a_given_momentum_alone(schedule):
+    for momentum in (0.0, 0.5, 0.9):
+        assert set(momenta(partial(SGD, lr=0.1, momentum=momentum), schedule)) == {momentum}
+    assert set(momenta(partial(SGD, lr=0.1), schedule)) == {0.0}
+    assert set(momenta(partial(AdamW, betas=(0.7, 0.999)), schedule)) == {0.7}
+
+
+@pytest.mark.parametrize("options", [{"cycle_momentum": True}, {"max_momentum": 0.95}])
+def test_a_schedule_cycles_the_momentum_where_told_to(options):
+    cycling = partial(OneCycleLR, **options)
+    theirs = SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = OneCycleLR(theirs, max_lr=0.1, total_steps=20)
+    expected = []
+    for _ in range(19):
+        expected.append(theirs.param_groups[0]["momentum"])
+        theirs.step()
+        reference.step()
+    assert momenta(partial(SGD, lr=0.1), cycling) == expected
+    assert momenta(AdamW) == expected  # betas that nobody gave
+    assert set(momenta(AdamW, partial(OneCycleLR, cycle_momentum=False))) == {0.9}
+    with pytest.raises(ValueError, match=r"override optimizer.momentum 0.5; give it --schedule"):
+        momenta(partial(SGD, lr=0.1, momentum=0.5), cycling)
+
+
+def test_momentum_changes_what_is_learned():
+    losses = set()
+    for momentum in (0.0, 0.5, 0.9):
+        optimizer = partial(SGD, lr=0.1, momentum=momentum)
+        losses.add(train(optimizer=optimizer, max_epochs=5, pictures="none", **CPU).splits["test"])
+    assert len(losses) == 3
+    sgd = partial(SGD, lr=0.1)
+    sweep = {"optimizer.momentum": [0.0, 0.5, 0.9]}
+    swept = evaluate(optimizer=sgd, sweep=sweep, folds=3, repeats=1, max_epochs=5, **CPU)
+    assert len({candidate.estimates.log_loss for candidate in swept.candidates}) == 3
+
+
+@pytest.mark.parametrize("optimizer", [Adagrad, Adadelta, Rprop, ASGD, RMSprop, NAdam])
+def test_optimizers_of_all_kinds_run_under_the_default_schedule(optimizer):
+    result = train(optimizer=optimizer, max_epochs=4, pictures="none", **CPU)
+    assert result.epochs == 4
 
 
 @pytest.mark.parametrize("val_fraction", [0.0, 0.2])
