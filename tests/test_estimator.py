@@ -10,12 +10,13 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 from torch.optim import SGD
 
+from model import recipe
 from model.classifier import Classifier
 from model.networks import MLP
 from training.estimator import NetworkClassifier, Rows
@@ -73,6 +74,35 @@ def test_it_works_in_pipelines_searches_and_cross_validation():
     search = GridSearchCV(NetworkClassifier(), grid, cv=3).fit(*IRIS)
     assert search.best_params_["network"].keywords == {"hidden": [32]}
     assert clone(search.best_estimator_).get_params()["max_epochs"] == 30
+
+
+def test_a_search_reaches_the_arguments_of_components():
+    grid = {
+        "classifier__network__hidden": [[1], [32]],
+        "classifier__optimizer": [SGD, recipe.OPTIMIZER],
+        "classifier__optimizer__lr": [1e-6, 0.05],
+    }
+    pipeline = Pipeline([("classifier", NetworkClassifier(max_epochs=30))])
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(*IRIS)
+    best = search.best_estimator_["classifier"]
+    assert best.network.keywords == {"hidden": [32]}
+    assert best.optimizer.keywords == recipe.OPTIMIZER.keywords
+    assert best.get_params()["optimizer__lr"] == 0.05
+    assert len(set(search.cv_results_["mean_test_score"])) > 2
+
+
+def test_arguments_that_no_component_has():
+    estimator = NetworkClassifier(schedule=None, loss=lambda: nn.CrossEntropyLoss())
+    for name, nearest in {
+        "network__hiden": "network__hidden",
+        "loss__label_smoothing": "",
+        "schedule__lr": "",
+        "data__path": "",
+    }.items():
+        with pytest.raises(
+            ValueError, match=f"parameter '{name}' is not known; nearest: {nearest}"
+        ):
+            estimator.set_params(**{name: 1})
 
 
 def test_labels_of_any_type_and_missing_numbers():

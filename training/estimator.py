@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import isclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,6 +19,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cli.component import LEARNED
+from cli.errors import unknown
+from cli.schema import REQUIRED, component_schema
 from data.tabular import RawTable, TabularData
 from model import recipe
 from training.fast import FastClassifier, TensorBatches
@@ -34,6 +38,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     >>> classifier = NetworkClassifier(max_epochs=50)
     >>> cross_val_score(classifier, *load_iris(return_X_y=True), cv=3).mean() > 0.9
     np.True_
+    >>> classifier.set_params(network__hidden=[8], optimizer__lr=0.02).network.keywords
+    {'hidden': [8]}
 
     Args:
         network: Called with the numbers of features and of classes; partial(MLP, hidden=[8]) makes
@@ -74,6 +80,26 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; deep: those of the components too, as `network__hidden`."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        if deep:
+            for component in LEARNED:
+                params |= component_params(component, params[component])
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments by name, those of a component as in `optimizer__lr=0.01`."""
+        super().set_params(**{name: value for name, value in params.items() if "__" not in name})
+        for name, value in params.items():
+            component, is_nested, argument = name.partition("__")
+            if not is_nested:
+                continue
+            if name not in self.get_params():
+                raise ValueError(unknown("parameter", name, self.get_params()))
+            setattr(self, component, partial(getattr(self, component), **{argument: value}))
+        return self
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803  # scikit-learn's names
         """Train on rows X (rows, columns) with classes y (rows,)."""
@@ -136,6 +162,19 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         indices = self.predict_proba(X).argmax(1)
         classes: np.ndarray = self.classes_[indices]
         return classes
+
+
+def component_params(component: str, factory: Any) -> dict[str, Any]:
+    """The arguments of a component's class with their values, by scikit-learn's names.
+
+    >>> component_params("network", recipe.NETWORK)["network__activation"]
+    'SiLU'
+    """
+    if not isclass(getattr(factory, "func", factory)):  # none, or a function
+        return {}
+    schema = component_schema(component, partial(factory))
+    values = {key.replace(".", "__"): argument.default for key, argument in schema.items()}
+    return {name: None if value is REQUIRED else value for name, value in values.items()}
 
 
 class Rows(TabularData):
