@@ -173,7 +173,7 @@ def evaluate(
             plan.targets, plan.folds, plan.outcomes(population), len(candidates), metric
         )
         configs = {name: config | candidate for name, candidate in candidates.items()}
-        commands = train_commands(configs, signature(evaluate)) if sweep else None
+        commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:
             classifiers = {}
         result = conclude(

@@ -12,27 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cli.command import command
-from cli.component import LEARNED, to_config
+from cli.component import to_config
 from data.iris import Iris
 from data.members import choose_members
 from data.tabular import TabularData
-from evaluation.ensemble import write_checkpoint
 from model import recipe
-from model.losses import weigh
-from model.scores import Metric, best_mode, check_metric, watched
-from training.callbacks import FitBar
-from training.fast import FastClassifier, LastCheckpoint, TensorBatches, skip_driver_lookup
-from training.hparams import log_result
+from model.scores import Metric, check_metric, watched
+from training.callbacks import make_callbacks
+from training.fast import TensorBatches, make_classifier, skip_driver_lookup
+from training.loggers import attach_loggers, check_loggers, publish
 from training.members import Members
 from training.pictures.base import Picture
 from training.pictures.choice import make_pictures
-from training.result import SplitMetrics, TrainResult
+from training.result import TrainResult, evaluate_splits
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name, saved_epoch
 
 
@@ -53,7 +51,9 @@ def train(
     metric: Metric = "log_loss",
     seed: int = 0,
     log_dir: str = "lightning_logs",
-    pictures: list[str] | str = "final",
+    pictures: list[str | Picture] | str = "final",
+    callbacks: list[str | Callback] | None = None,
+    loggers: list[str | Logger] | None = None,
     resume: str | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> TrainResult:
@@ -81,7 +81,9 @@ def train(
         seed: Seed of initial weights, dropout and the order of rows.
         log_dir: Folder of all runs; this one becomes version_N in it.
         pictures: What TensorBoard gets beyond curves: final, all (during the fit too), none, or a
-            list.
+            list, in which a picture of your own is an import path (mine.Dots).
+        callbacks: Callbacks of your own, by import path (mine.Note).
+        loggers: Loggers beside TensorBoard's: csv, wandb, mlflow.
         resume: Checkpoint of an interrupted run, its last.ckpt: continue it in its folder.
         trainer: Any other argument of Lightning's Trainer.
 
@@ -99,6 +101,7 @@ def train(
     config.pop("resume")  # config.yaml replays the whole run
     check_run(accelerator, max_epochs, patience, resume)
     all_pictures = make_pictures(pictures)
+    check_loggers(loggers or [])
 
     # Data, network and Trainer.
     datamodule = data()
@@ -109,10 +112,7 @@ def train(
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
     classifier = make_classifier(datamodule, config, curve)
     skip_driver_lookup()
-    defaults = {
-        "log_every_n_steps": 1,
-        "limit_val_batches": 1.0 if datamodule.val_fraction else 0,
-    }
+    defaults = {"log_every_n_steps": 1, "limit_val_batches": 1.0 if datamodule.val_fraction else 0}
     fit_trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -120,7 +120,7 @@ def train(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
-        callbacks=make_callbacks(datamodule, patience, curve, members, all_pictures),
+        callbacks=make_callbacks(curve, patience, members, all_pictures, callbacks or []),
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -134,30 +134,29 @@ def train(
 
     # All arguments are valid: create the run's folder.
     with Run(fit_trainer, log_dir, resume) as run:
+        attach_loggers(fit_trainer, loggers or [], run.run_dir, config)
         if run.is_main_process:
             run.show_columns(datamodule)
             if not resume:
                 run.write_config(config)
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())
+        # Only the main process knows run.run_dir.
+        kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
         start = time.perf_counter()
         if many:
-            classifier = many.fit(run, resume)
+            classifier = many.fit(run, kept, resume)
         else:
             fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
         fit_seconds = time.perf_counter() - start
         epochs = fit_trainer.current_epoch
+        if not many and not datamodule.val_fraction:  # the last epoch is kept
+            fit_trainer.save_checkpoint(kept)
 
         # Pictures drawn only after the test are attached after the fit: before it, their empty
         # hooks slow a small fit by 10 %. (Lightning does not declare its list of callbacks.)
         late_pictures = [picture for picture in all_pictures if not picture.watches]
         fit_trainer.callbacks.extend(late_pictures)  # type: ignore[attr-defined]
-        # Without validation rows the last epoch is kept. Only the main process knows run.run_dir.
-        kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
-        if many and run.is_main_process:
-            write_checkpoint(kept, classifier, datamodule)
-        elif not datamodule.val_fraction:
-            fit_trainer.save_checkpoint(kept)
         splits = evaluate_splits(fit_trainer, classifier, datamodule, kept)
         best_epoch = saved_epoch(kept) if datamodule.val_fraction else epochs
         if many:
@@ -172,50 +171,11 @@ def train(
             fit_seconds=fit_seconds,
             seed=seed,
             versions=VERSIONS,
+            checkpoint=kept,
+            classifier=classifier.eval(),
         )
-        if run.is_main_process:
-            log_result(run.logger, config, result.metrics(), fit_trainer.global_step)
-            run.write_result(result)
-            run.print_report(result.lines())
+        publish(run, fit_trainer, config, result)
     return result
-
-
-def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str) -> FastClassifier:
-    """A Classifier whose metrics are computed once an epoch: training/fast.py says why."""
-    components = {name: config[name] for name in LEARNED}
-    components = weigh(components, datamodule.class_weights)
-    components = recipe.fit_to_table(components, datamodule.num_rows, datamodule.numbers)
-    num_features = datamodule.num_features
-    return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
-
-
-def make_callbacks(
-    datamodule: TabularData,
-    patience: int | None,
-    curve: str,
-    members: int,
-    pictures: list[Picture],
-) -> list[Callback]:
-    """Progress bar, pictures drawn during the fit, checkpoints, early stopping."""
-    callbacks: list[Callback] = [FitBar()]
-    callbacks += [picture for picture in pictures if picture.watches]
-    if datamodule.val_fraction:
-        callbacks.append(ModelCheckpoint(monitor=curve, mode=best_mode(curve), filename="best"))
-    if patience is not None and members == 1:  # each of several stops at its own epoch
-        callbacks.append(EarlyStopping(curve, mode=best_mode(curve), patience=patience))
-    callbacks.append(LastCheckpoint())  # last, because it saves the state of the others
-    return callbacks
-
-
-def evaluate_splits(
-    trainer: Trainer, classifier: FastClassifier, datamodule: TabularData, checkpoint: Path
-) -> dict[str, SplitMetrics]:
-    """Load the kept epoch and evaluate every split once."""
-    trainer.test(classifier, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    return {
-        split: SplitMetrics.from_test(trainer.callback_metrics, split, recall, datamodule)
-        for split, recall in classifier.recalls.items()
-    }
 
 
 if __name__ == "__main__":

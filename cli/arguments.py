@@ -140,7 +140,8 @@ def drop_foreign(settings: Settings, parameters: Collection[str]) -> Settings:
     >>> drop_foreign({"seed": 1, "pictures": "none", "sweep": None}, ["seed", "sweep"])
     {'seed': 1}
     """
-    foreign = {"pictures", "sweep", "compare"} - set(parameters)
+    shared = {"pictures", "callbacks", "loggers", "sweep", "compare"}
+    foreign = shared - set(parameters)
     kept = {}
     for key, value in settings.items():
         is_unset = key in ("trainer", "sweep", "compare") and value is None

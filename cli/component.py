@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from inspect import Parameter, isclass, signature
+from inspect import Parameter, isbuiltin, isclass, isfunction, signature
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +74,70 @@ def find(component: str, name: str) -> type:
         ValueError: There is no such class, or it does not inherit from the component's base class.
     """
     modules, base_path = REGISTRY[component]
-    base_module, _, base_name = base_path.rpartition(".")
-    base = getattr(import_module(base_module), base_name)
-    module_path, _, short_name = name.rpartition(".")
-    if module_path:
-        try:
-            import_module(module_path)
-        except (ImportError, TypeError) as error:
-            raise ValueError(f"{component} {name!r} cannot be imported: {error}") from error
-        modules = (module_path,)
+    if "." in name:
+        return import_class(component, name, base_path)
+    base = base_class(base_path)
     for module in modules:
-        candidate = getattr(import_module(module), short_name, None)
+        candidate = getattr(import_module(module), name, None)
         if isclass(candidate) and issubclass(candidate, base):
             return candidate
-        if module_path and candidate is not None:
-            raise ValueError(f"{component} {name!r} is not a class that inherits from {base_path}")
     known = [known_name for module in modules for known_name in class_names(module, base)]
-    raise ValueError(unknown(component, short_name, known))
+    raise ValueError(unknown(component, name, known))
+
+
+def import_class(kind: str, path: str, base_path: str) -> type:
+    """Return the class that an import path leads to, such as `mine.Net`.
+
+    Args:
+        kind: What it is, for error messages.
+        path: The import path.
+        base_path: The import path of the class that it must inherit from.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    module_path, _, name = path.rpartition(".")
+    base = base_class(base_path)
+    if not module_path:
+        raise ValueError(f"{kind} {path!r} is not an import path; give one such as mine.{path}")
+    try:
+        module = import_module(module_path)
+    except (ImportError, TypeError) as error:
+        raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
+    candidate = getattr(module, name, None)
+    if candidate is None:
+        raise ValueError(unknown(kind, name, class_names(module_path, base)))
+    if not (isclass(candidate) and issubclass(candidate, base)):
+        raise ValueError(f"{kind} {path!r} is not a class that inherits from {base_path}")
+    return candidate
+
+
+def make_object(kind: str, item: Any, base_path: str) -> Any:
+    """Return an object of the class with this import path; an object is returned unchanged.
+
+    Args:
+        kind: What it is, for error messages.
+        item: The import path, or the object.
+        base_path: The import path of the class that its class must inherit from.
+
+    Raises:
+        ValueError: It is something else, or its class needs arguments.
+    """
+    if not isinstance(item, str):
+        if isinstance(item, base_class(base_path)):
+            return item
+        raise ValueError(f"{kind} {item!r} is not an object of {base_path}")
+    try:
+        return import_class(kind, item, base_path)()
+    except TypeError as error:
+        raise ValueError(f"{kind} {item!r} is built without arguments: {error}") from error
+
+
+def base_class(path: str) -> type:
+    """Return the base class with this import path."""
+    module_path, _, name = path.rpartition(".")
+    base: type = getattr(import_module(module_path), name)
+    return base
 
 
 def class_names(module_path: str, base: type) -> list[str]:
@@ -152,7 +199,7 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
     bound = partial(factory)  # flattens: the result is one partial, for a class or a partial of one
     cls = bound.func
     arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | bound.keywords
-    if not cls.__init__.__module__.startswith("torch."):
+    if isclass(cls) and not cls.__init__.__module__.startswith("torch."):
         supplied = SUPPLIED.get(component, ())
         defaults = plain_defaults(cls)
         arguments = {name: defaults[name] for name in defaults if name not in supplied} | arguments
@@ -162,6 +209,26 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
             raise ValueError(f"{component}.{name} is a {kind}; give numbers, text or lists of them")
     plain_arguments = {name: as_plain(value) for name, value in arguments.items()}
     return {"class": name_of(component, cls)} | plain_arguments
+
+
+def check_name(component: str, factory: Factory | ComponentConfig | None) -> None:
+    """Refuse a component that config.yaml and a checkpoint could not name, before anything is done.
+
+    Raises:
+        ValueError: It is a function, an object, or a class without an import path.
+    """
+    if factory is None or isinstance(factory, dict):
+        return
+    cls = getattr(factory, "func", factory)
+    advice = "a checkpoint needs its import path: give a class from a module, or a partial of it"
+    if isfunction(cls) or isbuiltin(cls):
+        raise ValueError(f"{component} is a function, {cls.__name__}; {advice}")
+    if not isclass(cls):
+        raise ValueError(f"{component} is an object of {type(cls).__name__}, not a class; {advice}")
+    if "<locals>" in cls.__qualname__:
+        raise ValueError(f"{component} {cls.__name__} is defined inside a function; {advice}")
+    if cls.__module__ == "__main__":
+        raise ValueError(f"{component} {cls.__name__} is defined in the main script; {advice}")
 
 
 def parameters_of(cls: Any) -> dict[str, Parameter]:
@@ -228,12 +295,23 @@ def build(component: str, config: Factory | ComponentConfig) -> Factory:
 def to_config(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a command's arguments as plain data, as in config.yaml and TensorBoard's HParams tab.
 
+    Objects in a list, such as callbacks, are left out: only Python can give them.
+
     >>> to_config({"network": find("network", "Linear"), "seed": 0})
     {'network': {'class': 'Linear'}, 'seed': 0}
+
+    Raises:
+        ValueError: A component has no import path, or an argument that is not plain data.
     """
-    config = {}
+    config: dict[str, Any] = {}
     for name, value in arguments.items():
-        config[name] = describe(name, value) if name in REGISTRY else as_plain(value)
+        if name in REGISTRY:
+            check_name(name, value)
+            config[name] = describe(name, value)
+        elif isinstance(value, list):
+            config[name] = [item for item in value if is_plain(item)]
+        else:
+            config[name] = as_plain(value)
     return config
 
 

@@ -8,7 +8,7 @@ A class that is named starts from its own defaults; one that is not named keeps 
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -26,6 +26,7 @@ from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config, to_ya
 from cli.convert import convert
 from cli.errors import unknown
 from cli.schema import (
+    BELONGS_TO,
     REQUIRED,
     SET_BY_PROGRAM,
     Factories,
@@ -82,7 +83,8 @@ def read_arguments(function: Function, line: CommandLine, files: Iterable[str]) 
         sys.exit(0)
 
     # Convert each value, and assemble.
-    check_names([*settings, *line.incomplete], schema, [*factories, "config", "print_config"])
+    more_flags = [*factories, "config", "print_config"]
+    check_names([*settings, *line.incomplete], schema, more_flags, parameters)
     if line.incomplete:
         raise ValueError(f"argument --{line.incomplete[0]}: expected one argument")
     settings |= name_positionals(line.positionals, schema)
@@ -111,16 +113,23 @@ def find_classes(function: Function, settings: Settings) -> Factories:
     return factories
 
 
-def check_names(keys: Iterable[str], schema: Schema, more_flags: Iterable[str] = ()) -> None:
+def check_names(
+    keys: Iterable[str],
+    schema: Schema,
+    more_flags: Iterable[str] = (),
+    parameters: Collection[str] = (),
+) -> None:
     """Refuse a key that is not a flag.
 
     Args:
         keys: The keys that are given.
         schema: All arguments.
         more_flags: Flags that are not arguments.
+        parameters: The parameters of the command's function.
 
     Raises:
-        ValueError: With the nearest flag; for an argument that the program sets, with the reason.
+        ValueError: With the nearest flag; for an argument that the program sets, with the reason;
+            for one of another command, with its name.
     """
     flags = [key for key, argument in schema.items() if not argument.positional]
     flags += more_flags
@@ -132,6 +141,8 @@ def check_names(keys: Iterable[str], schema: Schema, more_flags: Iterable[str] =
                 raise ValueError(f"--{key} is set by the program: {SET_BY_PROGRAM[name]}")
             if name in flags:
                 raise ValueError(f"--{key} has a flag of its own; give --{name}")
+        if prefix in BELONGS_TO and prefix not in parameters:
+            raise ValueError(f"--{key} belongs to {BELONGS_TO[prefix]}")
         raise ValueError(unknown("setting", key, flags))
 
 

@@ -18,8 +18,8 @@ REQUIRED = Parameter.empty  # the default of an argument that has none
 
 # Arguments of Lightning's Trainer that the program sets itself, with the reason.
 SET_BY_PROGRAM = {
-    "logger": "curves go to TensorBoard in the run's folder; --log_dir moves it",
-    "callbacks": "a callback is a Python object; --patience and --pictures add the usual ones",
+    "logger": "curves go to TensorBoard in the run's folder; --loggers adds other loggers",
+    "callbacks": "--patience, --pictures and --callbacks add to those of every run",
     "enable_checkpointing": "a run always ends with a checkpoint",
     "enable_progress_bar": "the program has its own progress bar",
     "enable_model_summary": "TensorBoard's Graphs tab shows the network",
@@ -30,6 +30,13 @@ SET_BY_PROGRAM = {
     "plugins": "a plugin is a Python object; --precision and --strategy choose the usual ones",
     "model_registry": "it would upload checkpoints; a run stays in its folder",
 }
+
+# The arguments that one command has alone.
+BELONGS_TO = dict.fromkeys(
+    ("pictures", "callbacks", "loggers", "resume", "trainer"), "train.py"
+) | dict.fromkeys(
+    ("folds", "repeats", "seeds", "sweep", "inner_folds", "compare", "save", "baselines"), "evaluate.py"
+)
 
 
 class Argument(NamedTuple):

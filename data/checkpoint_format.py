@@ -6,8 +6,8 @@ reader must not import Lightning, which takes longer than predicting.
 
 from pathlib import Path
 
-FORMAT = 1  # written by this version
-READABLE_FORMATS = frozenset({1})  # tests/golden holds a checkpoint of each
+FORMAT = 2  # written by this version; format 1 has no limit of robustly scaled features
+READABLE_FORMATS = frozenset({1, 2})  # tests/golden holds a checkpoint of each
 # Keys by which a reader recognizes the description; it also holds the encoder's other buffers.
 KEYS = frozenset(
     {

@@ -30,8 +30,9 @@ class Encoder(nn.Module):
     - A missing number is replaced by the median, a missing category by the most frequent one.
     - "standard" scaling: mean 0, standard deviation 1 (source: the article, section 4.3, step 1).
     - "robust" scaling: numbers less their median, divided by the standard deviation that a normal
-      distribution of their interquartile range has; categories stay 0 and 1; then x / sqrt(1 + (x / 3)²), which no outlier exceeds. Divided by its standard
-      deviation, a category that was seen once in 1,300 rows would lie 36 away from the others.
+      distribution of their interquartile range has; categories stay 0 and 1; then
+      x / sqrt(1 + (x / 3)²), which no outlier takes beyond 3. Divided by its standard deviation, a
+      category that was seen once in 1,300 rows would lie 36 away from the others.
       Source: Holzmüller et al., Better by Default (2024), section 3.
     - A feature that is constant in the training rows stays 0: the network learned nothing from it.
     - Unseen categories encode as zeros; an "unknown" feature would stay untrained.

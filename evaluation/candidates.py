@@ -2,12 +2,15 @@
 
 import json
 import shlex
-from inspect import Signature, signature
+from collections.abc import Collection
+from functools import partial
+from inspect import Signature
 from itertools import product
 from typing import Any
 
 from cli.component import LEARNED, ComponentConfig, describe, find, to_config
 from cli.errors import unknown
+from cli.schema import component_schema
 
 # The arguments of evaluate.py that train.py takes too and that change what is learned.
 TRAIN_ARGUMENTS = ("data", *LEARNED, "precision", "max_epochs", "patience", "metric", "seed")
@@ -73,12 +76,11 @@ def change(candidate: Components, key: str, value: Any) -> None:
             candidate[component] = describe(component, find(component, value))
         return
     config: ComponentConfig = candidate.get(component) or {}
-    known: list[str] = []
+    known: Collection[str] = ()
     if config:
-        known = list(signature(find(component, config["class"])).parameters)
-    if argument not in known:
-        flags = [f"{component}.{name}" for name in known]
-        raise ValueError(unknown("setting to sweep", key, flags))
+        known = component_schema(component, partial(find(component, config["class"])))
+    if key not in known:
+        raise ValueError(unknown("setting to sweep", key, known))
     config[argument] = value
 
 
@@ -87,48 +89,63 @@ def as_flag(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def train_commands(configs: dict[str, dict[str, Any]], defaults: Signature) -> list[str]:
+def train_commands(
+    configs: dict[str, dict[str, Any]],
+    defaults: Signature,
+    swept_keys: Collection[str] = (),
+) -> list[str]:
     """The `python train.py …` that trains each candidate.
 
     Args:
         configs: The arguments of each candidate, as plain data.
         defaults: The signature whose defaults train.py shares: that of evaluate.py.
+        swept_keys: The settings that were tried: they are shown also at their defaults.
     """
     values = {name: parameter.default for name, parameter in defaults.parameters.items()}
-    return [train_command(config, values) for config in configs.values()]
+    return [train_command(config, values, swept_keys) for config in configs.values()]
 
 
-def train_command(config: dict[str, Any], defaults: dict[str, Any]) -> str:
+def train_command(
+    config: dict[str, Any], defaults: dict[str, Any], swept_keys: Collection[str] = ()
+) -> str:
     """The `python train.py …` that trains with these arguments; train.py's defaults are left out.
 
     Args:
         config: Plain values of the TRAIN_ARGUMENTS; others are ignored.
         defaults: The defaults of the TRAIN_ARGUMENTS, components as classes.
+        swept_keys: The settings that are not left out.
     """
     words = ["python", "train.py"]
     for name in TRAIN_ARGUMENTS:
         value = config[name]
         default = defaults[name]
         if isinstance(value, dict):
-            words += component_flags(name, value, describe(name, default) or {})
-        elif value != default:
+            words += component_flags(name, value, describe(name, default) or {}, swept_keys)
+        elif value != default or name in swept_keys:
             words += [f"--{name}", as_flag(value)]
     return shlex.join(words)
 
 
-def component_flags(name: str, config: ComponentConfig, default: ComponentConfig) -> list[str]:
-    """The flags that turn a default component into another.
+def component_flags(
+    name: str,
+    config: ComponentConfig,
+    default: ComponentConfig,
+    swept_keys: Collection[str] = (),
+) -> list[str]:
+    """The flags that turn a default component into another, and those of its swept settings.
 
     >>> default = {"class": "SGD", "lr": 0.1}
     >>> component_flags("optimizer", {"class": "SGD", "lr": 0.2}, default)
     ['--optimizer.lr', '0.2']
     """
     flags = []
-    if config["class"] != default.get("class") or not default.keys() <= config.keys():
+    has_other_class = config["class"] != default.get("class")
+    if has_other_class or name in swept_keys or not default.keys() <= config.keys():
         # Naming a class also resets its arguments to their own defaults.
         flags += [f"--{name}", config["class"]]
         default = describe(name, find(name, config["class"])) or {}
     for key, value in config.items():
-        if key not in default or default[key] != value:
+        is_default = key in default and default[key] == value
+        if not is_default or f"{name}.{key}" in swept_keys:
             flags += [f"--{name}.{key}", as_flag(value)]
     return flags

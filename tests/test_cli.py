@@ -27,6 +27,7 @@ from cli.schema import SET_BY_PROGRAM, Argument, build_schema, class_schema
 from evaluate import evaluate
 from model import recipe
 from model.networks import MLP
+from model.optimizers import ScaledAdamW
 from predict import predict
 from tests.helpers import ROOT
 from train import train
@@ -46,7 +47,7 @@ def print_config(function, argv):
 def test_no_flag_is_the_recipe():
     arguments = parse(train, [])
     assert arguments["network"].func is MLP
-    assert arguments["optimizer"].func is AdamW
+    assert arguments["optimizer"].func is ScaledAdamW
     assert arguments["optimizer"].keywords == recipe.OPTIMIZER.keywords
     assert arguments["max_epochs"] == recipe.MAX_EPOCHS
 
@@ -329,7 +330,7 @@ def test_the_schema_of_a_class_that_passes_keywords_on(monkeypatch):
     schema = class_schema(find("network", "networks_of_a_user.Outer"))
     assert list(schema) == [
         "features", "classes", "kind", "other", "untyped", "sizes", "needed",
-        "hidden", "activation", "dropout", "init_std",
+        "hidden", "activation", "dropout", "init_std", "embedding", "numbers",
     ]  # fmt: skip
     assert words(schema["kind"].hint) == "a|b"
     assert words(schema["sizes"].hint) == "[int, ...]"

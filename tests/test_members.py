@@ -35,6 +35,14 @@ from train import train
 BEST = "logs/version_0/checkpoints/best.ckpt"
 
 
+class FirstFold(Table):
+    """A table whose test rows are given."""
+
+    def load(self):
+        self.test_rows = self.rows
+        return super().load()
+
+
 @pytest.fixture(autouse=True)
 def table(tmp_path, monkeypatch):
     """Breast cancer as t.csv, in an empty folder."""
@@ -119,11 +127,7 @@ def test_evaluate_estimates_what_train_does():
     targets = datamodule.read().targets
     fold = cross_validation(datamodule, targets, folds=5, repeats=1)[0]
 
-    class FirstFold(Table):
-        def load(self):
-            self.test_rows = fold.indices["test"]
-            return super().load()
-
+    FirstFold.rows = fold.indices["test"]
     data = partial(FirstFold, "t.csv", "kind")
     run = train(data, members=3, max_epochs=5, accelerator="cpu", log_dir="logs")
     evaluate(

@@ -1,10 +1,46 @@
-"""Callbacks of a fit: the progress bar, and the curves of a population."""
+"""Callbacks of a fit: the progress bar, and all those of a run of train.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from tqdm import tqdm
+
+from cli.component import make_object
+from model.scores import best_mode
+from training.fast import LastCheckpoint
+from training.pictures.base import Picture
+
+
+def make_callbacks(
+    curve: str,
+    patience: int | None,
+    members: int,
+    pictures: Sequence[Picture],
+    added: Sequence[str | Callback],
+) -> list[Callback]:
+    """Progress bar, pictures drawn during the fit, the user's callbacks, checkpoints, stopping.
+
+    Args:
+        curve: The curve that decides about epochs; one of validation rows also about the kept one.
+        patience: Epochs without a better value after which the fit stops; None: never.
+        members: Networks that train as one: each of several stops at an epoch of its own.
+        pictures: All pictures.
+        added: The user's callbacks: import paths, or callbacks.
+
+    Raises:
+        ValueError: One of those added is not a callback.
+    """
+    callbacks: list[Callback] = [FitBar()]
+    callbacks += [picture for picture in pictures if picture.watches]
+    callbacks += [make_object("callback", item, "lightning.pytorch.Callback") for item in added]
+    if curve.startswith("val/"):
+        callbacks.append(ModelCheckpoint(monitor=curve, mode=best_mode(curve), filename="best"))
+    if patience is not None and members == 1:
+        callbacks.append(EarlyStopping(curve, mode=best_mode(curve), patience=patience))
+    callbacks.append(LastCheckpoint())  # last, because it saves the state of the others
+    return callbacks
 
 
 class FitBar(ProgressBar):

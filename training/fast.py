@@ -28,9 +28,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from cli.component import LEARNED
 from data.sampling import EpochSampler
+from data.tabular import TabularData
 from model.classifier import Batch, Classifier
+from model.losses import weigh
 from model.population import gathered
+from model.recipe import fit_to_table
 from model.scores import METRICS, confusion, probabilities, recalls, score
 from training.hparams import VALUES
 
@@ -144,8 +148,10 @@ class FastClassifier(Classifier):
             name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()
         }
         self.trainer.callback_metrics.update(tensors)
+        # The epoch, from 0, as Lightning logs it: curves can be drawn over it.
+        with_epoch = metrics | {"epoch": self.current_epoch}
         for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.trainer.global_step)
+            logger.log_metrics(with_epoch, step=self.trainer.global_step)
 
     def check_finite(self, values: dict[str, float]) -> None:
         """Stop a diverged run before a checkpoint of this epoch is written.
@@ -186,6 +192,21 @@ class FastClassifier(Classifier):
             final = {f"final/{split}/{name}": value for name, value in metrics.items()}
             self.log_dict(final, logger=False, sync_dist=True)
             self.recalls[split] = recalls(confusion(*predictions))
+
+
+def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str) -> FastClassifier:
+    """A FastClassifier for a table.
+
+    Args:
+        datamodule: The table, after `setup()`.
+        config: The arguments of train.py as plain data; it has the components.
+        curve: The curve that decides about epochs.
+    """
+    components = {name: config[name] for name in LEARNED}
+    components = weigh(components, datamodule.class_weights)
+    components = fit_to_table(components, datamodule.num_rows, datamodule.numbers)
+    num_features = datamodule.num_features
+    return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
 
 
 class LastCheckpoint(Checkpoint):

@@ -1,5 +1,7 @@
 """Many as one: networks that train as a population and predict as a single network."""
 
+from pathlib import Path
+
 import numpy as np
 from lightning.pytorch import Trainer
 
@@ -8,6 +10,7 @@ from data.members import check_validation, member_splits
 from data.sampling import row_order
 from data.tabular import TabularData
 from evaluation.devices import stack_bytes, train_shares
+from evaluation.ensemble import write_checkpoint
 from evaluation.members import as_one
 from model.ensemble import Ensemble
 from model.population import Member, Population
@@ -70,16 +73,20 @@ class Members:
             stack_bytes=stack_bytes(trainer.strategy.root_device),
         )
 
-    def fit(self, run: Run, resume: str | None) -> FastClassifier:
-        """Fit the networks, or go on with it; returns them as one.
+    def fit(self, run: Run, path: Path, resume: str | None) -> FastClassifier:
+        """Fit the networks; return them as one, and write it as a checkpoint.
+
+        Args:
+            run: Its logger gets the curves.
+            path: The checkpoint to write.
+            resume: The checkpoint of an interrupted fit, to go on with.
 
         Raises:
             FloatingPointError: A network ended with weights or a loss that are not finite.
         """
         population = self.population
-        loggers = [run.logger] if run.is_main_process else []
         # Lightning's Trainer does not declare its list of callbacks.
-        self.trainer.callbacks.insert(0, CurveBands(loggers))  # type: ignore[attr-defined]
+        self.trainer.callbacks.insert(0, CurveBands([run.logger]))  # type: ignore[attr-defined]
         batches = range(len(population.stacks))
         self.trainer.fit(population, batches, ckpt_path=resume, weights_only=True)
 
@@ -89,7 +96,11 @@ class Members:
         self.held_out = SplitMetrics.from_probabilities(
             prediction.held_out, prediction.held_out_targets, self.datamodule.class_names
         )
-        return self.ensemble(prediction.temperature)
+        classifier = self.ensemble(prediction.temperature)
+        if self.trainer.is_global_zero:
+            write_checkpoint(path, classifier, self.datamodule)
+        self.trainer.strategy.barrier()
+        return classifier
 
     def ensemble(self, temperature: float) -> FastClassifier:
         """The fitted networks as a single one."""

@@ -3,16 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from data.tabular import TabularData
 from evaluation.estimates import wilson_interval
 from evaluation.report import TITLES
+from model.classifier import Classifier
 from model.scores import BEST_IS_HIGH, confusion, recalls, score
+from training.fast import FastClassifier
 
 SPLITS = {
     "train": "train",
@@ -95,6 +99,8 @@ class TrainResult:
         fit_seconds: Seconds of the fit.
         seed: The run's seed.
         versions: Versions of Python and the libraries.
+        checkpoint: The kept epoch's checkpoint, in the run's folder.
+        classifier: The Classifier with the weights of the kept epoch, in evaluation mode.
     """
 
     splits: dict[str, SplitMetrics]
@@ -105,6 +111,13 @@ class TrainResult:
     fit_seconds: float
     seed: int
     versions: dict[str, str]
+    checkpoint: Path | None = None
+    classifier: Classifier | None = field(default=None, repr=False)
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run's folder."""
+        return self.checkpoint and self.checkpoint.parents[1]
 
     @property
     def test_interval(self) -> tuple[float, float]:
@@ -152,7 +165,7 @@ class TrainResult:
                 name: content.get(f"{split}/{name}") for name in ("loss", *TITLES)
             }
             splits[split] = SplitMetrics(rows=rows, **values, recall=recall)
-        names = [field.name for field in fields(cls) if field.name != "splits"]
+        names = [name.name for name in fields(cls) if name.name in content]
         return cls(splits=splits, **{name: content[name] for name in names})
 
     def lines(self) -> Iterator[str]:
@@ -189,3 +202,14 @@ class TrainResult:
 def cell(number: float | None, digits: int) -> str:
     """A number of the table, 13 wide; a dash for one that is not defined."""
     return f"{'-':>13}" if number is None else f"{number:13.{digits}f}"
+
+
+def evaluate_splits(
+    trainer: Trainer, classifier: FastClassifier, datamodule: TabularData, checkpoint: Path
+) -> dict[str, SplitMetrics]:
+    """Load the kept epoch and evaluate every split once."""
+    trainer.test(classifier, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    return {
+        split: SplitMetrics.from_test(trainer.callback_metrics, split, recall, datamodule)
+        for split, recall in classifier.recalls.items()
+    }

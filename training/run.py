@@ -28,7 +28,7 @@ from cli.component import to_yaml
 from cli.errors import first_line
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
-from training.hparams import VISUAL
+from training.hparams import VALUES, VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
@@ -215,8 +215,10 @@ class RunLogger(TensorBoardLogger):
             self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        # Under its own name, the epoch would come before the learning curves.
+        tags = {"epoch": f"{VALUES}/epoch"}
         with uninterrupted():
-            super().log_metrics(metrics, step)
+            super().log_metrics({tags.get(name, name): metrics[name] for name in metrics}, step)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml has the settings

@@ -72,7 +72,7 @@ def main() -> None:
         compared = [f"{folder}/width_4.yaml", f"{folder}/width_8.yaml"]
 
         small = run(folder, "train.py", *SMALL)
-        population = run(folder, "evaluate.py", *SMALL, *THREE_FOLDS, "--save")
+        population = run(folder, "evaluate.py", *SMALL, *THREE_FOLDS, "--members=1", "--save")
         options = run(folder, "train.py", *TRAIN_OPTIONS)
         sweep = run(folder, "evaluate.py", *SWEEP_OPTIONS)
         compare = run(folder, "evaluate.py", *DATA, *THREE_FOLDS, "--compare", *compared)

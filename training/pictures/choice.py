@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cli.component import ROOT, make_object
 from cli.errors import unknown
 from training.pictures.base import Picture
 from training.pictures.card import Card
@@ -27,19 +28,26 @@ PICTURES: dict[str, type[Picture]] = {
 WHEN = {"none": None, "final": 0, "all": 10}
 
 
-def make_pictures(pictures: str | Sequence[str]) -> list[Picture]:
-    """The pictures of a choice: a key of WHEN, or the names of some pictures.
+def make_pictures(pictures: str | Sequence[str | Picture]) -> list[Picture]:
+    """The pictures of a choice: a key of WHEN, or names, import paths and pictures.
 
     Raises:
-        ValueError: A name is unknown.
+        ValueError: A name is unknown, or leads to something else.
     """
     if isinstance(pictures, str) and pictures in WHEN:
         epochs = WHEN[pictures]
         if epochs is None:
             return []
         return [picture(epochs) for picture in PICTURES.values()]
-    names = [pictures] if isinstance(pictures, str) else pictures
-    for name in names:
-        if name not in PICTURES:
-            raise ValueError(unknown("picture", name, [*PICTURES, *WHEN]))
-    return [PICTURES[name]() for name in names]
+    chosen = [pictures] if isinstance(pictures, str) else pictures
+    return [make_picture(picture) for picture in chosen]
+
+
+def make_picture(picture: str | Picture) -> Picture:
+    """The picture of this name or import path; a picture is returned unchanged."""
+    if isinstance(picture, str) and picture in PICTURES:
+        return PICTURES[picture]()
+    if isinstance(picture, str) and "." not in picture:
+        raise ValueError(unknown("picture", picture, [*PICTURES, *WHEN]))
+    made: Picture = make_object("picture", picture, f"{ROOT}training.pictures.base.Picture")
+    return made
