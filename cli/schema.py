@@ -32,11 +32,18 @@ SET_BY_PROGRAM = {
 }
 
 # The arguments that one command has alone.
-BELONGS_TO = dict.fromkeys(
-    ("pictures", "callbacks", "loggers", "resume", "trainer"), "train.py"
-) | dict.fromkeys(
-    ("folds", "repeats", "seeds", "sweep", "inner_folds", "compare", "save", "baselines"), "evaluate.py"
+TRAIN_ONLY = ("pictures", "callbacks", "loggers", "resume", "trainer")
+EVALUATE_ONLY = (
+    "folds",
+    "repeats",
+    "seeds",
+    "sweep",
+    "inner_folds",
+    "compare",
+    "save",
+    "baselines",
 )
+BELONGS_TO = dict.fromkeys(TRAIN_ONLY, "train.py") | dict.fromkeys(EVALUATE_ONLY, "evaluate.py")
 
 
 class Argument(NamedTuple):
