@@ -253,8 +253,18 @@ def parameters_of(cls: Any) -> dict[str, Parameter]:
 
 
 def plain_defaults(cls: Any) -> dict[str, Any]:
-    """Return the defaults of a constructor that are plain data."""
-    defaults = {name: parameter.default for name, parameter in parameters_of(cls).items()}
+    """Return the defaults of a constructor that are plain data, without those of torch's classes.
+
+    >>> plain_defaults(find("optimizer", "ScaledAdamW"))
+    {'lr': None, 'weight_decay': None}
+    """
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.")]
+    torchs = parameters_of(bases[0]) if bases else {}
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters_of(cls).items()
+        if parameter != torchs.get(name)
+    }
     return {name: default for name, default in defaults.items() if is_plain(default)}
 
 
