@@ -1,5 +1,6 @@
 """Loggers beside TensorBoard's: those that --loggers names, and Lightning's own from Python."""
 
+import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,19 +10,34 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
 
 from cli.component import flatten
-from cli.errors import unknown
+from cli.errors import first_line, unknown
 from training.hparams import log_result
 from training.result import TrainResult
 from training.run import Run
 
-# By name: the package that it needs, and how it is made for a run's folder.
-LOGGERS: dict[str, tuple[str, Callable[[Path], Logger]]] = {
-    "csv": ("csv", lambda run_dir: CSVLogger(run_dir, "csv")),
-    "wandb": ("wandb", lambda run_dir: WandbLogger(name=run_dir.name, save_dir=run_dir)),
-    "mlflow": (
-        "mlflow",
-        lambda run_dir: MLFlowLogger(run_name=run_dir.name, save_dir=str(run_dir / "mlruns")),
-    ),
+
+def csv_logger(run_dir: Path) -> Logger:
+    """Tables in the run's folder: csv/version_0, and version_1 after a resume."""
+    return CSVLogger(run_dir, "csv")
+
+
+def wandb_logger(run_dir: Path) -> Logger:
+    """Weights & Biases, with its files in the run's folder; WANDB_PROJECT, ... are its settings."""
+    return WandbLogger(name=run_dir.name, save_dir=run_dir)
+
+
+def mlflow_logger(run_dir: Path) -> Logger:
+    """MLflow: the server of MLFLOW_TRACKING_URI, or a database beside the runs, which share it."""
+    database = f"sqlite:///{run_dir.parent.resolve()}/mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", database)
+    return MLFlowLogger(run_name=run_dir.name, tracking_uri=uri)
+
+
+# By name, which is also that of the package.
+LOGGERS: dict[str, Callable[[Path], Logger]] = {
+    "csv": csv_logger,
+    "wandb": wandb_logger,
+    "mlflow": mlflow_logger,
 }
 
 
@@ -39,9 +55,8 @@ def check_loggers(loggers: Sequence[str | Logger]) -> None:
             raise ValueError(f"loggers has a {kind}; give names or Lightning's loggers")
         if logger not in LOGGERS:
             raise ValueError(unknown("logger", logger, LOGGERS))
-        package, _ = LOGGERS[logger]
-        if find_spec(package) is None:
-            raise ValueError(f"logger {logger} needs a package: pip install {package}")
+        if find_spec(logger) is None:
+            raise ValueError(f"logger {logger} needs a package: pip install {logger}")
 
 
 def attach_loggers(
@@ -59,10 +74,23 @@ def attach_loggers(
         if isinstance(logger, str):
             if not trainer.is_global_zero:
                 continue
-            _, make = LOGGERS[logger]
-            logger = make(run_dir)
+            logger = make_logger(logger, run_dir)
         logger.log_hyperparams(flatten(config))
         trainer.loggers = [*trainer.loggers, logger]
+
+
+def make_logger(name: str, run_dir: Path) -> Logger:
+    """The logger of this name, started.
+
+    Raises:
+        ValueError: It cannot be started: no account, no server, a package that lacks another.
+    """
+    try:
+        logger = LOGGERS[name](run_dir)
+        logger.experiment  # type: ignore[attr-defined]  # noqa: B018  # starts it
+    except Exception as error:  # these packages have errors of their own
+        raise ValueError(f"logger {name} cannot be started: {first_line(error)}") from error
+    return logger
 
 
 def publish(run: Run, trainer: Trainer, config: dict[str, Any], result: TrainResult) -> None:
