@@ -184,7 +184,8 @@ def test_momentum_changes_what_is_learned():
     losses = set()
     for momentum in (0.0, 0.5, 0.9):
         optimizer = partial(SGD, lr=0.1, momentum=momentum)
-        losses.add(train(optimizer=optimizer, max_epochs=5, pictures="none", **CPU).splits["test"])
+        result = train(optimizer=optimizer, max_epochs=5, pictures="none", **CPU)
+        losses.add(result.splits["test"].loss)
     assert len(losses) == 3
     sgd = partial(SGD, lr=0.1)
     sweep = {"optimizer.momentum": [0.0, 0.5, 0.9]}

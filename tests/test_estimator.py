@@ -86,7 +86,7 @@ def test_a_search_reaches_the_arguments_of_components():
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(*IRIS)
     best = search.best_estimator_["classifier"]
     assert best.network.keywords == {"hidden": [32]}
-    assert best.optimizer.keywords == recipe.OPTIMIZER.keywords
+    assert best.optimizer.keywords == recipe.OPTIMIZER.keywords | {"lr": 0.05}
     assert best.get_params()["optimizer__lr"] == 0.05
     assert len(set(search.cv_results_["mean_test_score"])) > 2
 

@@ -67,10 +67,10 @@ def mine(monkeypatch):
 
 class Counter(Callback):
     def __init__(self):
-        self.epochs = 0
+        self.losses = []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.epochs += 1
+        self.losses.append(trainer.callback_metrics["train/loss"].item())
 
 
 class Title(Picture):
@@ -87,7 +87,9 @@ def test_callbacks_loggers_and_pictures_from_python():
     theirs = CSVLogger("theirs")
     given = SHORT | {"pictures": [Title(), "Card"]}
     result = train(callbacks=[counter], loggers=["csv", theirs], **given)
-    assert counter.epochs == 3
+    logged = [event.value for event in events(result.run_dir).Scalars("train/loss")]
+    assert counter.losses == pytest.approx(logged)
+    assert len(logged) == 3
     assert "visual/title/text_summary" in events(result.run_dir).Tags()["tensors"]
     assert Path("theirs/lightning_logs/version_0/metrics.csv").is_file()
     config = yaml.safe_load((result.run_dir / "config.yaml").read_text())

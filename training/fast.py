@@ -169,7 +169,18 @@ class FastClassifier(Classifier):
     def on_train_epoch_start(self) -> None:
         self.lr = self.trainer.optimizers[0].param_groups[0]["lr"]
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        # Here and not at the end of the epoch, where all callbacks come before this module: they
+        # find the metrics of this epoch, as they would those of `self.log`.
+        if self.trainer.is_last_batch:
+            self.end_train_epoch()
+
     def on_train_epoch_end(self) -> None:
+        if "train" in self.outputs:  # --trainer.max_steps cut the epoch short
+            self.end_train_epoch()
+
+    def end_train_epoch(self) -> None:
+        """Check the weights, and record the metrics of the training rows."""
         # The last step may have made a weight infinite or NaN, which no loss shows yet.
         weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
         self.check_finite({"the sum of all weights": weights})
