@@ -141,15 +141,15 @@ def train(
                 run.write_config(config)
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())
-        # Only the main process knows run.run_dir.
-        kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
         start = time.perf_counter()
         if many:
-            classifier = many.fit(run, kept, resume)
+            classifier = many.fit(run, resume)
         else:
             fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
         fit_seconds = time.perf_counter() - start
         epochs = fit_trainer.current_epoch
+        # Only the main process knows run.run_dir.
+        kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")
         if not many and not datamodule.val_fraction:  # the last epoch is kept
             fit_trainer.save_checkpoint(kept)
 

@@ -1,7 +1,5 @@
 """Many as one: networks that train as a population and predict as a single network."""
 
-from pathlib import Path
-
 import numpy as np
 from lightning.pytorch import Trainer
 
@@ -73,12 +71,11 @@ class Members:
             stack_bytes=stack_bytes(trainer.strategy.root_device),
         )
 
-    def fit(self, run: Run, path: Path, resume: str | None) -> FastClassifier:
-        """Fit the networks; return them as one, and write it as a checkpoint.
+    def fit(self, run: Run, resume: str | None) -> FastClassifier:
+        """Fit the networks; return them as one, and write it as the run's best.ckpt.
 
         Args:
-            run: Its logger gets the curves.
-            path: The checkpoint to write.
+            run: Its logger gets the curves, its folder the checkpoint.
             resume: The checkpoint of an interrupted fit, to go on with.
 
         Raises:
@@ -97,8 +94,8 @@ class Members:
             prediction.held_out, prediction.held_out_targets, self.datamodule.class_names
         )
         classifier = self.ensemble(prediction.temperature)
-        if self.trainer.is_global_zero:
-            write_checkpoint(path, classifier, self.datamodule)
+        if run.is_main_process:
+            write_checkpoint(run.run_dir / "checkpoints" / "best.ckpt", classifier, self.datamodule)
         self.trainer.strategy.barrier()
         return classifier
 
