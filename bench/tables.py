@@ -1,7 +1,7 @@
 """`train.py --data Table` with no further flag beside what people would pick instead.
 
-On the real tables of bench/real_tables.py, 5-fold cross-validation repeated twice (tables of more
-than 10,000 rows: once), identical folds for all. The classifiers of scikit-learn and LightGBM have
+On the real tables of bench/real_tables.py, 5-fold cross-validation, repeated twice on tables of up
+to 2,000 rows, identical folds for all. The classifiers of scikit-learn and LightGBM have
 their defaults, in a pipeline that imputes, encodes and scales; SVC's probabilities are calibrated
 as its own documentation says. RealMLP_TD and TabM_D (pytabkit) fit one network, with their own
 validation split; they are measured on EIGHT tables, once.
@@ -90,7 +90,7 @@ def others() -> dict[str, Callable[[], Any]]:
         "SVC": lambda: CalibratedClassifierCV(SVC(), ensemble=False),
         "RandomForestClassifier": partial(RandomForestClassifier, random_state=0),
         "HistGradientBoostingClassifier": partial(HistGradientBoostingClassifier, random_state=0),
-        "MLPClassifier": partial(MLPClassifier, max_iter=500, random_state=0),
+        "MLPClassifier": partial(MLPClassifier, random_state=0),
     }
     if find_spec("lightgbm"):
         from lightgbm import LGBMClassifier
@@ -163,7 +163,7 @@ def figures(probabilities: Probabilities, table: RawTable, folds: list[Fold]) ->
 def measure(path: Path, target: str, known: dict[str, Any], save: Callable[[], None]) -> None:
     """Fill in the figures of a table that are not known yet."""
     rows = pl.scan_csv(path).select(pl.len()).collect().item()
-    repeats = 1 if rows > 10_000 or SMALL else 2
+    repeats = 1 if rows > 2_000 or SMALL else 2
     datamodule = Table(str(path), target)
     table = datamodule.read()
     components = to_config({name: getattr(recipe, name.upper()) for name in LEARNED})

@@ -141,7 +141,9 @@ def check_names(
                 raise ValueError(f"--{key} is set by the program: {SET_BY_PROGRAM[name]}")
             if name in flags:
                 raise ValueError(f"--{key} has a flag of its own; give --{name}")
-        if prefix in BELONGS_TO and prefix not in parameters:
+        # Of the other commands only explain.py has a similar flag, --picture.
+        is_run = "network" in parameters
+        if is_run and prefix in BELONGS_TO and prefix not in parameters:
             raise ValueError(f"--{key} belongs to {BELONGS_TO[prefix]}")
         raise ValueError(unknown("setting", key, flags))
 

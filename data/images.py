@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 from torchvision.utils import make_grid
 
 from data.augmentation import Augmentation
-from data.encoder import MAX_FEATURES, Encoder, Layout
+from data.encoder import MAX_FEATURES, Encoder
 from data.tabular import RawTable, TabularData
 from data.torchvision_sets import ImageSet, check_name, open_set
 
@@ -98,9 +98,6 @@ class Images(TabularData):
         depth, height, width = self.shape
         channels = np.repeat(np.arange(depth), height * width)
         return RawTable(pixels, targets, self.pixel_names(), list(class_names), channels=channels)
-
-    def number_features(self, layout: Layout) -> list[int]:
-        return []  # pixels are not embedded
 
     def open_images(self) -> list[ImageSet]:
         """Open the images: all in a single set, or the training and the test images."""

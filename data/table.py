@@ -31,6 +31,7 @@ class Table(TabularData):
         ignore: Columns to leave out.
         delimiter: The character between a CSV file's fields; null takes the most frequent one in
             its first line.
+        batch_size: Rows per optimizer step; null takes all training rows at once.
         scaling: robust: median and quartiles, with outliers limited; or standard.
         split: The other arguments of TabularData.
 
@@ -40,6 +41,7 @@ class Table(TabularData):
     """
 
     members = 8
+    embedding = 4
 
     def __init__(
         self,
@@ -47,10 +49,11 @@ class Table(TabularData):
         target: str,
         ignore: list[str] | None = None,
         delimiter: str | None = None,
+        batch_size: int | None = 256,
         scaling: Scaling = "robust",
         **split: Any,
     ) -> None:
-        super().__init__(scaling=scaling, **split)
+        super().__init__(batch_size=batch_size, scaling=scaling, **split)
         self.path = path
         self.target = target
         self.ignore = ignore or []

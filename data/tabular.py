@@ -58,7 +58,7 @@ class TabularData(LightningDataModule):
     of training batches defines `augmentation`.
 
     Args:
-        batch_size: Rows per optimizer step, at most; null takes all training rows at once.
+        batch_size: Rows per optimizer step; null takes all training rows at once.
         test_fraction: Share of the rows kept for the one test at the end.
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         stratify: Whether each split keeps the shares of the classes.
@@ -73,10 +73,11 @@ class TabularData(LightningDataModule):
     make_loader: Callable[..., Iterable[Any]] = DataLoader  # training/fast.py has a faster one
     target = "target"  # name of the class column
     members = 1  # networks that train.py trains as one, if it is not told
+    embedding = 0  # units of an embedded number, if the network is not told
 
     def __init__(
         self,
-        batch_size: int | None = 256,
+        batch_size: int | None = None,
         test_fraction: float = 0.2,
         val_fraction: float = 0.0,
         stratify: bool = True,
@@ -114,10 +115,6 @@ class TabularData(LightningDataModule):
         """How the table's columns are used, for the user to read; empty if all are numbers."""
         return ""
 
-    def number_features(self, layout: Layout) -> list[int]:
-        """Indices of the features that a network may embed as numbers."""
-        return layout.numbers
-
     def augmentation(self, encoder: Encoder) -> Callable[[Tensor], Tensor] | None:
         """A random change of training features (rows, num_features); None for no change."""
         return None
@@ -135,7 +132,6 @@ class TabularData(LightningDataModule):
         self.splits, self.encoder = standardize(table, self.indices, self.scaling)
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
-        self.numbers = self.number_features(self.encoder.layout)
         self.augment = self.augmentation(self.encoder)
 
     def read(self) -> RawTable:

@@ -122,8 +122,7 @@ def make_plan(
     layout = table.layout()
     num_features = len(layout.names)
     num_classes = datamodule.num_classes
-    numbers = datamodule.number_features(layout)
-    candidates = [fit_to_table(candidate, datamodule.num_rows, numbers) for candidate in candidates]
+    candidates = [fit_to_table(candidate, datamodule, layout) for candidate in candidates]
     # Any class weights show whether the losses take some; those of the folds follow.
     weights = datamodule.weigh_classes(table.targets)
     weighted = [weigh(candidate, weights) for candidate in candidates]

@@ -10,6 +10,8 @@ from torch.nn import CrossEntropyLoss
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cli.component import find, parameters_of
+from data.encoder import Layout
+from data.tabular import TabularData
 from model.networks import MLP
 from model.optimizers import ScaledAdamW
 
@@ -20,25 +22,23 @@ SCHEDULE = OneCycleLR
 MAX_EPOCHS = 100
 
 # Numbers are embedded (model/embedding.py) in tables of at least this many rows.
-EMBEDDING = 4
 EMBEDDED_ROWS = 1000
 
 
-def fit_to_table(components: dict[str, Any], rows: int, numbers: list[int]) -> dict[str, Any]:
+def fit_to_table(
+    components: dict[str, Any], datamodule: TabularData, layout: Layout
+) -> dict[str, Any]:
     """The components, with what the network's class asks of the table.
-
-    >>> components = {"network": {"class": "MLP", "hidden": [8], "embedding": None}}
-    >>> fit_to_table(components, rows=5000, numbers=[0, 3])
-    {'network': {'class': 'MLP', 'hidden': [8], 'embedding': 4, 'numbers': [0, 3]}}
 
     Args:
         components: The components as plain data.
-        rows: Number of rows of the table.
-        numbers: Indices of the features that are numbers, not categories.
+        datamodule: The table, after `read()`.
+        layout: Its features.
     """
     network = dict(components["network"])
     if "embedding" in network and network["embedding"] is None:
-        network["embedding"] = EMBEDDING if rows >= EMBEDDED_ROWS else 0
+        is_large = datamodule.num_rows >= EMBEDDED_ROWS
+        network["embedding"] = datamodule.embedding if is_large else 0
     if "numbers" in parameters_of(find("network", network["class"])):
-        network["numbers"] = numbers
+        network["numbers"] = layout.numbers
     return components | {"network": network}

@@ -223,6 +223,7 @@ def test_a_checkpoint_loads_as_data_and_computes_the_same(optimizer):
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["hyper_parameters"]["network"] == {
         "class": "MLP", "hidden": [128], "activation": "SiLU", "dropout": 0.0, "init_std": None,
+        "embedding": 0, "numbers": [0, 1, 2, 3],
     }  # fmt: skip
     assert checkpoint["hyper_parameters"]["optimizer"]["class"] == optimizer.func.__name__
     assert checkpoint["Iris"]["class_names"] == ["setosa", "versicolor", "virginica"]

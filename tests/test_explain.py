@@ -130,8 +130,8 @@ def test_a_populations_attributions_are_those_of_its_ensembles_logits():
 def test_a_linear_networks_attribution_is_weight_times_distance_from_the_mean(kind):
     if kind == "mixed":
         write(mixed(), "t.csv")
-    data = Iris if kind == "numbers" else partial(Table, "t.csv", "kind")
-    path, classifier = trained(data, partial(MLP, hidden=[]), max_epochs=20)
+    data = Iris if kind == "numbers" else partial(Table, "t.csv", "kind", scaling="standard")
+    path, classifier = trained(data, partial(MLP, hidden=[]), max_epochs=20, members=1)
     raw = IRIS if kind == "numbers" else raw_of(classifier, today())
     content = torch.load(path, weights_only=True)
     state = content[data.__name__ if kind == "numbers" else "Table"]

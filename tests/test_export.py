@@ -187,6 +187,7 @@ def test_a_population_of_ones_own_networks(monkeypatch, capsys):
             "--network=shipped.Residual",
             "--folds=3",
             "--repeats=1",
+            "--members=1",
             "--save",
             "--max_epochs=5",
         ],

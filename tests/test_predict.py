@@ -41,8 +41,8 @@ def made(tmp_path_factory):
         "accelerator": "cpu",
         "log_dir": str(folder),
     }
-    train(**options, max_epochs=30)
-    evaluate(**options, max_epochs=30, folds=3, repeats=1, save=True)
+    train(**options, members=1, max_epochs=30)
+    evaluate(**options, members=1, max_epochs=30, folds=3, repeats=1, save=True)
     return folder
 
 
@@ -86,7 +86,9 @@ def by_numpy(checkpoint, frame):
             else:
                 features.append(state["fill"][i].item() if value is None else float(value))
         rows.append((np.array(features) - state["mean"].numpy()) / state["scale"].numpy())
-    hidden = np.array(rows) @ weights["network.0.weight"].T + weights["network.0.bias"]
+    features = np.array(rows)
+    features = features / np.sqrt(1 + (features / state["limit"].item()) ** 2)
+    hidden = features @ weights["network.0.weight"].T + weights["network.0.bias"]
     logits = (hidden / (1 + np.exp(-hidden))) @ weights["network.2.weight"].T + weights[
         "network.2.bias"
     ]
@@ -536,6 +538,6 @@ def test_a_network_of_ones_own_is_found_again(monkeypatch):
 
     Net = import_module("again").Net  # noqa: N806
     write(mixed(), "t.csv")
-    train(partial(Table, "t.csv", "kind"), Net, max_epochs=2, accelerator="cpu")
+    train(partial(Table, "t.csv", "kind"), Net, members=1, max_epochs=2, accelerator="cpu")
     assert type(load("lightning_logs/version_0/checkpoints/best.ckpt").network) is Net
     assert isinstance(load(str(GOLDEN / "best_1.ckpt")).network, MLP)

@@ -13,11 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
+from scipy.stats import norm
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, RobustScaler, StandardScaler
 
 from cli.command import command
 from data.csv_lines import CsvLines
@@ -67,6 +68,41 @@ def read(path):
     """The fields of a CSV file, by Python's own reader."""
     with Path(path).open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
+
+
+def test_robust_scaling_is_scikit_learns_with_a_smooth_limit_and_categories_stay():
+    """RobustScaler divides by the interquartile range; here by that of a normal distribution."""
+    write(mixed(), "t.csv")
+    table = Table("t.csv", "kind", scaling="robust")
+    table.setup()
+    train = table.indices["train"]
+    sizes = mixed()["size (cm)"].to_numpy().astype(float)[:, None]
+    scaler = RobustScaler().fit(sizes[train])
+    filled = SimpleImputer(strategy="median").fit(sizes[train])
+    for split, indices in table.indices.items():
+        scaled = scaler.transform(filled.transform(sizes[indices]))[:, 0] * (2 * norm.ppf(0.75))
+        features = table.splits[split][0]
+        expected = scaled / np.sqrt(1 + (scaled / 3) ** 2)
+        np.testing.assert_allclose(features[:, 0], expected, rtol=2e-4, atol=1e-6)
+        one = 1 / np.sqrt(1 + 1 / 9)
+        assert set(np.round(features[:, 1:].unique().tolist(), 5)) <= {0.0, round(one, 5)}
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e6, -1e9])
+def test_a_lost_decimal_point_does_not_move_the_other_rows(factor):
+    frame = mixed().with_columns(pl.col("size (cm)").fill_null(1.0))
+    write(frame, "t.csv")
+    clean = Table("t.csv", "kind", stratify=False)
+    clean.setup()
+    row = int(clean.indices["train"][0])
+    index = pl.int_range(len(frame))
+    lost = pl.when(index == row).then(pl.col("size (cm)") * factor).otherwise(pl.col("size (cm)"))
+    write(frame.with_columns(lost.alias("size (cm)")), "t.csv")
+    dirty = Table("t.csv", "kind", stratify=False)
+    dirty.setup()
+    moved = (dirty.splits["train"][0] - clean.splits["train"][0]).abs()
+    assert moved[1:].max() < 0.25
+    assert dirty.splits["train"][0].abs().max() <= 3
 
 
 def test_the_features_are_those_of_scikit_learns_transformers():

@@ -215,7 +215,7 @@ def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str)
     """
     components = {name: config[name] for name in LEARNED}
     components = weigh(components, datamodule.class_weights)
-    components = fit_to_table(components, datamodule.num_rows, datamodule.numbers)
+    components = fit_to_table(components, datamodule, datamodule.encoder.layout)
     num_features = datamodule.num_features
     return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
 
