@@ -106,7 +106,7 @@ def train(
     # Data, network and Trainer.
     datamodule = data()
     datamodule.setup()
-    members = choose_members(datamodule, members, datamodule.splits["train"][1].numpy())
+    members = choose_members(datamodule, members, [datamodule.splits["train"][1].numpy()])
     seed_everything(seed, verbose=False)
     curve = watched(metric, "val" in datamodule.splits)
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])

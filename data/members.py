@@ -1,5 +1,7 @@
 """Members: networks that predict as one, each of which holds out a fold of the training rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -50,13 +52,15 @@ def most_members(targets: np.ndarray, stratify: bool) -> int:
     return int(counts[counts > 0].min())
 
 
-def choose_members(datamodule: TabularData, members: int | None, targets: np.ndarray) -> int:
+def choose_members(
+    datamodule: TabularData, members: int | None, folds: Sequence[np.ndarray]
+) -> int:
     """The number of networks: what the user gave, or what suits the data.
 
     Args:
         datamodule: Its members are taken where the user gave none and it has no validation rows.
         members: What the user gave.
-        targets: Class indices of the training rows, (rows,).
+        folds: Class indices of the training rows, (rows,), of each fold.
 
     Raises:
         ValueError: Fewer than 1.
@@ -64,7 +68,7 @@ def choose_members(datamodule: TabularData, members: int | None, targets: np.nda
     if members is None and datamodule.val_fraction:
         return 1
     if members is None:
-        most = most_members(targets, datamodule.stratify)
+        most = min(most_members(targets, datamodule.stratify) for targets in folds)
         return min(datamodule.members, most)
     if members < 1:
         raise ValueError(f"members is {members}; give 1 or more")

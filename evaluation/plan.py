@@ -126,21 +126,21 @@ def make_plan(
     # Any class weights show whether the losses take some; those of the folds follow.
     weights = datamodule.weigh_classes(table.targets)
     weighted = [weigh(candidate, weights) for candidate in candidates]
-    members = choose_members(datamodule, members, table.targets)
     # Before the folds are cut: a table has fewer rows than a population may have networks.
     check_memory(
         [Classifier(num_features, num_classes, **candidate) for candidate in weighted],
         table_bytes=len(table.targets) * (4 * num_features + 8),
-        folds=folds * repeats * (1 + inner_folds) * members,
+        folds=folds * repeats * (1 + inner_folds) * (members or datamodule.members),
         seeds=seeds,
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
+    train_targets = [table.targets[fold.indices["train"]] for fold in cut_folds]
+    members = choose_members(datamodule, members, train_targets)
     splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling)
     class_weights = []
     if weights is not None:
-        for fold in cut_folds:
-            class_weights.append(datamodule.weigh_classes(table.targets[fold.indices["train"]]))
+        class_weights = [datamodule.weigh_classes(targets) for targets in train_targets]
     split_of_member = splits
     if members > 1:
         check_validation(datamodule, members)

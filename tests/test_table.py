@@ -161,8 +161,15 @@ def test_scikit_learns_tables_score_as_in_memory_bit_for_bit(bunch, kind):
     )
     in_memory = type("InMemory", (TabularData,), {"load": lambda self: raw})
     results = [
-        train(data, members=1, max_epochs=20, accelerator="cpu", log_dir="logs")
-        for data in (in_memory, partial(Table, path, "target", scaling="standard"))
+        train(
+            data,
+            partial(MLP, embedding=0),
+            members=1,
+            max_epochs=20,
+            accelerator="cpu",
+            log_dir="logs",
+        )
+        for data in (in_memory, partial(Table, path, "target", batch_size=None, scaling="standard"))
     ]
     assert results[0].metrics() == results[1].metrics()
     expected = weights("logs/version_0/checkpoints/best.ckpt")
