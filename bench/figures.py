@@ -147,7 +147,14 @@ def highlights() -> str:
     predicting = read("predict")
     rate = predicting["whole process"]["predict.py"]["rows per second"]
     covered = [level["covered"]["share"] for level in read("coverage")["coverage"]]
+    losses = means(read("tables_held_out"), "log_loss")
+    best = min(values.mean() for name, values in losses.items() if name != "ours")
     rows = [
+        [
+            f"log-loss on {len(losses['ours'])} real tables, relative to the best of "
+            "scikit-learn and LightGBM",
+            f"{losses['ours'].mean() / best:.2f}",
+        ],
         ["time to fit, relative to plain Lightning", f"{speed_ratio:.2f}"],
         ["time of `evaluate.py` (100 networks), relative to `train.py`", f"{command:.2f}"],
         ["1,000 networks at once, speed relative to scikit-learn", f"{networks:.0f}"],
@@ -342,6 +349,26 @@ def each_real_table(half: str) -> str:
     return table(["accuracy / log-loss", *SHOWN.values()], rows)
 
 
+def eight_tables() -> str:
+    """The default for tables beside pytabkit's networks, on the first folds of eight tables."""
+    result = read("tables_held_out")
+    networks = ("RealMLP_TD", "TabM_D")
+    tables = {name: known for name, known in result["tables"].items() if networks[1] in known}
+    rows = []
+    for classifier in ("ours", "LGBMClassifier", *networks):
+        cells = []
+        for score in SCORES:
+            values = [np.mean(known[classifier][score][:5]) for known in tables.values()]
+            cells.append(f"{np.mean(values):.3f}")
+        seconds = [
+            known[classifier]["seconds"] / len(known[classifier]["accuracy"])
+            for known in tables.values()
+        ]
+        rows.append([SHOWN.get(classifier, classifier), *cells, f"{np.mean(seconds):.1f}"])
+    head = [f"{len(tables)} tables", "accuracy", "balanced accuracy", "log-loss", "seconds a fold"]
+    return table(head, rows)
+
+
 def parts() -> str:
     """What the default for tables loses without each of its parts."""
     result = read("parts")
@@ -358,6 +385,23 @@ def parts() -> str:
         rows.append([part, *differences])
     source = measured(result, "change of accuracy / log-loss, means over 5 folds")
     return paragraphs(table(["without", *whole], rows), source)
+
+
+def dirty() -> str:
+    """Accuracies on damaged tables."""
+    result = read("dirty")
+    rows = []
+    for name, by_damage in result["accuracy"].items():
+        for classifier, title in (("ours", SHOWN["ours"]), ("RandomForestClassifier",) * 2):
+            clean = by_damage["none"][classifier]
+            cells = [f"{clean:.3f}"]
+            for damage, accuracies in by_damage.items():
+                if damage != "none":
+                    cells.append(f"{accuracies[classifier] - clean:+.3f}")
+            rows.append([name, title, *cells])
+    damages = [damage for damage in next(iter(result["accuracy"].values())) if damage != "none"]
+    source = measured(result, "accuracy and its change, means over 5 folds")
+    return paragraphs(table(["", "", "clean", *damages], rows), source)
 
 
 def small_tables() -> str:
@@ -503,8 +547,10 @@ FIGURES: dict[str, Callable[[], str]] = {
     "small-tables": small_tables,
     "tables-held-out": partial(real_tables, "held_out"),
     "tables-held-out-each": partial(each_real_table, "held_out"),
+    "tables-eight": eight_tables,
     "tables-development": partial(real_tables, "development"),
     "parts": parts,
+    "dirty": dirty,
     "recipe": recipe,
     "digits": digits,
     "coverage": coverage,
