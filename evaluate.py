@@ -153,7 +153,7 @@ def evaluate(
             run.show_columns(datamodule)
         # Lightning's Trainer does not declare its list of callbacks.
         trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
-        trainer.fit(population, range(len(population.stacks)))
+        trainer.fit(population)
         info = RunInfo(
             members=len(plan.members),
             folds=folds,

@@ -82,7 +82,7 @@ def train(
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     return population.outcomes
 
 

@@ -77,7 +77,7 @@ def measure(path: Path, target: str, change: dict[str, Any]) -> dict[str, dict[s
         log_every_n_steps=1,
     )
     population = make_population(plan, datamodule, trainer, None, "log_loss")
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     outcomes = plan.outcomes(population)
     size = plan.members_per_fold
     alone = [population.outcomes[member].probabilities for member in sorted(population.outcomes)]

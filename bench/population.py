@@ -102,7 +102,7 @@ def population_cost(
         row_order=row_order,
         stack_bytes=stack_bytes,
     )
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     return (time.perf_counter() - start) / count * 1000
 
 

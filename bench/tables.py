@@ -77,7 +77,7 @@ def ours(datamodule: Table, plan: Plan) -> Probabilities:
         log_every_n_steps=1,
     )
     population = make_population(plan, datamodule, trainer, None, "log_loss")
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     outcomes = plan.outcomes(population)
     return [outcomes[member].probabilities for member in sorted(outcomes)]
 

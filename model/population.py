@@ -62,9 +62,9 @@ class Population(LightningModule):
     gets its own gradient; optimizers work elementwise (one that does not is made once per
     member); each member keeps its own best epoch and stops at its own.
 
-    Train it with `Trainer.fit(population, range(len(population.stacks)))`: a batch is the index
-    of a stack, and a step is one epoch of that stack. Afterwards `outcomes` holds what each
-    member predicts for its test rows, which were used for nothing else.
+    Train it with `Trainer.fit(population)`: a step of the Trainer is an epoch of all members, so
+    that processes whose shares have different sizes take the same number of steps. Afterwards
+    `outcomes` holds what each member predicts for its test rows, which were used for nothing else.
 
     `forward` is that of the ensemble. It takes standardized features, (rows, num_features) or
     (members, rows, num_features), and returns logits: the logarithm of the mean of the members'
@@ -278,7 +278,14 @@ class Population(LightningModule):
     def on_train_epoch_start(self) -> None:
         self.epoch_metrics: dict[str, list[np.ndarray]] = {}
 
-    def training_step(self, stack_index: int, batch_idx: int) -> None:
+    def train_dataloader(self) -> list[int]:
+        return [0]  # the members have their rows
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        for stack_index in range(len(self.stacks)):
+            self.train_stack(stack_index)
+
+    def train_stack(self, stack_index: int) -> None:
         """One epoch of one stack: optimizer steps, metrics, and each member's early stopping."""
         fit = self.fits[stack_index]
         features, targets = fit.stack.rows("train")

@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cli.component import LEARNED, to_config
 from data.folds import cross_validation
@@ -144,7 +145,7 @@ def test_evaluate_estimates_what_train_does():
         enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
     )  # fmt: skip
     population = make_population(plan, datamodule, trainer, patience=None, metric="log_loss")
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     probabilities = plan.outcomes(population)[Member(0, 0, 0)].probabilities
     expected = log_loss(targets[fold.indices["test"]], normalized(probabilities))
     assert run.splits["test"].log_loss == pytest.approx(expected, rel=1e-4)
@@ -251,3 +252,25 @@ def test_bad_members_are_one_line(program, flags, message):
     # A fold of evaluate.py has other rows than the training split.
     assert lines[0].startswith(f"error: {message}".partition(" 170")[0])
     assert not Path("lightning_logs").exists()
+
+
+def test_members_are_drawn_as_one_at_the_end_without_a_warning(recwarn):
+    trained(pictures="all", max_epochs=3)
+    assert not [warning.message for warning in recwarn if "TensorBoard" in str(warning.message)]
+    accumulator = EventAccumulator("logs/version_0").Reload()
+    images = accumulator.Tags()["images"]
+    assert any("ConfusionMatrix" in tag or "confusion" in tag.lower() for tag in images), images
+
+
+def test_two_processes_train_their_shares_of_the_members():
+    line = ["--data=Table", "--data.path=t.csv", "--data.target=kind", "--members=4"]
+    line += ["--max_epochs=4", "--accelerator=cpu"]
+    both = python("train.py", *line, "--devices=2", "--strategy=ddp", cwd=Path.cwd())
+    assert both.returncode == 0, both.stderr
+    alone = python("train.py", *line, cwd=Path.cwd())
+    assert alone.returncode == 0, alone.stderr
+    results = [
+        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
+    ]
+    for name in ("test/log_loss", "held_out/log_loss", "train/loss"):
+        assert results[0][name] == pytest.approx(results[1][name], rel=1e-4)

@@ -139,7 +139,7 @@ def trained(candidates, members, datamodules, epochs=10, precision="32-true", **
     population = Population(
         4, 3, candidates, members, folds=folds, row_order=row_order, **arguments
     )
-    make_trainer(epochs, precision).fit(population, range(len(population.stacks)))
+    make_trainer(epochs, precision).fit(population)
     return population
 
 

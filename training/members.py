@@ -84,8 +84,7 @@ class Members:
         population = self.population
         # Lightning's Trainer does not declare its list of callbacks.
         self.trainer.callbacks.insert(0, CurveBands([run.logger]))  # type: ignore[attr-defined]
-        batches = range(len(population.stacks))
-        self.trainer.fit(population, batches, ckpt_path=resume, weights_only=True)
+        self.trainer.fit(population, ckpt_path=resume, weights_only=True)
 
         outcomes = [population.outcomes[member] for member in sorted(population.outcomes)]
         prediction = as_one(outcomes, self.splits)

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cli.errors import first_line
+from model.classifier import Classifier
 from training.pictures.figures import figure_style
 from training.pictures.view import View, view_of
 
@@ -43,7 +44,8 @@ class Picture(Callback):
         raise NotImplementedError(f"{type(self).__name__} must define draw(self, view)")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.epochs > 0:
+        # Members are several networks until the fit ends.
+        if self.epochs > 0 and isinstance(pl_module, Classifier):
             interval = math.ceil((trainer.max_epochs or 1) / self.epochs)
             if (trainer.current_epoch + 1) % interval == 0:
                 self.attempt(trainer, pl_module, is_tested=False)
