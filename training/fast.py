@@ -90,7 +90,7 @@ class TensorBatches:
 class FastClassifier(Classifier):
     """Computes the metrics once an epoch, writes them to the logger directly, and checks them.
 
-    `outputs` holds the loss, logits and targets of each batch of a split until its epoch ends. The
+    `outputs` holds the loss, logits and targets of each batch of a split until its next epoch. The
     test computes every score of every split; `recalls` holds each class's, (num_classes,).
 
     Args:
@@ -104,6 +104,7 @@ class FastClassifier(Classifier):
         self.watched_split, _, self.metric = watched.partition("/")
         self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self.recalls: dict[str, Tensor] = {}
+        self.is_recorded = False  # whether the metrics of this epoch's training rows are
 
     def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch
@@ -119,7 +120,7 @@ class FastClassifier(Classifier):
         watched = {}
         if split == self.watched_split and self.metric in METRICS and self.metric != "accuracy":
             watched[self.metric] = score(self.metric, *self.predictions(split)).item()
-        losses, logits, targets = zip(*self.outputs.pop(split), strict=True)
+        losses, logits, targets = zip(*self.outputs[split], strict=True)
         rows = torch.tensor([len(batch) for batch in targets], device=self.device)
         hits = torch.cat(logits).argmax(1) == torch.cat(targets)
         # In float32 and whole numbers, also where the network computes in 16 bits.
@@ -167,6 +168,8 @@ class FastClassifier(Classifier):
                 )
 
     def on_train_epoch_start(self) -> None:
+        self.outputs.pop("train", None)
+        self.is_recorded = False
         self.lr = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -176,7 +179,7 @@ class FastClassifier(Classifier):
             self.end_train_epoch()
 
     def on_train_epoch_end(self) -> None:
-        if "train" in self.outputs:  # --trainer.max_steps cut the epoch short
+        if not self.is_recorded:  # --trainer.max_steps cut the epoch short
             self.end_train_epoch()
 
     def end_train_epoch(self) -> None:
@@ -184,15 +187,22 @@ class FastClassifier(Classifier):
         # The last step may have made a weight infinite or NaN, which no loss shows yet.
         weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
         self.check_finite({"the sum of all weights": weights})
+        self.is_recorded = True
         metrics = self.epoch_metrics("train")
         self.record(
             {f"train/{name}": value for name, value in metrics.items()} | {f"{VALUES}/lr": self.lr}
         )
 
+    def on_validation_epoch_start(self) -> None:
+        self.outputs.pop("val", None)
+
     def on_validation_epoch_end(self) -> None:
         metrics = self.epoch_metrics("val")
         if not self.trainer.sanity_checking:
             self.record({f"val/{name}": value for name, value in metrics.items()})
+
+    def on_test_epoch_start(self) -> None:
+        self.outputs.clear()
 
     def on_test_epoch_end(self) -> None:
         # This runs once, so self.log is fast enough.
