@@ -6,6 +6,7 @@ python evaluate.py
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -20,18 +21,13 @@ from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
-from evaluation.candidates import make_candidates, train_commands
+from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.conclude import conclude
-from evaluation.devices import available_memory, train_shares
+from evaluation.devices import train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.evaluation import Evaluation
-from evaluation.plan import (
-    check_arguments,
-    check_folds,
-    check_save,
-    make_plan,
-    make_population,
-)
+from evaluation.groups import check_groups, group_of, joined_outcomes, make_groups, smallest_plan
+from evaluation.plan import check_arguments, make_plan
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
 from model import recipe
@@ -116,81 +112,88 @@ def evaluate(
         KeyboardInterrupt: Ctrl-C; nothing was kept.
     """
     config = to_config(locals())
-    check_run(accelerator, max_epochs, patience)
     check_arguments(repeats, seeds, precision)
     classifiers = find_classifiers(baselines, seed)
-    components = {name: config[name] for name in LEARNED}
-    candidates = make_candidates(components, sweep, compare)
+    settings = {name: config[name] for name in (*LEARNED, *SHARED)}
+    candidates = make_candidates(settings, sweep, compare)
+    for candidate in candidates.values():
+        check_run(accelerator, candidate["max_epochs"], candidate["patience"])
     if compare is not None:
-        config["compare"] = candidates  # as plain data, also when it is called from Python
+        config["compare"] = {
+            name: {component: candidate[component] for component in LEARNED}
+            for name, candidate in candidates.items()
+        }  # as plain data, also when it is called from Python
     skip_driver_lookup()
-    trainer = make_trainer(accelerator, devices, strategy, num_nodes, precision, max_epochs)
 
     # Which networks are trained on which rows: all of them, and the share of this process.
-    datamodule = data()
-    plan = make_plan(
-        datamodule,
+    groups = make_groups(
         list(candidates.values()),
-        folds=folds,
-        repeats=repeats,
-        inner_folds=inner_folds if sweep else 0,
-        seeds=seeds,
-        first_seed=seed,
-        members=members,
-        memory=available_memory(trainer.strategy.root_device),
+        partial(make_trainer, accelerator, devices, strategy, num_nodes, precision),
+        partial(
+            make_plan,
+            folds=folds,
+            repeats=repeats,
+            inner_folds=inner_folds if sweep else 0,
+            seeds=seeds,
+            first_seed=seed,
+        ),
     )
-    check_folds(plan, metric, is_sweep=bool(sweep))
-    check_save(save, plan)
+    check_groups(groups, metric, bool(sweep), save)
     start = time.perf_counter()
-    seed_everything(seed, verbose=False)
-    population = make_population(plan, datamodule, trainer, patience, metric)
+    populations = [group.population(metric) for group in groups]
 
     # All arguments are valid: create the run folder.
-    with Run(trainer, log_dir) as run:
+    with Run(groups[0].trainer, log_dir) as run:
         loggers = []
         if run.is_main_process:
             loggers = candidate_loggers(run, len(candidates))
-            run.show_columns(datamodule)
-        # Lightning's Trainer does not declare its list of callbacks.
-        trainer.callbacks.append(CurveBands(loggers))  # type: ignore[attr-defined]
-        trainer.fit(population)
+            run.show_columns(groups[0].datamodule)
+        for group, population in zip(groups, populations, strict=True):
+            run.follow(group.trainer)
+            seed_everything(seed, verbose=False)
+            group_loggers = [loggers[index] for index in group.candidates if loggers]
+            # Lightning's Trainer does not declare its list of callbacks.
+            group.trainer.callbacks.append(CurveBands(group_loggers))  # type: ignore[attr-defined]
+            group.trainer.fit(population)
         info = RunInfo(
-            members=len(plan.members),
+            members=sum(len(group.plan.members) for group in groups),
             folds=folds,
             repeats=repeats,
             seeds=seeds,
             fit_seconds=time.perf_counter() - start,
             seed=seed,
-            device=device_name(trainer),
+            device=device_name(run.trainer),
             versions=VERSIONS,
         )
-        weights = population.weights() if save else {}
+        weights = [population.weights() for population in populations] if save else []
         if not run.is_main_process:
             return None
 
         # What the held-out rows say.
-        evaluation = Evaluation(
-            plan.targets, plan.folds, plan.outcomes(population), len(candidates), metric
-        )
+        plan = smallest_plan(groups)
+        outcomes = joined_outcomes(groups, populations)
+        evaluation = Evaluation(plan.targets, plan.folds, outcomes, len(candidates), metric)
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:
             classifiers = {}
+        first = groups[0].plan
         result = conclude(
             evaluation,
             list(candidates),
-            datamodule.class_names,
+            groups[0].datamodule.class_names,
             info,
             commands,
-            fit_baselines(classifiers, plan.folds, plan.splits, plan.num_classes),
+            fit_baselines(classifiers, first.folds, first.splits, first.num_classes),
         )
         if save:
+            best = group_of(groups, evaluation.final_candidate())
             path = run.run_dir / "checkpoints" / "population.ckpt"
-            save_ensemble(path, evaluation, population, weights, datamodule, plan.encoders)
+            save_ensemble(path, evaluation, groups[best], populations[best], weights[best])
         run.write_config(config)
         run.write_result(result)
-        for logger, candidate in zip(loggers, result.candidates, strict=True):
-            log_result(logger, configs[candidate.name], candidate.figures())
+        for logger, row in zip(loggers, result.candidates, strict=True):
+            log_result(logger, configs[row.name], row.figures())
         lines = list(report(result))
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
         run.print_report(lines)

@@ -73,7 +73,7 @@ def option_rows(
         if "." not in key and not argument.positional:
             rows.append(flag_row(key, argument, about[key]))
     if "sweep" in signature(function).parameters:
-        rows.append(("--sweep.COMPONENT.ARGUMENT [VALUE, ...]", about["sweep"]))
+        rows.append(("--sweep.FLAG [VALUE, ...]", about["sweep"]))
         rows.append(("--compare FILE FILE ...", about["compare"]))
     return rows
 

@@ -1,4 +1,4 @@
-"""Candidates: the combinations of components that a sweep or a comparison tries."""
+"""Candidates: the combinations of settings that a sweep or a comparison tries."""
 
 import json
 import shlex
@@ -12,21 +12,36 @@ from cli.component import LEARNED, ComponentConfig, describe, find, to_config
 from cli.errors import unknown
 from cli.schema import component_schema
 
+# What candidates may differ in besides their components; those that share it train together.
+SHARED = ("data", "max_epochs", "members", "patience")
+# The settings of the data that say which rows there are, and how they are cut into folds.
+SAME_ROWS = ("path", "target", "stratify", "split_seed", "test_fraction")
+
 # The arguments of evaluate.py that train.py takes too and that change what is learned.
-TRAIN_ARGUMENTS = ("data", *LEARNED, "precision", "max_epochs", "patience", "metric", "seed")
+TRAIN_ARGUMENTS = (
+    "data",
+    *LEARNED,
+    "precision",
+    "max_epochs",
+    "members",
+    "patience",
+    "metric",
+    "seed",
+)
 
 Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of LEARNED
+Candidate = dict[str, Any]  # the same for each of LEARNED, and a value for each of SHARED
 
 
 def make_candidates(
-    components: Components,
+    settings: Candidate,
     sweep: dict[str, list[Any]] | None,
     compare: dict[str, Components] | None,
-) -> dict[str, Components]:
-    """The components of each candidate, by the candidate's name.
+) -> dict[str, Candidate]:
+    """The settings of each candidate, by the candidate's name.
 
     Args:
-        components: The components of the command line.
+        settings: The settings of the command line.
         sweep: The values to try, by flag, for example {"optimizer.lr": [0.1, 0.2]}.
         compare: The components to compare, by name.
 
@@ -40,45 +55,63 @@ def make_candidates(
             raise ValueError(
                 f"compare has {len(compare)} candidate; give two or more, of different names"
             )
-        return {name: components | to_config(changes) for name, changes in compare.items()}
+        return {name: settings | to_config(changes) for name, changes in compare.items()}
     if sweep is not None:
-        return swept(components, sweep)
-    return {"default": components}
+        return swept(settings, sweep)
+    return {"default": settings}
 
 
-def swept(components: Components, sweep: dict[str, list[Any]]) -> dict[str, Components]:
+def swept(settings: Candidate, sweep: dict[str, list[Any]]) -> dict[str, Candidate]:
     """All combinations of a sweep's values, by names such as "optimizer.lr 0.1"."""
     if not sweep or not all(sweep.values()):
         raise ValueError("the sweep is empty; give each setting a list of one value or more")
     candidates = {}
     for values in product(*sweep.values()):
         changes = dict(zip(sweep, values, strict=True))
-        candidate = {name: dict(config) if config else None for name, config in components.items()}
-        for key, value in changes.items():
-            change(candidate, key, value)
         name = ", ".join(f"{key} {as_flag(value)}" for key, value in changes.items())
-        candidates[name] = candidate
+        candidates[name] = changed(settings, changes)
     return candidates
 
 
-def change(candidate: Components, key: str, value: Any) -> None:
-    """Put a value into a candidate's components, as `--KEY VALUE` would.
+def changed(settings: Candidate, changes: dict[str, Any]) -> Candidate:
+    """A candidate: the settings, with other values for some flags."""
+    candidate = {
+        name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()
+    }
+    for key, value in changes.items():
+        change(candidate, key, value)
+    return candidate
+
+
+def change(candidate: Candidate, key: str, value: Any) -> None:
+    """Put a value into a candidate's settings, as `--KEY VALUE` would.
 
     Raises:
-        ValueError: No component has such an argument.
+        ValueError: No candidate may differ in it, or no component has such an argument.
     """
-    component, _, argument = key.partition(".")
-    if component not in LEARNED:
-        raise ValueError(f"the sweep has {key!r}; give arguments of {', '.join(LEARNED)}")
-    if not argument:
-        candidate[component] = None
-        if value is not None:
-            candidate[component] = describe(component, find(component, value))
+    name, _, argument = key.partition(".")
+    if name == "data" and argument in ("", *SAME_ROWS):
+        raise ValueError(
+            f"the sweep has {key!r}, but all candidates meet the same rows in the same folds; "
+            f"give one --{key}"
+        )
+    if name not in (*LEARNED, *SHARED):
+        raise ValueError(
+            f"the sweep has {key!r}; give arguments of {', '.join(LEARNED)} or data, or max_epochs,"
+            " members or patience"
+        )
+    if not argument and name in SHARED:
+        candidate[name] = value
         return
-    config: ComponentConfig = candidate.get(component) or {}
+    if not argument:
+        candidate[name] = None
+        if value is not None:
+            candidate[name] = describe(name, find(name, value))
+        return
+    config: ComponentConfig = candidate.get(name) or {}
     known: Collection[str] = ()
     if config:
-        known = component_schema(component, partial(find(component, config["class"])))
+        known = component_schema(name, partial(find(name, config["class"])))
     if key not in known:
         raise ValueError(unknown("setting to sweep", key, known))
     config[argument] = value

@@ -7,19 +7,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from data.encoder import Encoder
 from data.tabular import TabularData
 from evaluation.evaluation import Evaluation
+from evaluation.groups import Group
 from model.population import Member, Population
 
 
 def save_ensemble(
     path: Path,
     evaluation: Evaluation,
+    group: Group,
     population: Population,
     weights: dict[Member, dict[str, Tensor]],
-    datamodule: TabularData,
-    encoders: list[Encoder],
 ) -> None:
     """Write the best candidate's networks of the outer folds as one checkpoint.
 
@@ -28,12 +27,13 @@ def save_ensemble(
     Args:
         path: The checkpoint, in a new folder.
         evaluation: Says which candidate is best and which networks failed.
-        population: The trained population.
-        weights: The state_dict of every member.
-        datamodule: The table that the members were trained on.
-        encoders: The encoder of each fold.
+        group: The candidates that were trained with the best one.
+        population: Their trained population.
+        weights: The state_dict of every member of it.
     """
-    members = ensemble_members(evaluation)
+    datamodule = group.datamodule
+    encoders = group.plan.encoders
+    members = [group.own(member) for member in ensemble_members(evaluation)]
     ensemble = population.ensemble(members, [weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
     path.parent.mkdir()

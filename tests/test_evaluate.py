@@ -358,7 +358,6 @@ BAD = {
     "--seeds -1": "seeds is -1; give 1 or more",
     "--sweep.optimizer.lrr [1]": "setting 'optimizer.lrr' is not known; nearest: optimizer.lr",
     "--sweep.optimizr [SGD]": "setting 'optimizr' is not known; nearest: optimizer",
-    "--sweep.data.batch_size [1]": "the sweep has 'data.batch_size'; give arguments of network",
     "--sweep.optimizer.lr []": "--sweep.optimizer.lr is []; give a list of one value or more",
     "--sweep.optimizer.lr 3": "--sweep.optimizer.lr is 3; give a list",
     "--sweep.optimizer.lr [x]": "--optimizer.lr is 'x'; expected",

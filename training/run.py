@@ -62,7 +62,6 @@ class Run:
     """
 
     def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
-        self.trainer = trainer
         self.logger = RunLogger(log_dir, trainer.global_rank, resume)
         self.run_dir = Path(self.logger.log_dir)
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
@@ -70,7 +69,7 @@ class Run:
         self.is_resumed = resume is not None
         self.has_result = False
         self.loggers: list[TensorBoardLogger] = [self.logger]
-        trainer.logger = self.logger
+        self.follow(trainer)
         if trainer.world_size > 1:
             atexit.register(leave_process_group)
 
@@ -98,6 +97,11 @@ class Run:
             if self.trainer.state.fn == TrainerFn.TESTING:
                 stage = "in the test"
             raise KeyboardInterrupt(f"stopped {stage}; {advice}") from error
+
+    def follow(self, trainer: Trainer) -> None:
+        """Go on with this Trainer, which gets the logger."""
+        self.trainer = trainer
+        trainer.logger = self.logger
 
     def add_logger(self, name: str) -> TensorBoardLogger:
         """Add a logger in a subfolder, which TensorBoard shows as a run of its own."""

@@ -1,0 +1,131 @@
+"""Groups: candidates of the same data settings, epochs and members, which one population trains."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from cli.component import LEARNED, build
+from data.tabular import TabularData
+from evaluation.candidates import SHARED, Candidate
+from evaluation.devices import available_memory
+from evaluation.plan import Plan, check_folds, check_save, make_population
+from model.population import Member, Outcome, Population
+from model.scores import Metric
+
+
+@dataclass(frozen=True)
+class Group:
+    """Candidates that one population trains.
+
+    Args:
+        candidates: Their indices in all candidates; a member of the population has the index in
+            this list.
+        patience: Epochs without a better metric after which a network stops.
+        datamodule: The table with their data settings.
+        plan: Their networks.
+        trainer: The Trainer of their epochs.
+    """
+
+    candidates: list[int]
+    patience: int | None
+    datamodule: TabularData
+    plan: Plan
+    trainer: Trainer
+
+    def population(self, metric: Metric) -> Population:
+        """This process's share of the networks.
+
+        Raises:
+            ValueError: A network cannot be a member.
+        """
+        return make_population(self.plan, self.datamodule, self.trainer, self.patience, metric)
+
+    def outcomes(self, population: Population) -> dict[Member, Outcome]:
+        """What the networks predict, by members with the index of all candidates."""
+        outcomes = self.plan.outcomes(population)
+        return {
+            member._replace(candidate=self.candidates[member.candidate]): outcome
+            for member, outcome in outcomes.items()
+        }
+
+    def own(self, member: Member) -> Member:
+        """A member as the group's population knows it."""
+        return member._replace(candidate=self.candidates.index(member.candidate))
+
+
+def make_groups(
+    candidates: Sequence[Candidate],
+    make_trainer: Callable[[int], Trainer],
+    plan_networks: Callable[..., Plan],
+) -> list[Group]:
+    """The candidates in groups, all on the same folds.
+
+    Args:
+        candidates: The settings of each candidate.
+        make_trainer: Called with max_epochs.
+        plan_networks: `make_plan` without its datamodule, candidates, members and memory.
+
+    Raises:
+        ValueError: A setting cannot be used, or candidates have different rows.
+    """
+    indices: dict[str, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        key = str([candidate[name] for name in SHARED])
+        indices.setdefault(key, []).append(index)
+    groups = []
+    for group_indices in indices.values():
+        settings = candidates[group_indices[0]]
+        trainer = make_trainer(settings["max_epochs"])
+        datamodule = build("data", settings["data"])()
+        memory = available_memory(trainer.strategy.root_device)
+        plan = plan_networks(
+            datamodule,
+            [{name: candidates[index][name] for name in LEARNED} for index in group_indices],
+            members=settings["members"],
+            memory=memory // len(indices),
+        )
+        groups.append(Group(group_indices, settings["patience"], datamodule, plan, trainer))
+    for group in groups:
+        if not np.array_equal(group.plan.targets, groups[0].plan.targets):
+            raise ValueError(
+                "the sweep's data settings change which rows there are, or their classes; "
+                "give those once, outside the sweep"
+            )
+    return groups
+
+
+def joined_outcomes(
+    groups: Sequence[Group], populations: Sequence[Population]
+) -> dict[Member, Outcome]:
+    """What the networks of all groups predict."""
+    outcomes: dict[Member, Outcome] = {}
+    for group, population in zip(groups, populations, strict=True):
+        outcomes |= group.outcomes(population)
+    return outcomes
+
+
+def group_of(groups: Sequence[Group], candidate: int) -> int:
+    """The index of the group that has a candidate."""
+    return next(i for i, group in enumerate(groups) if candidate in group.candidates)
+
+
+def smallest_plan(groups: Sequence[Group]) -> Plan:
+    """The plan whose folds have the fewest training rows: intervals are then never too narrow.
+
+    All plans have the same test rows in the same folds.
+    """
+    plans = [group.plan for group in groups]
+    return min(plans, key=lambda plan: len(plan.folds[0].indices["train"]))
+
+
+def check_groups(groups: Sequence[Group], metric: Metric, is_sweep: bool, save: bool) -> None:
+    """Refuse a metric that is not defined in a fold, and to save networks that predict as one.
+
+    Raises:
+        ValueError: The metric cannot be used, or the networks cannot be saved.
+    """
+    for group in groups:
+        check_folds(group.plan, metric, is_sweep)
+        check_save(save, group.plan)
