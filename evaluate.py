@@ -30,6 +30,7 @@ from evaluation.groups import check_groups, group_of, joined_outcomes, make_grou
 from evaluation.plan import check_arguments, make_plan
 from evaluation.report import report
 from evaluation.result import EvaluationResult, RunInfo
+from evaluation.search import Sweep
 from model import recipe
 from model.scores import Metric
 from training.callbacks import FitBar
@@ -48,7 +49,8 @@ def evaluate(
     folds: int = 10,
     repeats: int = 10,
     seeds: int = 1,
-    sweep: dict[str, list[Any]] | None = None,
+    sweep: Sweep | None = None,
+    search: int | None = None,
     inner_folds: int = 5,
     compare: dict[str, dict[str, Any]] | None = None,
     baselines: Sequence[str] = DEFAULT_BASELINES,
@@ -79,7 +81,9 @@ def evaluate(
         folds: Number of folds; each is held out once.
         repeats: How often the rows are shuffled and cut into folds.
         seeds: Networks for each fold and candidate, with different initial weights.
-        sweep: Try all combinations of these values, and choose by nested cross-validation.
+        sweep: Try all combinations of these values, and choose by nested cross-validation. A
+            search also draws from ranges: "{low: 0.001, high: 0.1, log: true}".
+        search: Number of candidates to draw at random from the sweep; null tries all combinations.
         inner_folds: Folds of an outer fold's training rows, on which a sweep chooses.
         compare: Compare the settings of these files on the same folds.
         baselines: Classifiers of scikit-learn to fit to the same folds, such as
@@ -115,7 +119,7 @@ def evaluate(
     check_arguments(repeats, seeds, precision)
     classifiers = find_classifiers(baselines, seed)
     settings = {name: config[name] for name in (*LEARNED, *SHARED)}
-    candidates = make_candidates(settings, sweep, compare)
+    candidates = make_candidates(settings, sweep, compare, search, seed)
     for candidate in candidates.values():
         check_run(accelerator, candidate["max_epochs"], candidate["patience"])
     if compare is not None:

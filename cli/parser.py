@@ -184,20 +184,22 @@ def assemble(
 
 def convert_sweep(
     sweep: dict[str, Any], settings: Settings, schema: Schema
-) -> dict[str, list[Any]]:
+) -> dict[str, list[Any] | dict[str, Any]]:
     """Convert each value of a sweep, as `--KEY VALUE` would.
 
     Args:
-        sweep: The list of values for each key.
+        sweep: For each key the list of values, or the limits of a range, low and high.
         settings: What is given besides; a swept class must take these arguments too.
         schema: All arguments.
 
     Raises:
-        ValueError: A sweep is not a list, its key is not known, or a value does not have its type.
+        ValueError: A sweep is neither a list nor a range, its key is not known, or a value does
+            not have its type.
     """
-    converted: dict[str, list[Any]] = {}
+    converted: dict[str, list[Any] | dict[str, Any]] = {}
     for key, values in sweep.items():
-        if not isinstance(values, list) or not values:
+        is_range = isinstance(values, dict) and key not in REGISTRY
+        if not (isinstance(values, list) or is_range) or not values:
             raise ValueError(
                 f'--sweep.{key} is {values!r}; give a list of one value or more, such as "[1, 2]"'
             )
@@ -206,6 +208,12 @@ def convert_sweep(
             continue
         check_names([key], schema, REGISTRY)
         hint = schema[key].hint
+        if isinstance(values, dict):
+            limits = {
+                name: convert(key, hint, values[name]) for name in ("low", "high") if name in values
+            }
+            converted[key] = values | limits
+            continue
         converted[key] = [as_plain(convert(key, hint, value)) for value in values]
     return converted
 

@@ -38,6 +38,7 @@ EVALUATE_ONLY = (
     "repeats",
     "seeds",
     "sweep",
+    "search",
     "inner_folds",
     "compare",
     "save",

@@ -11,6 +11,7 @@ from typing import Any
 from cli.component import LEARNED, ComponentConfig, describe, find, to_config
 from cli.errors import unknown
 from cli.schema import component_schema
+from evaluation.search import EXAMPLE, Sweep, check_sweep, draw_all
 
 # What candidates may differ in besides their components; those that share it train together.
 SHARED = ("data", "max_epochs", "members", "patience")
@@ -35,21 +36,30 @@ Candidate = dict[str, Any]  # the same for each of LEARNED, and a value for each
 
 def make_candidates(
     settings: Candidate,
-    sweep: dict[str, list[Any]] | None,
+    sweep: Sweep | None,
     compare: dict[str, Components] | None,
+    search: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Candidate]:
     """The settings of each candidate, by the candidate's name.
 
     Args:
         settings: The settings of the command line.
-        sweep: The values to try, by flag, for example {"optimizer.lr": [0.1, 0.2]}.
+        sweep: What to try, by flag: {"optimizer.lr": [0.1, 0.2]}, or for a search a range.
         compare: The components to compare, by name.
+        search: Number of candidates to draw from the sweep; None tries all combinations.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: Both are given, or one of them cannot be used.
+        ValueError: Both sweep and compare are given, or one of them cannot be used.
     """
     if sweep is not None and compare is not None:
         raise ValueError("sweep and compare are both given; give one of them")
+    if search is not None and sweep is None:
+        raise ValueError(
+            f"search is {search}, but there is nothing to draw from; give lists or ranges, as in "
+            f"--sweep.optimizer.lr {EXAMPLE}"
+        )
     if compare is not None:
         if len(compare) < 2:
             raise ValueError(
@@ -57,17 +67,18 @@ def make_candidates(
             )
         return {name: settings | to_config(changes) for name, changes in compare.items()}
     if sweep is not None:
-        return swept(settings, sweep)
+        check_sweep(sweep, search)
+        if search is not None:
+            return named(settings, draw_all(sweep, search, seed))
+        combinations = product(*sweep.values())
+        return named(settings, [dict(zip(sweep, values, strict=True)) for values in combinations])
     return {"default": settings}
 
 
-def swept(settings: Candidate, sweep: dict[str, list[Any]]) -> dict[str, Candidate]:
-    """All combinations of a sweep's values, by names such as "optimizer.lr 0.1"."""
-    if not sweep or not all(sweep.values()):
-        raise ValueError("the sweep is empty; give each setting a list of one value or more")
+def named(settings: Candidate, combinations: list[dict[str, Any]]) -> dict[str, Candidate]:
+    """The candidates with these values of a sweep, by names such as "optimizer.lr 0.1"."""
     candidates = {}
-    for values in product(*sweep.values()):
-        changes = dict(zip(sweep, values, strict=True))
+    for changes in combinations:
         name = ", ".join(f"{key} {as_flag(value)}" for key, value in changes.items())
         candidates[name] = changed(settings, changes)
     return candidates

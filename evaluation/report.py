@@ -1,6 +1,7 @@
 """The text that evaluate.py prints, with the answer first."""
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from evaluation.baselines import MAJORITY
 from evaluation.estimates import MARGIN, Estimate
@@ -11,6 +12,7 @@ from evaluation.result import (
     PairedDifference,
     Performance,
 )
+from model.scores import BEST_IS_HIGH
 
 TITLES = {
     "accuracy": "accuracy",
@@ -21,6 +23,7 @@ TITLES = {
     "brier": "Brier score",
     "calibration_error": "calibration error",
 }
+MAX_CANDIDATES = 20  # of a search
 MAX_LINES = 10  # of a list of rows or failures; result.json has all of them
 
 
@@ -124,7 +127,7 @@ def candidate_lines(candidates: list[CandidateResult], metric: str) -> Iterator[
     if nested:
         heading += "   chosen in folds"
     yield heading
-    for candidate in candidates:
+    for candidate in leading(candidates, metric):
         line = f"{candidate.name:{width}}"
         if candidate.estimates:
             line += interval(candidate.estimates.accuracy, width=10)
@@ -137,6 +140,21 @@ def candidate_lines(candidates: list[CandidateResult], metric: str) -> Iterator[
         if nested:
             line += f"{candidate.chosen:18}"
         yield line
+    if len(candidates) > MAX_CANDIDATES:
+        yield f"  and {len(candidates) - MAX_CANDIDATES} more, in result.json"
+
+
+def leading(candidates: list[CandidateResult], metric: str) -> list[CandidateResult]:
+    """The candidates to show: all in their order, or the best of too many."""
+    if len(candidates) <= MAX_CANDIDATES:
+        return candidates
+    sign = -1 if metric in BEST_IS_HIGH else 1
+
+    def rank(candidate: CandidateResult) -> float:
+        estimate = getattr(candidate.estimates, metric, None)
+        return sign * estimate.mean if estimate else inf
+
+    return sorted(candidates, key=rank)[:MAX_CANDIDATES]
 
 
 def difference_lines(row: PairedDifference) -> Iterator[str]:

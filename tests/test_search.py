@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare, kstest, uniform
 from sklearn.datasets import load_iris
 
 from cli.command import command
@@ -16,6 +17,7 @@ from data.folds import cross_validation
 from data.iris import Iris
 from evaluate import evaluate
 from evaluation.result import estimates_to_json
+from evaluation.search import draw, draw_all
 from model.networks import MLP
 from model.population import Population
 from tests.helpers import python
@@ -84,7 +86,77 @@ def test_the_best_candidate_is_saved_from_its_own_group():
     assert np.mean(np.concatenate(hits)) == pytest.approx(result["settings"][1]["accuracy/mean"])
 
 
+def test_numbers_are_uniform_in_their_range_or_on_its_log_scale():
+    generator = np.random.default_rng(0)
+    rates = [draw({"low": 1e-4, "high": 1.0, "log": True}, generator) for _ in range(4000)]
+    assert kstest(np.log10(rates), uniform(-4, 4).cdf).pvalue > 0.01
+    decays = [draw({"low": -1.0, "high": 3.0}, generator) for _ in range(4000)]
+    assert kstest(decays, uniform(-1, 4).cdf).pvalue > 0.01
+    widths = [draw({"low": 2, "high": 5}, generator) for _ in range(4000)]
+    assert all(isinstance(width, int) for width in widths)
+    assert chisquare(np.bincount(widths)[2:]).pvalue > 0.01
+    epochs = [draw({"low": 1, "high": 200, "log": True}, generator) for _ in range(4000)]
+    assert set(epochs) >= {1, 2, 200}
+    assert max(epochs) == 200
+    names = [draw(["a", "b"], generator) for _ in range(4000)]
+    assert chisquare([names.count("a"), names.count("b")]).pvalue > 0.01
+
+
+def test_a_search_is_the_sweep_of_what_it_draws_and_is_replayed():
+    ranges = {"optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}
+    ranges["data.batch_size"] = [32, None]
+    drawn = draw_all(ranges, 6, seed=1)
+    result = evaluate(
+        sweep=ranges, search=6, inner_folds=2, max_epochs=5, seed=1, log_dir="logs", **QUICK
+    )
+    assert [row.name for row in result.candidates] == [
+        f"optimizer.lr {values['optimizer.lr']}, data.batch_size "
+        + ("null" if values["data.batch_size"] is None else "32")
+        for values in drawn
+    ]
+    assert len({values["optimizer.lr"] for values in drawn}) == 6
+    command(evaluate, ["--config", "logs/version_0/config.yaml", "--log_dir", "logs"])
+    again = json.loads(Path("logs/version_1/result.json").read_text())
+    settings = json.loads(Path("logs/version_0/result.json").read_text())["settings"]
+    assert again["settings"] == settings
+
+
+def test_of_many_candidates_the_best_are_shown(capsys):
+    line = ["--search", "25", "--sweep.optimizer.lr", "{low: 0.001, high: 0.1, log: true}"]
+    line += ["--folds", "2", "--repeats", "1", "--inner_folds", "2", "--network", "Linear"]
+    command(evaluate, [*line, "--max_epochs", "8", "--accelerator", "cpu"])
+    shown = capsys.readouterr().out
+    assert "  and 5 more, in result.json" in shown
+    losses = [float(line.split()[-2]) for line in shown.splitlines() if line.startswith("optim")]
+    assert losses == sorted(losses)
+    assert len(losses) == 20
+    settings = json.loads(Path("lightning_logs/version_0/result.json").read_text())["settings"]
+    best = min(row["log_loss/mean"] for row in settings)
+    assert losses[0] == pytest.approx(best, abs=1e-4)
+
+
+LR = "--sweep.optimizer.lr"
 BAD = {
+    "--search 9": "search is 9, but there is nothing to draw from; give lists or ranges, as in",
+    f"--search 0 {LR} [0.1,0.2]": "search is 0; give 1 or more",
+    f"--search 9 {LR} [0.1,0.2]": "search is 9, but 180 draws gave only 2 different candidates",
+    f"--search 9 {LR} {{low:0.1,high:0.2}}": "limit 'low:0.1' is not known; nearest: low",
+    f"--search 9 {LR} {{}}": "--sweep.optimizer.lr is {}; give a list",
+    f"{LR} {{'low':0.1,'high':0.2}}": "--sweep.optimizer.lr is a range; give --search 50",
+    f"--search 9 {LR} {{'low':0.2,'high':0.1}}": (
+        "--sweep.optimizer.lr has low 0.2 and high 0.1; give a low below the high"
+    ),
+    f"--search 9 {LR} {{'low':0.2,'high':0.2}}": "has low 0.2 and high 0.2; give a low below",
+    f"--search 9 {LR} {{'low':0.2}}": "--sweep.optimizer.lr has high None; give a number, as in",
+    f"--search 9 {LR} {{'low':x,'high':1}}": "--optimizer.lr is 'x'; expected float",
+    f"--search 9 {LR} {{'low':0,'high':1,'log':true}}": "has low 0.0 and a log scale; give a low",
+    f"--search 9 {LR} {{'low':0,'high':1,'log':3}}": "has log 3; give true or false",
+    f"--search 9 {LR} {{'low':0,'hihg':1}}": "limit 'hihg' is not known; nearest: high",
+    "--search 9 --sweep.network.activation {'low':1,'high':2}": "has low 1; give a number",
+    "--search 9 --sweep.network.hidden {'low':1,'high':2}": "expected [int, ...]",
+    "--search 9 --sweep.network {'low':1,'high':2}": "give a list",
+    "--search 9 --sweep.max_epochs {'low':1.5,'high':2}": "--max_epochs is '1.5'; expected int",
+    "--search 3 --sweep.max_epochs {'low':-9,'high':0}": "; give 1 or more",
     "--sweep.data.path [a.csv]": "setting 'data.path' is not known; nearest: ",
     "--sweep.data.split_seed [1,2]": (
         "the sweep has 'data.split_seed', but all candidates meet the same rows in the same folds; "
