@@ -26,9 +26,16 @@ from evaluation.conclude import conclude
 from evaluation.devices import train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.evaluation import Evaluation
-from evaluation.groups import check_groups, group_of, joined_outcomes, make_groups, smallest_plan
+from evaluation.groups import (
+    check_groups,
+    group_of,
+    joined_outcomes,
+    joined_stops,
+    make_groups,
+    smallest_plan,
+)
 from evaluation.plan import check_arguments, make_plan
-from evaluation.report import report
+from evaluation.report import MAX_CANDIDATES, report
 from evaluation.result import EvaluationResult, RunInfo
 from evaluation.search import Sweep
 from model import recipe
@@ -83,7 +90,8 @@ def evaluate(
         seeds: Networks for each fold and candidate, with different initial weights.
         sweep: Try all combinations of these values, and choose by nested cross-validation. A
             search also draws from ranges: "{low: 0.001, high: 0.1, log: true}".
-        search: Number of candidates to draw at random from the sweep; null tries all combinations.
+        search: Number of candidates to draw at random from the sweep, of which the worse half stops
+            after each quarter of the epochs; null tries all combinations.
         inner_folds: Folds of an outer fold's training rows, on which a sweep chooses.
         compare: Compare the settings of these files on the same folds.
         baselines: Classifiers of scikit-learn to fit to the same folds, such as
@@ -144,7 +152,10 @@ def evaluate(
     )
     check_groups(groups, metric, bool(sweep), save)
     start = time.perf_counter()
-    populations = [group.population(metric) for group in groups]
+    halvings = [group.halving(metric) if search else None for group in groups]
+    populations = [
+        group.population(metric, halving) for group, halving in zip(groups, halvings, strict=True)
+    ]
 
     # All arguments are valid: create the run folder.
     with Run(groups[0].trainer, log_dir) as run:
@@ -155,7 +166,9 @@ def evaluate(
         for group, population in zip(groups, populations, strict=True):
             run.follow(group.trainer)
             seed_everything(seed, verbose=False)
-            group_loggers = [loggers[index] for index in group.candidates if loggers]
+            group_loggers = []
+            if loggers and len(candidates) <= MAX_CANDIDATES:
+                group_loggers = [loggers[index] for index in group.candidates]
             # Lightning's Trainer does not declare its list of callbacks.
             group.trainer.callbacks.append(CurveBands(group_loggers))  # type: ignore[attr-defined]
             group.trainer.fit(population)
@@ -176,7 +189,14 @@ def evaluate(
         # What the held-out rows say.
         plan = smallest_plan(groups)
         outcomes = joined_outcomes(groups, populations)
-        evaluation = Evaluation(plan.targets, plan.folds, outcomes, len(candidates), metric)
+        evaluation = Evaluation(
+            plan.targets,
+            plan.folds,
+            outcomes,
+            len(candidates),
+            metric,
+            joined_stops(groups, halvings),
+        )
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:

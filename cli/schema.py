@@ -4,7 +4,7 @@ import collections.abc
 import typing
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from inspect import Parameter, signature, unwrap
 from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -121,6 +121,7 @@ def trainer_schema(function: Function) -> Schema:
     return {f"trainer.{name}": arguments[name] for name in arguments if name not in taken}
 
 
+@cache  # a search asks for the same classes again and again
 def class_schema(cls: Any) -> Schema:
     """Return a constructor's arguments.
 

@@ -12,7 +12,7 @@ from evaluation.estimates import (
     probability_better,
     summarize,
 )
-from evaluation.evaluation import Evaluation, mean_test_per_train
+from evaluation.evaluation import FINAL, Evaluation, mean_test_per_train
 from evaluation.result import (
     BaselineResult,
     BaselineScore,
@@ -131,11 +131,12 @@ def candidate_results(
     for candidate, name in enumerate(names):
         selection = evaluation.same_candidate(candidate)
         estimates = None
-        if evaluation.predictions(selection):
+        stopped_in = evaluation.stopped.get(FINAL, {}).get(candidate)
+        if stopped_in is None and evaluation.predictions(selection):
             estimates = evaluation.estimate(selection)
         failed = sum(member.candidate == candidate for member in evaluation.failures)
         chosen = None if nested is None else nested.count(candidate)
-        results.append(CandidateResult(name, estimates, failed, chosen))
+        results.append(CandidateResult(name, estimates, failed, chosen, stopped_in))
     return results
 
 

@@ -1,6 +1,7 @@
 """Evaluation: what the networks of a cross-validation predict for the rows held out from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,15 @@ from evaluation.estimates import (
 from model.population import Member, Outcome
 from model.scores import BEST_IS_HIGH
 
+# A choice of a candidate: that of an outer fold by its repeat and fold, or the final one.
+Race = tuple[int, int]
+FINAL: Race = (0, 0)
+
+
+def race_of(fold: Fold) -> Race:
+    """The race of an outer fold, or the one in which an inner fold judges."""
+    return fold[:2]
+
 
 class Evaluation:
     """The held-out predictions of all members of a cross-validation.
@@ -31,6 +41,8 @@ class Evaluation:
         outcomes: The outcome of every member. Members that failed are counted and left out.
         num_candidates: Number of candidates.
         metric: The score by which candidates are chosen.
+        stopped: For each race the candidates that were stopped in it, and in which epoch: it
+            cannot choose them.
     """
 
     def __init__(
@@ -40,7 +52,9 @@ class Evaluation:
         outcomes: dict[Member, Outcome],
         num_candidates: int,
         metric: str,
+        stopped: Mapping[Race, Mapping[int, int]] = MappingProxyType({}),
     ) -> None:
+        self.stopped = stopped
         self.targets = targets
         self.folds = folds
         self.num_candidates = num_candidates
@@ -68,37 +82,41 @@ class Evaluation:
         No test row of the outer fold takes part, so an estimate of this selection includes the
         cost of selecting.
         """
-        selection = []
-        for outer in self.outer_folds:
-            outer_fold = self.folds[outer]
-            inner_folds = [
-                index
-                for index, fold in enumerate(self.folds)
-                if fold.inner and fold[:2] == outer_fold[:2]
-            ]
-            selection.append(self.best_candidate(inner_folds))
-        return selection
+        return [self.winner(race_of(self.folds[outer])) for outer in self.outer_folds]
 
     def final_candidate(self) -> int:
         """The candidate to train with in the end: the best on the outer folds."""
-        return self.best_candidate(self.outer_folds)
+        return self.winner(FINAL)
 
-    def best_candidate(self, folds: Sequence[int]) -> int:
-        """The candidate with the best score on these folds; the first of equal ones.
+    def judging(self, race: Race) -> list[int]:
+        """The folds whose held-out rows judge the candidates of a race."""
+        if race == FINAL:
+            return self.outer_folds
+        return [
+            index for index, fold in enumerate(self.folds) if fold.inner and race_of(fold) == race
+        ]
 
-        A candidate of which a network failed on these folds comes last.
+    def winner(self, race: Race) -> int:
+        """The candidate with the best score in a race; the first of equal ones."""
+        stopped = self.stopped.get(race, {})
+        left = [index for index in range(self.num_candidates) if index not in stopped]
+        scores = self.scores(self.judging(race), left)
+        return max(left, key=scores.__getitem__)
+
+    def scores(self, folds: Sequence[int], candidates: Sequence[int]) -> dict[int, float]:
+        """The score of each of these candidates on these folds, the higher the better.
+
+        That of a candidate of which a network failed there is minus infinity.
         """
         failed = {member.candidate for member in self.failures if member.fold in folds}
-        scores = []
-        for candidate in range(self.num_candidates):
-            score = -np.inf
+        scores = {}
+        for candidate in candidates:
+            scores[candidate] = -np.inf
             if candidate not in failed:
                 statistics = self.statistics(self.metric, candidate, folds)
                 score = over_folds(self.metric, statistics)
-                if self.metric not in BEST_IS_HIGH:
-                    score = -score
-            scores.append(score)
-        return scores.index(max(scores))
+                scores[candidate] = score if self.metric in BEST_IS_HIGH else -score
+        return scores
 
     def statistics(self, metric: str, candidate: int, folds: Sequence[int]) -> Tensor:
         """What a candidate's networks contribute to a score on the test rows of these folds."""

@@ -10,6 +10,8 @@ from cli.component import LEARNED, build
 from data.tabular import TabularData
 from evaluation.candidates import SHARED, Candidate
 from evaluation.devices import available_memory
+from evaluation.evaluation import Race
+from evaluation.halving import Halving
 from evaluation.plan import Plan, check_folds, check_save, make_population
 from model.population import Member, Outcome, Population
 from model.scores import Metric
@@ -34,13 +36,15 @@ class Group:
     plan: Plan
     trainer: Trainer
 
-    def population(self, metric: Metric) -> Population:
-        """This process's share of the networks.
+    def population(self, metric: Metric, halving: Halving | None) -> Population:
+        """This process's share of the networks, of which halving stops some.
 
         Raises:
             ValueError: A network cannot be a member.
         """
-        return make_population(self.plan, self.datamodule, self.trainer, self.patience, metric)
+        return make_population(
+            self.plan, self.datamodule, self.trainer, self.patience, metric, halving
+        )
 
     def outcomes(self, population: Population) -> dict[Member, Outcome]:
         """What the networks predict, by members with the index of all candidates."""
@@ -49,6 +53,10 @@ class Group:
             member._replace(candidate=self.candidates[member.candidate]): outcome
             for member, outcome in outcomes.items()
         }
+
+    def halving(self, metric: Metric) -> Halving:
+        """The races between the group's candidates."""
+        return Halving(self.plan, self.trainer.max_epochs or 1, metric)
 
     def own(self, member: Member) -> Member:
         """A member as the group's population knows it."""
@@ -104,6 +112,20 @@ def joined_outcomes(
     for group, population in zip(groups, populations, strict=True):
         outcomes |= group.outcomes(population)
     return outcomes
+
+
+def joined_stops(
+    groups: Sequence[Group], halvings: Sequence[Halving | None]
+) -> dict[Race, dict[int, int]]:
+    """For each race the candidates that were stopped in it, with their epoch."""
+    stops: dict[Race, dict[int, int]] = {}
+    for group, halving in zip(groups, halvings, strict=True):
+        if halving is None:
+            continue
+        for race, stopped in halving.stopped.items():
+            for index, epoch in stopped.items():
+                stops.setdefault(race, {})[group.candidates[index]] = epoch
+    return stops
 
 
 def group_of(groups: Sequence[Group], candidate: int) -> int:

@@ -15,7 +15,7 @@ from evaluation.devices import check_memory, stack_bytes
 from evaluation.members import as_one
 from model.classifier import Classifier
 from model.losses import weigh
-from model.population import Member, Outcome, Population
+from model.population import Member, Outcome, Population, Stopper
 from model.recipe import fit_to_table
 from model.scores import Metric, check_metric, watched
 
@@ -56,19 +56,25 @@ class Plan:
 
     def outcomes(self, population: Population) -> dict[Member, Outcome]:
         """What each network, or several as one, predicts for the test rows of each fold."""
+        return self.joined(population.outcomes)
+
+    def joined(self, outcomes: dict[Member, Outcome]) -> dict[Member, Outcome]:
+        """The outcomes of networks, with those that predict as one as one."""
         size = self.members_per_fold
         if size == 1:
-            return population.outcomes
+            return outcomes
         groups: dict[Member, list[Member]] = {}
-        for member in self.members:
+        for member in sorted(outcomes):
             seed = member.seed - member.fold % size
             key = Member(member.candidate, member.fold // size, seed)
             groups.setdefault(key, []).append(member)
-        return {key: self.outcome(population, members) for key, members in groups.items()}
+        return {
+            key: self.outcome(members, [outcomes[member] for member in members])
+            for key, members in groups.items()
+        }
 
-    def outcome(self, population: Population, members: list[Member]) -> Outcome:
+    def outcome(self, members: list[Member], outcomes: list[Outcome]) -> Outcome:
         """What several networks predict as one; it has failed if one of them has."""
-        outcomes = [population.outcomes[member] for member in members]
         failed = [outcome.failed_in for outcome in outcomes if outcome.failed_in]
         if failed:
             return outcomes[0]._replace(failed_in=min(failed))
@@ -192,6 +198,7 @@ def make_population(
     trainer: Trainer,
     patience: int | None,
     metric: Metric,
+    stopper: Stopper | None = None,
 ) -> Population:
     """This process's population: its share of the members.
 
@@ -220,6 +227,7 @@ def make_population(
         class_weights=plan.class_weights,
         patience=patience,
         metric=metric,
+        stopper=stopper,
         stack_bytes=stack_bytes(trainer.strategy.root_device),
     )
 

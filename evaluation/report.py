@@ -23,7 +23,7 @@ TITLES = {
     "brier": "Brier score",
     "calibration_error": "calibration error",
 }
-MAX_CANDIDATES = 20  # of a search
+MAX_CANDIDATES = 20  # that are shown, and have curves
 MAX_LINES = 10  # of a list of rows or failures; result.json has all of them
 
 
@@ -136,7 +136,10 @@ def candidate_lines(candidates: list[CandidateResult], metric: str) -> Iterator[
             if column and estimate:
                 line += f"{estimate.mean:{len(column)}.4f}"
         else:
-            line += f"{'all networks failed':>{36 + len(column)}}"
+            reason = "all networks failed"
+            if candidate.stopped_in is not None:
+                reason = f"stopped in epoch {candidate.stopped_in}"
+            line += f"{reason:>{36 + len(column)}}"
         if nested:
             line += f"{candidate.chosen:18}"
         yield line
@@ -150,9 +153,10 @@ def leading(candidates: list[CandidateResult], metric: str) -> list[CandidateRes
         return candidates
     sign = -1 if metric in BEST_IS_HIGH else 1
 
-    def rank(candidate: CandidateResult) -> float:
+    def rank(candidate: CandidateResult) -> tuple[float, int]:
         estimate = getattr(candidate.estimates, metric, None)
-        return sign * estimate.mean if estimate else inf
+        score = sign * estimate.mean if estimate else inf
+        return score, -(candidate.stopped_in or 0)
 
     return sorted(candidates, key=rank)[:MAX_CANDIDATES]
 

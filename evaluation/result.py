@@ -89,15 +89,17 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """The scores of one candidate; None where all its networks failed.
+    """The scores of one candidate; None where all its networks failed, or a search stopped it.
 
     `chosen` counts the outer folds in which a nested cross-validation selected the candidate.
+    `stopped_in` is the epoch, from 1, in which it left the final choice of a search.
     """
 
     name: str
     estimates: Estimates | None
     failed: int
     chosen: int | None = None
+    stopped_in: int | None = None
 
     def figures(self) -> dict[str, float]:
         """The scores by their tags in TensorBoard."""
@@ -107,6 +109,8 @@ class CandidateResult:
         content = {"setting": self.name, **self.figures(), "failed": self.failed}
         if self.chosen is not None:
             content["chosen"] = self.chosen
+        if self.stopped_in is not None:
+            content["stopped_in"] = self.stopped_in
         return content
 
     @classmethod
@@ -117,6 +121,7 @@ class CandidateResult:
             estimates=estimates_from_json(content) if has_estimates else None,
             failed=content["failed"],
             chosen=content.get("chosen"),
+            stopped_in=content.get("stopped_in"),
         )
 
 

@@ -1,8 +1,8 @@
 """Population: many networks trained as one tensor program, each as if it were alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +54,14 @@ class Outcome(NamedTuple):
     best_epoch: int = 0
 
 
+class Stopper(Protocol):
+    """What decides after some epochs, the rungs, which members stop."""
+
+    rungs: Collection[int]
+
+    def losers(self, epoch: int, outcomes: dict[Member, Outcome]) -> set[Member]: ...
+
+
 class Population(LightningModule):
     """Many networks trained at once, for Lightning's Trainer; after training, their ensemble.
 
@@ -88,6 +96,7 @@ class Population(LightningModule):
             rows if there are any, else of the training rows).
         metric: The score by which a member's epoch is chosen, `watched` in model/scores.py.
         stack_bytes: Activation budget per stack. It changes no result, except dropout's noise.
+        stopper: Stops members early; they have the outcome that they had then.
         settings: The candidates, by the name that checkpoints give them.
 
     Raises:
@@ -110,6 +119,7 @@ class Population(LightningModule):
         patience: int | None = None,
         metric: Metric = "log_loss",
         stack_bytes: int = STACK_BYTES,
+        stopper: Stopper | None = None,
         settings: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()
@@ -124,6 +134,8 @@ class Population(LightningModule):
         self.class_weights = class_weights
         self.patience = patience
         self.metric = metric
+        self.stopper = stopper
+        self.stopped: dict[Member, Outcome] = {}  # by the stopper
 
         # A tuple, so that the classifiers' networks are not registered with the population.
         self.classifiers = tuple(
@@ -138,7 +150,7 @@ class Population(LightningModule):
         self.stack_indices = self.group_members(stack_bytes) if stacks is None else stacks
         self.stack_members = [
             [self.members[index] for index in indices] for indices in self.stack_indices
-        ]
+        ]  # without those that the stopper stopped
         self.stacks: Sequence[Stack] = nn.ModuleList(  # type: ignore[assignment]
             self.make_stack(members, num_features) for members in self.stack_members
         )
@@ -288,6 +300,10 @@ class Population(LightningModule):
     def train_stack(self, stack_index: int) -> None:
         """One epoch of one stack: optimizer steps, metrics, and each member's early stopping."""
         fit = self.fits[stack_index]
+        if not self.stack_members[stack_index]:
+            for name in self.curves:
+                self.epoch_metrics.setdefault(name, []).append(np.full(fit.size, np.nan))
+            return
         features, targets = fit.stack.rows("train")
         if self.batch_size and self.batch_size < targets.shape[1]:
             features, targets = self.shuffled(stack_index, features, targets)
@@ -328,22 +344,44 @@ class Population(LightningModule):
             if len(finite):
                 self.trainer.callback_metrics[name] = torch.tensor(finite.mean())
         active = any(bool(fit.active.any()) for fit in self.fits)
+        if self.stopper is not None and self.current_epoch + 1 in self.stopper.rungs:
+            self.stop_losers(self.stopper)
         anywhere = self.trainer.strategy.reduce_boolean_decision(active, all=False)
         if not anywhere:
             self.trainer.should_stop = True
 
+    def stop_losers(self, stopper: Stopper) -> None:
+        """Stop members, as the stopper says; their stacks go on without them."""
+        outcomes = self.predict()
+        losers = stopper.losers(self.current_epoch + 1, outcomes)
+        self.stopped |= {member: outcomes[member] for member in losers}
+        for i, (fit, members) in enumerate(zip(self.fits, self.stack_members, strict=True)):
+            left = [index for index, member in enumerate(members) if member not in losers]
+            if left and len(left) < len(members):
+                fit.keep_only(left)
+            if not left:
+                fit.active[:] = False
+            self.stack_members[i] = [members[index] for index in left]
+
     def on_train_end(self) -> None:
         """Give every member the weights it kept, and predict its test rows, once."""
+        for fit in self.fits:
+            fit.end_fit(self.current_epoch)
+        self.outcomes = self.predict() | self.stopped
+
+    def predict(self) -> dict[Member, Outcome]:
+        """What each member that is left would predict if its fit ended now; of all processes."""
         outcomes: dict[Member, Outcome] = {}
         for fit, members in zip(self.fits, self.stack_members, strict=True):
-            fit.end_fit(self.current_epoch)
-            test = fit.probabilities("test")
-            val = fit.probabilities("val") if fit.has_validation else [None] * len(members)
+            if not members:
+                continue
+            test = fit.probabilities_now("test")
+            val = fit.probabilities_now("val") if fit.has_validation else [None] * len(members)
             for i, member in enumerate(members):
                 failed_in = int(fit.failed_in[i])
                 best_epoch = int(fit.best_epoch[i])
                 outcomes[member] = Outcome(test[i], failed_in, val[i], best_epoch)
-        self.outcomes = merged(gathered(outcomes))
+        return merged(gathered(outcomes))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fits"] = [fit.state_dict() for fit in self.fits]
@@ -390,7 +428,8 @@ class Population(LightningModule):
 
         In the order of the stacks; NaN for members that had stopped.
         """
-        candidates = [member.candidate for members in self.stack_members for member in members]
+        indices = [index for stack in self.stack_indices for index in stack]
+        candidates = [self.members[index].candidate for index in indices]
         curves = {name: np.stack(epochs) for name, epochs in self.curves.items()}
         return np.array(candidates), curves
 

@@ -152,6 +152,13 @@ class Stack(nn.Module):
             for name, tensor in network.state_dict(keep_vars=True).items()
         }
 
+    def keep_only(self, indices: Tensor) -> None:
+        """Leave out all members but these."""
+        for stacked in self.stacked:
+            stacked.data = stacked.data[indices]
+        for name, buffer in list(self.named_buffers()):
+            setattr(self, name, buffer[indices])
+
     def set_rows(self, split: str, rows: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Store the rows of every member, so that they move between devices with the module.
 

@@ -56,6 +56,37 @@ class MemberOptimizer:
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 
+    def keep_only(self, stack: Stack, members: Sequence[int], start: int) -> int:
+        """Leave out all members but these; the stack has already left them out.
+
+        Args:
+            stack: The stack.
+            members: Indices of the members of the stack as it was, of all optimizers.
+            start: How many members of earlier optimizers are left.
+
+        Returns:
+            How many members of this optimizer are left.
+        """
+        if isinstance(self.members, int):
+            own = [0] * (self.members in members)
+            selection: slice | int = start
+        else:
+            first = self.members.start
+            own = [index - first for index in members if first <= index < self.members.stop]
+            selection = slice(start, start + len(own))
+        self.members = selection
+        if not own:
+            return 0
+        for view, stacked in zip(self.views, stack.stacked, strict=True):
+            state = self.optimizer.state[view]
+            for name, value in state.items():
+                is_stacked = torch.is_tensor(value) and value.shape == view.shape
+                if is_stacked and isinstance(selection, slice):
+                    state[name] = value[own]
+            view.grad = None
+            view.data = stacked.detach()[selection]
+        return len(own)
+
     def follow_loss(self, losses: Tensor) -> None:
         """At the end of an epoch: give ReduceLROnPlateau its member's loss."""
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -104,6 +135,8 @@ class StackFit:
         self.soft: Tensor | None = None  # soft targets of the training rows
 
         members = sum(group.size for group in loss_groups)
+        self.positions = np.arange(members)  # of the members that are left, in the first ones
+        self.size = members
         self.kept = [stacked.detach().clone() for stacked in stack.stacked]
         self.best = np.full(members, np.inf)
         self.best_epoch = np.zeros(members, dtype=int)  # from 1
@@ -222,9 +255,13 @@ class StackFit:
             metrics: Each metric's values, (members,).
 
         Returns:
-            The metrics, with NaN for members that had stopped before this epoch.
+            The metrics, with NaN for members that had stopped before this epoch, those that were
+            left out included.
         """
-        recorded = {name: np.where(self.active, values, np.nan) for name, values in metrics.items()}
+        recorded = {}
+        for name, values in metrics.items():
+            recorded[name] = np.full(self.size, np.nan)
+            recorded[name][self.positions] = np.where(self.active, values, np.nan)
         finite = np.isfinite(list(metrics.values())).all(0)
         self.failed_in[self.active & ~finite] = epoch
         self.active &= finite
@@ -260,6 +297,48 @@ class StackFit:
                 stacked.copy_(kept)
             finite = stacked.flatten(1).isfinite().all(1).cpu().numpy()
             self.failed_in[~finite & (self.failed_in == 0)] = epochs
+
+    @torch.no_grad()
+    def keep_only(self, members: list[int]) -> None:
+        """Go on with these members only."""
+        indices = torch.tensor(members, device=self.device)
+        self.stack.keep_only(indices)
+        start = 0
+        left = []
+        for optimizer in self.optimizers:
+            kept = optimizer.keep_only(self.stack, members, start)
+            start += kept
+            if kept:
+                left.append(optimizer)
+        self.optimizers = left
+        owners = np.repeat(np.arange(len(self.loss_groups)), [g.size for g in self.loss_groups])
+        sizes = np.bincount(owners[members], minlength=len(self.loss_groups))
+        self.loss_groups = [
+            group._replace(size=int(size))
+            for group, size in zip(self.loss_groups, sizes, strict=True)
+            if size
+        ]
+        for name in ("smoothing", "class_weights", "soft"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else value[indices])
+        self.kept = [kept_stack[indices] for kept_stack in self.kept]
+        if self.augments:
+            self.augments = [self.augments[index] for index in members]
+        for name in (*MEMBER_STATE, "positions"):
+            setattr(self, name, getattr(self, name)[members])
+
+    @torch.no_grad()
+    def probabilities_now(self, split: str) -> np.ndarray:
+        """What `probabilities` would be if the fit ended here."""
+        now = [stacked.detach().clone() for stacked in self.stack.stacked]
+        for stacked, kept in zip(self.stack.stacked, self.kept, strict=True):
+            if self.keeps_best:
+                stacked.copy_(kept)
+        probabilities = self.probabilities(split)
+        for stacked, value in zip(self.stack.stacked, now, strict=True):
+            stacked.copy_(value)
+        self.stack.train()
+        return probabilities
 
     @torch.no_grad()
     def probabilities(self, split: str) -> np.ndarray:

@@ -127,11 +127,13 @@ def test_of_many_candidates_the_best_are_shown(capsys):
     command(evaluate, [*line, "--max_epochs", "8", "--accelerator", "cpu"])
     shown = capsys.readouterr().out
     assert "  and 5 more, in result.json" in shown
-    losses = [float(line.split()[-2]) for line in shown.splitlines() if line.startswith("optim")]
+    rows = [line for line in shown.splitlines() if line.startswith("optimizer.lr")]
+    assert len(rows) == 20
+    assert ["stopped in epoch" in row for row in rows] == 4 * [False] + 16 * [True]
+    losses = [float(row.split()[-2]) for row in rows[:4]]
     assert losses == sorted(losses)
-    assert len(losses) == 20
     settings = json.loads(Path("lightning_logs/version_0/result.json").read_text())["settings"]
-    best = min(row["log_loss/mean"] for row in settings)
+    best = min(row["log_loss/mean"] for row in settings if "stopped_in" not in row)
     assert losses[0] == pytest.approx(best, abs=1e-4)
 
 
