@@ -62,7 +62,7 @@ def trained(plan, datamodule, stopper, patience):
         enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
     )  # fmt: skip
     population = make_population(plan, datamodule, trainer, patience, "log_loss", stopper)
-    trainer.fit(population, range(len(population.stacks)))
+    trainer.fit(population)
     return population
 
 
