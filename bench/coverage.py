@@ -1,15 +1,20 @@
 """How often the 95 % intervals cover the truth, on simulated tables whose truth is known.
 
-Each table has 60 rows of two classes, normal in 5 columns, whose means are `distance` apart. What
-is estimated is the accuracy of networks trained on 9 of 10 of such rows. It is known from networks
-trained on 2,000 other tables of 54 rows, each tested on 2,000 fresh rows. On every table 5 x
-10-fold cross-validation gives a mean and a 95 % interval, as evaluate.py does; the interval covers
-the truth if it contains the known accuracy.
+Each table has two classes of equally many rows, normal in 5 columns, whose means are `distance`
+apart. On every table 10-fold cross-validation, repeated, gives a mean and an interval of each
+score, as evaluate.py does. The truth is the mean score of the same networks on fresh rows, drawn
+anew for each table: what networks trained on 9 of 10 of such rows reach. An interval covers the
+truth if it contains it. Two intervals of the accuracy are compared: the corrected resampled
+t-interval of Nadeau and Bengio (2003), and the Wilson interval (1927) that the mean accuracy would
+have as the share of right rows among the rows of the table.
+
+The difference is that of two candidates on the same folds: a hidden layer of 8 minus none. Some
+tables are also evaluated with three networks that predict as one (`--members 3`).
 
 Then, on labels that are pure noise (distance 0), a sweep over 8 candidates: the nested estimate
 beside the optimistic one. The truth is 0.5.
 
-python -m bench.coverage           # 15 minutes on 2 cores
+python -m bench.coverage           # 30 minutes on one core
 python -m bench.coverage --small   # seconds; writes nothing, shows that it runs
 """
 
@@ -17,10 +22,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,35 +35,84 @@ from lightning.pytorch import Trainer
 from bench.measure import processor
 from cli.command import quiet
 from data.folds import Fold, cross_validation, standardize_folds
+from data.members import member_splits
 from data.tabular import RawTable, Splits, TabularData
-from evaluation.estimates import Estimate, wilson_interval
-from evaluation.evaluation import Evaluation
+from evaluation.estimates import (
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    estimate_over_folds,
+    over_folds,
+    wilson_interval,
+)
+from evaluation.evaluation import Evaluation, mean_test_per_train
+from evaluation.members import as_one
 from model.population import Member, Outcome, Population
+from model.scores import score
 from training.fast import skip_driver_lookup
 
 RESULTS = Path(__file__).with_name("results")
 SMALL = "--small" in sys.argv
 TABLES = 4 if SMALL else 400
 NOISE_TABLES = 2 if SMALL else 300
-TRUTH_TABLES = 10 if SMALL else 2000
-FRESH_ROWS = 100 if SMALL else 2000
+FRESH_ROWS = 100 if SMALL else 500
 TABLES_AT_ONCE = 10
-ROWS = 60
 COLUMNS = 5
-FOLDS = 10
-REPEATS = 5
 EPOCHS = 40
-DISTANCES = [0.0, 1.5, 3.0]
+NOISE_ROWS = 60
 CANDIDATE: dict[str, Any] = {
     "network": {"class": "MLP", "hidden": [8]},
-    "loss": {"class": "CrossEntropyLoss"},
+    "loss": {"class": "CrossEntropyLoss", "label_smoothing": 0.1},
     "optimizer": {"class": "AdamW", "lr": 0.03, "fused": True},
     "schedule": None,
 }
+LINEAR = CANDIDATE | {"network": {"class": "MLP", "hidden": []}}
 SWEEP = [
     CANDIDATE | {"optimizer": {"class": "AdamW", "lr": lr, "weight_decay": decay, "fused": True}}
     for lr, decay in product((0.003, 0.01, 0.03, 0.1), (0.0, 1.0))
 ]
+SCORES = ("accuracy", "balanced_accuracy", "log_loss")
+
+
+class Setting(NamedTuple):
+    """What is simulated: tables of some difficulty, and how they are cross-validated.
+
+    `members` is how many networks predict as one.
+    """
+
+    rows: int
+    distance: float
+    members: int = 1
+    folds: int = 10
+    repeats: int = 3
+
+
+def settings() -> dict[str, list[Setting]]:
+    """The settings of each group: a grid of tables, and a few of them for other procedures."""
+    grid = product((30, 60, 100, 200, 500), (0.0, 1.2, 2.4, 3.6, 5.2))
+    some = list(product((60, 200), (2.4, 5.2)))
+    groups = {
+        "one network, 10 folds x 3 repeats": [Setting(*table) for table in grid],
+        "three networks as one, 10 folds x 3 repeats": [
+            Setting(*table, members=3) for table in some
+        ],
+        "one network, 10 folds x 10 repeats": [Setting(*table, repeats=10) for table in some],
+        "one network, 5 folds x 1 repeat": [Setting(*table, folds=5, repeats=1) for table in some],
+    }
+    if SMALL:
+        return {name: [group[1]._replace(repeats=1)] for name, group in groups.items()}
+    return groups
+
+
+class Simulation(NamedTuple):
+    """A simulated table's cross-validation, and the mean scores of its networks on fresh rows.
+
+    `truths` has those of each candidate.
+    """
+
+    evaluation: Evaluation
+    truths: list[dict[str, float]]
 
 
 def simulated(generator: np.random.Generator, rows: int, distance: float) -> RawTable:
@@ -86,89 +141,170 @@ def train(
     return population.outcomes
 
 
-def true_accuracy(distance: float) -> float:
-    """Mean accuracy on fresh rows of networks trained on as many rows as a fold trains on."""
-    generator = np.random.default_rng(1)
-    train_rows = ROWS * (FOLDS - 1) // FOLDS
-    rows = train_rows + FRESH_ROWS
-    indices = {"train": np.arange(train_rows), "test": np.arange(train_rows, rows)}
-    folds = []
-    for _ in range(TRUTH_TABLES):
-        table = simulated(generator, rows, distance)
-        splits, _ = standardize_folds(table, [Fold(1, 1, 0, indices)])
-        folds += splits
-    members = [Member(0, i, i) for i in range(TRUTH_TABLES)]
-    accuracies = []
-    for member, outcome in train([CANDIDATE], members, folds).items():
-        _, targets = folds[member.fold]["test"]
-        predicted = outcome.probabilities.argmax(-1)
-        accuracies.append((predicted == targets.numpy()).mean())
-    return float(np.mean(accuracies))
-
-
-def evaluations(
-    distance: float,
+def simulations(
+    setting: Setting,
     tables: int,
     candidates: list[dict[str, Any]],
-    repeats: int,
     inner_folds: int = 0,
-) -> Iterator[Evaluation]:
-    """An Evaluation of each simulated table; the networks of several tables train together."""
-    generator = np.random.default_rng(2)
+) -> Iterator[Simulation]:
+    """The evaluation of each simulated table; the networks of several tables train together."""
+    generator = np.random.default_rng([setting.rows, round(10 * setting.distance)])
     for start in range(0, tables, TABLES_AT_ONCE):
-        count = min(TABLES_AT_ONCE, tables - start)
-        raw_tables = [simulated(generator, ROWS, distance) for _ in range(count)]
+        raw_tables = []
         folds_of_tables = []
         all_splits: list[Splits] = []
-        for i, table in enumerate(raw_tables):
-            datamodule = TabularData(split_seed=start + i)
-            folds = cross_validation(datamodule, table.targets, FOLDS, repeats, inner_folds)
+        for i in range(start, min(start + TABLES_AT_ONCE, tables)):
+            table = simulated(generator, setting.rows + FRESH_ROWS, setting.distance)
+            datamodule = TabularData(split_seed=i)
+            targets = table.targets[: setting.rows]
+            folds = cross_validation(
+                datamodule, targets, setting.folds, setting.repeats, inner_folds
+            )
+            raw_tables.append(table)
             folds_of_tables.append(folds)
-            all_splits += standardize_folds(table, folds)[0]
+            all_splits += standardize_folds(table, with_fresh_rows(folds, setting.rows))[0]
+        outcomes = fold_outcomes(candidates, all_splits, setting.members, start)
         num_folds = len(folds_of_tables[0])
-        members = [
-            Member(candidate, fold, start * num_folds + fold)
-            for candidate in range(len(candidates))
-            for fold in range(len(all_splits))
-        ]
-        outcomes = train(candidates, members, all_splits)
         for i, (table, folds) in enumerate(zip(raw_tables, folds_of_tables, strict=True)):
             table_outcomes = {
                 member._replace(fold=member.fold % num_folds): outcome
                 for member, outcome in outcomes.items()
                 if member.fold // num_folds == i
             }
-            yield Evaluation(table.targets, folds, table_outcomes, len(candidates), "accuracy")
+            yield simulation(table.targets, setting.rows, folds, table_outcomes, len(candidates))
 
 
-def coverage(estimates: list[Estimate], truth: float) -> dict[str, float]:
-    """The share of intervals that contain the truth, with its own 95 % interval."""
+def with_fresh_rows(folds: list[Fold], rows: int) -> list[Fold]:
+    """The folds of a table's first rows, with all further rows behind the held-out ones."""
+    fresh = np.arange(rows, rows + FRESH_ROWS)
+    return [
+        fold._replace(indices=fold.indices | {"test": np.append(fold.indices["test"], fresh)})
+        for fold in folds
+    ]
+
+
+def fold_outcomes(
+    candidates: list[dict[str, Any]], folds: list[Splits], together: int, first_table: int
+) -> dict[Member, Outcome]:
+    """What each candidate's network, or several as one, predicts for the test rows of each fold."""
+    splits = folds
+    if together > 1:
+        splits = [
+            member
+            for fold_splits in folds
+            for member in member_splits(fold_splits, together, TabularData())
+        ]
+    first_seed = first_table * len(splits)
+    members = [
+        Member(candidate, i, first_seed + i)
+        for candidate in range(len(candidates))
+        for i in range(len(splits))
+    ]
+    outcomes = train(candidates, members, splits)
+    if together == 1:
+        return outcomes
+    result = {}
+    for first in range(0, len(members), together):
+        group = members[first : first + together]
+        key = group[0]._replace(fold=group[0].fold // together)
+        prediction = as_one(
+            [outcomes[member] for member in group], [splits[member.fold] for member in group]
+        )
+        result[key] = Outcome(prediction.probabilities, failed_in=0)
+    return result
+
+
+def simulation(
+    targets: np.ndarray,
+    rows: int,
+    folds: list[Fold],
+    outcomes: dict[Member, Outcome],
+    num_candidates: int,
+) -> Simulation:
+    """Tell the predictions of held-out rows from those of fresh ones, which give the truth."""
+    held_out = {}
+    fresh: list[list[np.ndarray]] = [[] for _ in range(num_candidates)]
+    for member, outcome in outcomes.items():
+        held_out[member] = outcome._replace(probabilities=outcome.probabilities[:-FRESH_ROWS])
+        fresh[member.candidate].append(outcome.probabilities[-FRESH_ROWS:])
+    fresh_targets = torch.from_numpy(targets[rows:])
+    truths = []
+    for candidate in range(num_candidates):
+        probabilities = torch.from_numpy(np.stack(fresh[candidate]))
+        truths.append(
+            {name: float(score(name, probabilities, fresh_targets).mean()) for name in SCORES}
+        )
+    evaluation = Evaluation(targets[:rows], folds, held_out, num_candidates, "accuracy")
+    return Simulation(evaluation, truths)
+
+
+def intervals(evaluation: Evaluation) -> dict[str, Estimate | Difference]:
+    """The intervals of one table, by score and kind."""
+    folds = evaluation.outer_folds
+    test_per_train = mean_test_per_train([evaluation.folds[fold] for fold in folds])
+    rows = len(evaluation.targets)
+    statistics = [
+        {name: evaluation.statistics(name, candidate, folds) for name in SCORES}
+        for candidate in range(evaluation.num_candidates)
+    ]
+    result: dict[str, Estimate | Difference] = {}
+    for name in SCORES:
+        mean = over_folds(name, statistics[0][name])
+        if name != "log_loss":
+            wilson = Estimate(mean, *wilson_interval(mean * rows, rows))
+            result[f"{name}, Wilson"] = wilson
+        if name == "accuracy" and mean < 1:
+            values = statistics[0][name].numpy()
+            corrected = estimate(values, test_per_train, most=1.0)
+        elif name == "accuracy":  # the folds do not differ
+            corrected = wilson
+        else:
+            class_rows = np.bincount(evaluation.targets)
+            corrected = estimate_over_folds(name, statistics[0][name], test_per_train, class_rows)
+        result[f"{name}, corrected t"] = corrected
+    for name in ("accuracy", "log_loss"):
+        values = statistics[0][name].numpy()
+        values_of_other = statistics[1][name].numpy()
+        result[f"difference of {name}"] = difference(values_of_other, values, test_per_train)
+    return result
+
+
+def coverage(estimates: Sequence[Estimate | Difference], truth: float) -> dict[str, float]:
+    """The share of intervals that contain the truth, with its own 95 % interval; their width."""
     covering = sum(estimate.low <= truth <= estimate.high for estimate in estimates)
     low, high = wilson_interval(covering, len(estimates))
-    values = {"share": covering / len(estimates), "low": low, "high": high}
-    return {name: round(value, 3) for name, value in values.items()}
+    width = np.mean([estimate.high - estimate.low for estimate in estimates])
+    values = {"share": covering / len(estimates), "low": low, "high": high, "width": width}
+    return {name: round(float(value), 3) for name, value in values.items()}
 
 
-def measure_coverage(distance: float) -> dict[str, Any]:
-    """The estimates of one candidate beside the true accuracy."""
-    truth = 0.5 if distance == 0 else true_accuracy(distance)
-    estimates = [
-        evaluation.estimate(evaluation.same_candidate(0)).accuracy
-        for evaluation in evaluations(distance, TABLES, [CANDIDATE], REPEATS)
-    ]
-    widths = [estimate.high - estimate.low for estimate in estimates]
-    return {
-        "true accuracy": round(truth, 4),
-        "mean estimate": round(float(np.mean([estimate.mean for estimate in estimates])), 4),
-        "mean width": round(float(np.mean(widths)), 3),
-        "covered": coverage(estimates, truth),
+def measure_coverage(setting: Setting) -> dict[str, Any]:
+    """How often the intervals of two candidates cover the truth, and how wide they are."""
+    estimates = defaultdict(list)
+    truths: dict[str, list[float]] = defaultdict(list)
+    for evaluation, (truth, truth_of_other) in simulations(setting, TABLES, [CANDIDATE, LINEAR]):
+        for name, interval in intervals(evaluation).items():
+            estimates[name].append(interval)
+        for name in SCORES:
+            truths[name].append(truth[name])
+            truths[f"difference of {name}"].append(truth[name] - truth_of_other[name])
+    result: dict[str, Any] = setting._asdict()
+    for name in ("accuracy", "log_loss", "difference of accuracy", "difference of log_loss"):
+        result[f"true {name}"] = round(float(np.mean(truths[name])), 4)
+    means = [estimate.mean for estimate in estimates["accuracy, Wilson"]]
+    result["mean estimate"] = round(float(np.mean(means)), 4)
+    result["intervals"] = {
+        name: coverage(of_score, float(np.mean(truths[name.partition(",")[0]])))
+        for name, of_score in estimates.items()
     }
+    return result
 
 
 def measure_noise() -> dict[str, Any]:
     """The nested and the optimistic estimate of a sweep where there is nothing to learn."""
     estimates: dict[str, list[Estimate]] = {"nested": [], "optimistic": []}
-    for evaluation in evaluations(0.0, NOISE_TABLES, SWEEP, repeats=1, inner_folds=3):
+    setting = Setting(NOISE_ROWS, distance=0.0, repeats=1)
+    for evaluation, _ in simulations(setting, NOISE_TABLES, SWEEP, inner_folds=3):
         nested = evaluation.nested_selection()
         best = evaluation.same_candidate(evaluation.final_candidate())
         estimates["nested"].append(evaluation.estimate(nested).accuracy)
@@ -199,13 +335,14 @@ def main() -> None:
             "numpy": np.__version__,
         },
         "n": {"tables": TABLES, "tables of noise": NOISE_TABLES},
-        "rows": ROWS,
-        "coverage": [],
+        "coverage": {},
     }
-    for distance in DISTANCES:
-        row = measure_coverage(distance)
-        result["coverage"].append(row)
-        print(row, flush=True)
+    for name, group in settings().items():
+        result["coverage"][name] = []
+        for setting in group:
+            row = measure_coverage(setting)
+            result["coverage"][name].append(row)
+            print(row, flush=True)
     result["noise"] = measure_noise()
     print(result["noise"])
     if not SMALL:

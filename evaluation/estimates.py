@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, t
+from scipy.stats import norm, t
 from torch import Tensor
 
 from model.scores import BEST_IS_HIGH, COUNTED, METRICS, SCORES
@@ -46,7 +46,7 @@ class Estimates(NamedTuple):
     auroc: Estimate | None = None
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion: (low, high).
 
     Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference (1927).
@@ -55,8 +55,12 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.833, 0.994)
     """
-    interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    share = successes / trials
+    z_squared = norm.ppf(0.975) ** 2
+    center = (successes + z_squared / 2) / (trials + z_squared)
+    variance = share * (1 - share) / trials + z_squared / (4 * trials**2)
+    half_width = trials / (trials + z_squared) * np.sqrt(z_squared * variance)
+    return float(max(center - half_width, 0.0)), float(min(center + half_width, 1.0))
 
 
 def standard_error(values: np.ndarray, test_per_train: float) -> float:
