@@ -43,7 +43,6 @@ from evaluation.estimates import (
     difference,
     estimate,
     estimate_over_folds,
-    over_folds,
     wilson_interval,
 )
 from evaluation.evaluation import Evaluation, mean_test_per_train
@@ -264,21 +263,20 @@ def intervals(evaluation: Evaluation) -> dict[str, Estimate | Difference]:
         {name: evaluation.statistics(name, candidate, folds) for name in SCORES}
         for candidate in range(evaluation.num_candidates)
     ]
+    class_rows = np.bincount(evaluation.targets)
     result: dict[str, Estimate | Difference] = {}
     for name in SCORES:
-        mean = over_folds(name, statistics[0][name])
+        ours = estimate_over_folds(name, statistics[0][name], test_per_train, class_rows)
+        assert ours is not None
+        result[name] = ours
         if name != "log_loss":
-            wilson = Estimate(mean, *wilson_interval(mean * rows, rows))
-            result[f"{name}, Wilson"] = wilson
-        if name == "accuracy" and mean < 1:
-            values = statistics[0][name].numpy()
-            corrected = estimate(values, test_per_train, most=1.0)
-        elif name == "accuracy":  # the folds do not differ
-            corrected = wilson
-        else:
-            class_rows = np.bincount(evaluation.targets)
-            corrected = estimate_over_folds(name, statistics[0][name], test_per_train, class_rows)
-        result[f"{name}, corrected t"] = corrected
+            wilson = wilson_interval(ours.mean * rows, rows)
+            result[f"{name}, Wilson of all rows"] = Estimate(ours.mean, *wilson)
+    accuracies = statistics[0]["accuracy"].numpy()
+    corrected = estimate(accuracies, test_per_train, most=1.0)
+    if corrected.mean == 1:  # the folds do not differ
+        corrected = Estimate(1.0, *wilson_interval(rows, rows))
+    result["accuracy, corrected t"] = corrected
     for name in ("accuracy", "log_loss"):
         values = statistics[0][name].numpy()
         values_of_other = statistics[1][name].numpy()
@@ -308,7 +306,7 @@ def measure_coverage(setting: Setting) -> dict[str, Any]:
     result: dict[str, Any] = setting._asdict()
     for name in ("accuracy", "log_loss", "difference of accuracy", "difference of log_loss"):
         result[f"true {name}"] = round(float(np.mean(truths[name])), 4)
-    means = [estimate.mean for estimate in estimates["accuracy, Wilson"]]
+    means = [estimate.mean for estimate in estimates["accuracy"]]
     result["mean estimate"] = round(float(np.mean(means)), 4)
     result["intervals"] = {
         name: coverage(of_score, float(np.mean(truths[name.partition(",")[0]])))

@@ -16,6 +16,7 @@ from sklearn.metrics import (
 
 from evaluation.estimates import (
     Estimates,
+    accuracy_estimate,
     difference,
     estimate,
     fold_statistics,
@@ -54,6 +55,29 @@ def test_the_difference_is_the_paired_t_test_where_nothing_overlaps():
     assert difference(np.zeros(12), np.ones(12), 1 / 9) == (1.0, 1.0, 1.0, 0.0)
 
 
+def wilson(successes, trials):
+    return stats.binomtest(successes, trials).proportion_ci(method="wilson")
+
+
+def test_the_accuracys_interval_is_wilsons_over_its_effective_rows():
+    """Independent rows whose proportion has the standard error of Nadeau and Bengio."""
+    values = np.array([0.7, 0.9, 0.8, 0.6, 1.0])
+    error = np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
+    quantiles = stats.t.ppf(0.975, 4) / stats.norm.ppf(0.975)
+    effective_rows = 0.8 * 0.2 / (quantiles * error) ** 2
+    assert effective_rows == pytest.approx(7.1, abs=0.1)
+    result = accuracy_estimate(values, 1 / 4, rows=50)
+    z = stats.norm.ppf(0.975)
+    for bound in result[1:]:  # Wilson's equation
+        distance = z * np.sqrt(bound * (1 - bound) / effective_rows)
+        assert abs(result.mean - bound) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("values", [[0.8] * 5, [0.79, 0.8, 0.81, 0.8, 0.8]])
+def test_no_more_rows_are_effective_than_the_table_has(values):
+    assert accuracy_estimate(np.array(values), 1 / 4, rows=50)[1:] == pytest.approx(wilson(40, 50))
+
+
 CLASS_ROWS = np.array([100, 100, 100])
 
 
@@ -61,8 +85,10 @@ def test_a_summary_averages_folds_or_pools_them():
     probabilities, targets = drawn(3, rows=30, folds=6)
     result = summarize(list(probabilities), list(targets), [150] * 6, CLASS_ROWS)
     of_folds = list(zip(targets, probabilities[:, 0], strict=True))
+    accuracies = [accuracy_score(y, p.argmax(-1)) for y, p in of_folds]
+    expected = accuracy_estimate(np.array(accuracies), 30 / 150, rows=300)
+    assert result.accuracy == pytest.approx(expected)
     averaged = {
-        "accuracy": [accuracy_score(y, p.argmax(-1)) for y, p in of_folds],
         "log_loss": [log_loss(y, p, labels=range(3)) for y, p in of_folds],
         "auroc": [roc_auc_score(y, p, multi_class="ovr") for y, p in of_folds],
     }
@@ -119,8 +145,8 @@ def test_without_errors_the_intervals_are_wilsons():
     targets = [np.array([0, 1, 2])] * 10
     class_rows = np.array([10, 10, 10])
     result = summarize([np.eye(3)[None]] * 10, targets, [27] * 10, class_rows)
-    assert result.accuracy == (1.0, stats.binomtest(30, 30).proportion_ci(method="wilson").low, 1.0)
-    low = stats.binomtest(10, 10).proportion_ci(method="wilson").low
+    assert result.accuracy == pytest.approx((1.0, wilson(30, 30).low, 1.0))
+    low = wilson(10, 10).low
     for name in ("balanced_accuracy", "macro_f1", "auroc"):
         assert getattr(result, name) == pytest.approx((1.0, low, 1.0))
 
@@ -138,8 +164,14 @@ def test_folds_of_one_class_have_no_auroc():
 
 
 @given(st.integers(1, 1000), st.floats(0, 1))
-def test_the_wilson_interval_solves_wilsons_equation(trials, share):
+def test_the_wilson_interval_is_scipys(trials, share):
     successes = round(share * trials)
+    assert wilson_interval(successes, trials) == pytest.approx(wilson(successes, trials), abs=1e-9)
+
+
+@given(st.floats(1, 1000), st.floats(0, 1))
+def test_the_wilson_interval_solves_wilsons_equation(trials, share):
+    successes = share * trials
     z = stats.norm.ppf(0.975)
     for bound in wilson_interval(successes, trials):
         distance = abs(successes / trials - bound)
