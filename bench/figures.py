@@ -146,9 +146,10 @@ def highlights() -> str:
     command = read("population")["whole command"]["ratio"]
     predicting = read("predict")
     rate = predicting["whole process"]["predict.py"]["rows per second"]
-    covered = [level["covered"]["share"] for level in read("coverage")["coverage"]]
     losses = means(read("tables_held_out"), "log_loss")
     best = min(values.mean() for name, values in losses.items() if name != "ours")
+    grid = next(iter(read("coverage")["coverage"].values()))
+    covered = [row["intervals"]["accuracy"]["share"] for row in grid]
     rows = [
         [
             f"log-loss on {len(losses['ours'])} real tables, relative to the best of "
@@ -160,7 +161,7 @@ def highlights() -> str:
         ["1,000 networks at once, speed relative to scikit-learn", f"{networks:.0f}"],
         ["`predict.py`, CSV to CSV, rows per second", f"{rate:,}"],
         [
-            "95 % intervals that cover the truth, over simulated tables",
+            "95 % intervals of the accuracy that cover the truth, over simulated tables",
             f"{min(covered):.3f} to {max(covered):.3f}",
         ],
     ]
@@ -446,19 +447,46 @@ def digits() -> str:
 
 
 def coverage() -> str:
-    """How often the intervals cover a known truth."""
+    """How often the intervals cover a known truth: on a grid of tables, and in other procedures."""
     result = read("coverage")
-    rows = []
-    for level in result["coverage"]:
-        covered = level["covered"]
-        share = f"{covered['share']:.3f} ({interval(covered['low'], covered['high'])})"
-        truth = f"{level['true accuracy']:.3f}"
-        mean = f"{level['mean estimate']:.3f}"
-        rows.append([truth, mean, f"{level['mean width']:.2f}", share])
-    header = ["true accuracy", "mean estimate", "mean width", "intervals that cover it"]
-    count = result["n"]["tables"]
-    source = measured(result, f"{count} simulated tables of {result['rows']} rows for each line")
-    return paragraphs(table(header, rows), source)
+    tables = f"{result['n']['tables']} simulated tables for each line"
+    groups = iter(result["coverage"].items())
+    name, grid = next(groups)
+    texts = [
+        f"Intervals that cover the truth ({name}; {tables}), and the accuracy's mean width:",
+        table(COVERAGE_HEADER, map(coverage_cells, grid)),
+        "Other procedures:",
+    ]
+    rows = [[name, *coverage_cells(row)] for name, group in groups for row in group]
+    texts.append(table(["networks", *COVERAGE_HEADER], rows))
+    texts.append(measured(result, tables))
+    return paragraphs(*texts)
+
+
+COVERAGE_HEADER = [
+    "rows",
+    "true accuracy",
+    "**accuracy**",
+    "… with the corrected t-interval",
+    "… with Wilson's for all rows",
+    "balanced accuracy",
+    "log-loss",
+    "difference in accuracy",
+    "difference in log-loss",
+]
+
+
+def coverage_cells(row: dict[str, Any]) -> list[str]:
+    """A line of the table of coverage."""
+    intervals = row["intervals"]
+    cells = [str(row["rows"]), f"{row['true accuracy']:.3f}"]
+    for name in ("accuracy", "accuracy, corrected t", "accuracy, Wilson of all rows"):
+        cells.append(f"{intervals[name]['share']:.3f} ({intervals[name]['width']:.2f})")
+    for name in ("balanced_accuracy", "log_loss"):
+        cells.append(f"{intervals[name]['share']:.3f}")
+    for name in ("accuracy", "log_loss"):
+        cells.append(f"{intervals[f'difference of {name}']['share']:.3f}")
+    return cells
 
 
 def noise() -> str:

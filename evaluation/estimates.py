@@ -73,12 +73,6 @@ def standard_error(values: np.ndarray, test_per_train: float) -> float:
     return float(np.sqrt((1 / len(values) + test_per_train) * np.var(values, ddof=1)))
 
 
-def half_width(values: np.ndarray, test_per_train: float) -> float:
-    """Half the width of the corrected resampled t-interval of the mean of scores, (folds,)."""
-    quantile = float(t.ppf(0.975, len(values) - 1))
-    return quantile * standard_error(values, test_per_train)
-
-
 def estimate(
     values: np.ndarray, test_per_train: float, center: float | None = None, most: float = np.inf
 ) -> Estimate:
@@ -94,24 +88,24 @@ def estimate(
         most: The largest value that the score can have.
     """
     mean = float(np.mean(values)) if center is None else center
-    half = half_width(values, test_per_train)
-    return Estimate(mean, max(mean - half, 0.0), min(mean + half, most))
+    quantile = float(t.ppf(0.975, len(values) - 1))
+    half_width = quantile * standard_error(values, test_per_train)
+    return Estimate(mean, max(mean - half_width, 0.0), min(mean + half_width, most))
 
 
 def accuracy_estimate(values: np.ndarray, test_per_train: float, rows: int) -> Estimate:
     """The mean of the folds' accuracies with a Wilson interval over its effective rows.
 
-    So many independent rows would give a proportion the width of the corrected t-interval. They are
-    at most the rows of the table, each of which is held out once per repeat: few errors make the
-    folds' variance too small by chance, or 0. Near 1, where the t-interval covers the truth too
-    rarely on small tables (bench/coverage.py), Wilson's is longer to the left.
-    Sources: Korn & Graubard, Confidence Intervals for Proportions with Small Expected Number of
-    Positive Counts Estimated from Survey Data (1998); Franco, Little, Louis & Slud, Comparative
-    Study of Confidence Intervals for Proportions in Complex Sample Surveys (2019).
+    The effective rows are as many independent ones as have the same standard error. They are at
+    most the rows of the table, each of which is held out once per repeat: where few rows are wrong
+    the folds' variance is often too small, or 0. The interval is not symmetric: near 1, where a
+    t-interval covers the truth too rarely on small tables (bench/coverage.py), it is longer below.
+    Source: Franco, Little, Louis & Slud, Comparative Study of Confidence Intervals for Proportions
+    in Complex Sample Surveys (2019); there the standard error is that of a survey.
 
     >>> result = accuracy_estimate(np.array([0.9, 1.0, 0.9, 1.0]), test_per_train=1 / 3, rows=40)
     >>> [round(value, 3) for value in result]
-    [0.95, 0.641, 0.995]
+    [0.95, 0.788, 0.99]
 
     Args:
         values: One accuracy per fold, (folds,).
@@ -119,11 +113,10 @@ def accuracy_estimate(values: np.ndarray, test_per_train: float, rows: int) -> E
         rows: Rows of the table.
     """
     mean = float(np.mean(values))
-    half = half_width(values, test_per_train)
+    error = standard_error(values, test_per_train)
     effective_rows = float(rows)
-    if half > 0:
-        z = norm.ppf(0.975)
-        effective_rows = min(effective_rows, mean * (1 - mean) * (z / half) ** 2)
+    if error > 0:
+        effective_rows = min(effective_rows, mean * (1 - mean) / error**2)
     return Estimate(mean, *wilson_interval(mean * effective_rows, effective_rows))
 
 

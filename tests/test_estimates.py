@@ -63,9 +63,8 @@ def test_the_accuracys_interval_is_wilsons_over_its_effective_rows():
     """Independent rows whose proportion has the standard error of Nadeau and Bengio."""
     values = np.array([0.7, 0.9, 0.8, 0.6, 1.0])
     error = np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
-    quantiles = stats.t.ppf(0.975, 4) / stats.norm.ppf(0.975)
-    effective_rows = 0.8 * 0.2 / (quantiles * error) ** 2
-    assert effective_rows == pytest.approx(7.1, abs=0.1)
+    effective_rows = 0.8 * 0.2 / error**2
+    assert effective_rows < 15
     result = accuracy_estimate(values, 1 / 4, rows=50)
     z = stats.norm.ppf(0.975)
     for bound in result[1:]:  # Wilson's equation
