@@ -453,12 +453,12 @@ def coverage() -> str:
     groups = iter(result["coverage"].items())
     name, grid = next(groups)
     texts = [
-        f"Intervals that cover the truth ({name}; {tables}), and the accuracy's mean width:",
+        f"The share of intervals that cover the truth, in brackets their mean width: {name}.",
         table(COVERAGE_HEADER, map(coverage_cells, grid)),
-        "Other procedures:",
+        "The same for other procedures:",
     ]
     rows = [[name, *coverage_cells(row)] for name, group in groups for row in group]
-    texts.append(table(["networks", *COVERAGE_HEADER], rows))
+    texts.append(table(["procedure", *COVERAGE_HEADER], rows))
     texts.append(measured(result, tables))
     return paragraphs(*texts)
 
@@ -467,12 +467,12 @@ COVERAGE_HEADER = [
     "rows",
     "true accuracy",
     "**accuracy**",
-    "… with the corrected t-interval",
-    "… with Wilson's for all rows",
+    "t-interval instead",
+    "all rows instead",
     "balanced accuracy",
     "log-loss",
-    "difference in accuracy",
-    "difference in log-loss",
+    "difference: accuracy",
+    "difference: log-loss",
 ]
 
 
@@ -481,7 +481,7 @@ def coverage_cells(row: dict[str, Any]) -> list[str]:
     intervals = row["intervals"]
     cells = [str(row["rows"]), f"{row['true accuracy']:.3f}"]
     for name in ("accuracy", "accuracy, corrected t", "accuracy, Wilson of all rows"):
-        cells.append(f"{intervals[name]['share']:.3f} ({intervals[name]['width']:.2f})")
+        cells.append(f"{intervals[name]['share']:.3f} ({intervals[name]['width']:.3f})")
     for name in ("balanced_accuracy", "log_loss"):
         cells.append(f"{intervals[name]['share']:.3f}")
     for name in ("accuracy", "log_loss"):
