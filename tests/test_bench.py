@@ -8,7 +8,18 @@ import pytest
 
 from tests.helpers import ROOT
 
-SCRIPTS = ["coverage", "digits", "pictures", "population", "predict", "recipe", "tables"]
+SCRIPTS = [
+    "coverage",
+    "digits",
+    "dirty",
+    "parts",
+    "pictures",
+    "population",
+    "predict",
+    "recipe",
+    "small_tables",
+    "tables",
+]
 
 
 def modification_times():
