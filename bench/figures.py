@@ -148,8 +148,8 @@ def highlights() -> str:
     rate = predicting["whole process"]["predict.py"]["rows per second"]
     losses = means(read("tables_held_out"), "log_loss")
     best = min(values.mean() for name, values in losses.items() if name != "ours")
-    grid = next(iter(read("coverage")["coverage"].values()))
-    covered = [row["intervals"]["accuracy"]["share"] for row in grid]
+    groups = read("coverage")["coverage"].values()
+    covered = [row["intervals"]["accuracy"]["share"] for group in groups for row in group]
     rows = [
         [
             f"log-loss on {len(losses['ours'])} real tables, relative to the best of "
