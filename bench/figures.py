@@ -146,7 +146,7 @@ def highlights() -> str:
     command = read("population")["whole command"]["ratio"]
     predicting = read("predict")
     rate = predicting["whole process"]["predict.py"]["rows per second"]
-    losses = means(read("tables_held_out"), "log_loss")
+    losses = means(measured_tables("held_out"), "log_loss")
     best = min(values.mean() for name, values in losses.items() if name != "ours")
     groups = read("coverage")["coverage"].values()
     covered = [row["intervals"]["accuracy"]["share"] for group in groups for row in group]
@@ -298,6 +298,13 @@ SHOWN = {
 SCORES = ("accuracy", "balanced_accuracy", "log_loss")
 
 
+def measured_tables(half: str) -> dict[str, Any]:
+    """The results of a half of the tables, of those tables that all classifiers were measured on."""
+    result = read(f"tables_{half}")
+    tables = {name: known for name, known in result["tables"].items() if known.keys() >= set(SHOWN)}
+    return result | {"tables": tables}
+
+
 def means(result: dict[str, Any], score: str) -> dict[str, np.ndarray]:
     """Each classifier's mean over the folds of each table, (tables,)."""
     return {
@@ -320,7 +327,7 @@ def ranks(values: dict[str, np.ndarray], best_is_high: bool) -> dict[str, float]
 
 def real_tables(half: str) -> str:
     """The default for tables beside what people would pick instead: means and ranks."""
-    result = read(f"tables_{half}")
+    result = measured_tables(half)
     by_score = {score: means(result, score) for score in SCORES}
     accuracy_ranks = ranks(by_score["accuracy"], best_is_high=True)
     loss_ranks = ranks(by_score["log_loss"], best_is_high=False)
@@ -339,7 +346,7 @@ def real_tables(half: str) -> str:
 
 def each_real_table(half: str) -> str:
     """Accuracy and log-loss of each classifier on each table."""
-    result = read(f"tables_{half}")
+    result = measured_tables(half)
     rows = []
     for name, known in result["tables"].items():
         cells = []
