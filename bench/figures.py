@@ -299,7 +299,7 @@ SCORES = ("accuracy", "balanced_accuracy", "log_loss")
 
 
 def measured_tables(half: str) -> dict[str, Any]:
-    """The results of a half of the tables, of those tables that all classifiers were measured on."""
+    """The results of a half of the tables: those that all classifiers were measured on."""
     result = read(f"tables_{half}")
     tables = {name: known for name, known in result["tables"].items() if known.keys() >= set(SHOWN)}
     return result | {"tables": tables}
