@@ -14,6 +14,7 @@ from cli.component import build
 from data.tabular import Splits
 from model.checks import built_loss
 from model.classifier import Classifier
+from model.joint_adamw import JointOptimizer, is_joinable
 from model.losses import weigh
 from model.probes import (
     activation_bytes,
@@ -28,6 +29,10 @@ from model.stack_fit import LossGroup, MemberOptimizer, StackFit, monitored
 # Activation budget per stack on a CPU: smaller stacks are call-bound, larger ones memory-bound
 # (bench/population.py).
 STACK_BYTES = 16 * 2**20
+
+# Elements of a candidate's members in a stack below which its AdamW joins those of others: there a
+# call costs more than what it computes. Larger stacks were not measured.
+JOINT_ELEMENTS = 2**13
 
 Item = TypeVar("Item")
 
@@ -257,35 +262,53 @@ class Population(LightningModule):
         rows = stack.rows("train")[1].shape[1]
         steps_per_epoch = -(-rows // (self.batch_size or rows))
         total_steps = (self.trainer.max_epochs or 1) * steps_per_epoch
-        candidates = [member.candidate for member in members]
-
         loss_groups = [
             self.loss_group(list(same_loss)) for _, same_loss in groupby(members, self.loss_key)
         ]
-
-        optimizers = []
-        start = 0
-        for candidate, same_candidate in groupby(candidates):
-            stop = start + len(list(same_candidate))
-            selections: Sequence[slice | int] = [slice(start, stop)]
-            if self.separate_optimizers[candidate]:
-                selections = range(start, stop)
-            for selection in selections:
-                optimizers.append(
-                    MemberOptimizer(stack, selection, self.classifiers[candidate], total_steps)
-                )
-            start = stop
 
         augments = [self.augments[member.fold] for member in members] if self.augments else []
         return StackFit(
             stack,
             loss_groups,
-            optimizers,
+            self.make_optimizers(stack, members, total_steps),
             self.num_classes,
             augments,
             self.patience,
             watched(self.metric, stack.has_rows("val")),
         )
+
+    def make_optimizers(
+        self, stack: Stack, members: list[Member], total_steps: int
+    ) -> list[MemberOptimizer]:
+        """Optimizers that together cover a stack: one for each candidate, or joint or single ones.
+
+        Candidates are joined where a call costs more than the elements that it updates.
+        """
+        candidates = [member.candidate for member in members]
+        elements = sum(stacked.numel() for stacked in stack.stacked) / len(set(candidates))
+        is_small = elements < JOINT_ELEMENTS and stack.stacked[0].device.type == "cpu"
+
+        def is_joined(candidate: int) -> bool:
+            separate = self.separate_optimizers[candidate]
+            return is_small and not separate and is_joinable(self.classifiers[candidate])
+
+        joined = {candidate: is_joined(candidate) for candidate in set(candidates)}
+        if sum(joined.values()) < 2:
+            joined = {}
+        optimizers: list[MemberOptimizer] = []
+        start = 0
+        for key, group in groupby(candidates, lambda index: -1 if joined.get(index) else index):
+            own = [self.classifiers[candidate] for candidate in group]
+            stop = start + len(own)
+            if key == -1:
+                optimizers.append(JointOptimizer(stack, own, start, total_steps))
+            elif self.separate_optimizers[key]:
+                for index in range(start, stop):
+                    optimizers.append(MemberOptimizer(stack, index, own[0], total_steps))
+            else:
+                optimizers.append(MemberOptimizer(stack, slice(start, stop), own[0], total_steps))
+            start = stop
+        return optimizers
 
     def on_train_epoch_start(self) -> None:
         self.epoch_metrics: dict[str, list[np.ndarray]] = {}

@@ -130,6 +130,33 @@ def test_the_rows_held_out_from_an_outer_fold_stop_nothing_in_it():
     assert all(stops == drawn[0] for stops in drawn)
 
 
+@pytest.mark.parametrize("patience", [None, 3])
+def test_candidates_share_one_adamw_and_end_as_with_one_each(patience, monkeypatch):
+    schedules = [None, ONE_CYCLE, {"class": "CosineAnnealingLR", "eta_min": 0.002}]
+    candidates = []
+    for i, schedule in enumerate(schedules):
+        rates = {"lr": 0.01 * (i + 1), "weight_decay": 0.1 * i, "eps": 10.0 ** (-8 + i)}
+        candidates.append(candidate(ADAM | rates, schedule))
+        candidates.append(candidate(ADAM | rates | {"betas": [0.8, 0.9 + 0.03 * i]}, schedule))
+    candidates.append(candidate({"class": "ScaledAdamW"}, ONE_CYCLE, 0.1))
+    candidates.append(candidate(SGD, None, 0.2))
+    candidates.append(candidate(ADAM | {"amsgrad": True}, None, 0.2))
+    datamodule = Iris(batch_size=32)
+    plan = make_plan(datamodule, candidates, 2, 1, 2, 1, 0, members=1, memory=2**40)
+    halved = trained(plan, datamodule, Halving(plan, 8, "log_loss"), patience)
+    joint = trained(plan, datamodule, Recorder([]), patience)
+    # The joint one, SGD and AMSGrad, in the stacks of outer and of inner folds.
+    assert {len(fit.optimizers) for fit in joint.fits} == {3}
+    monkeypatch.setattr("model.population.JOINT_ELEMENTS", 0)
+    single = trained(plan, datamodule, Recorder([]), patience)
+    assert {len(fit.optimizers) for fit in single.fits} == {len(candidates)}
+    for member, outcome in single.outcomes.items():
+        expected = outcome.probabilities
+        np.testing.assert_allclose(joint.outcomes[member].probabilities, expected, atol=1e-5)
+        if member not in halved.stopped:
+            np.testing.assert_allclose(halved.outcomes[member].probabilities, expected, atol=1e-5)
+
+
 class Noise(TabularData):
     """Labels that have nothing to do with the columns."""
 

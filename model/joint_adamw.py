@@ -1,0 +1,130 @@
+"""One AdamW for many candidates: each member has its own rate, decay, betas and epsilon."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+
+from model.classifier import Classifier
+from model.optimizers import ScaledAdamW
+from model.stack import Stack
+from model.stack_fit import MemberOptimizer
+
+# Arguments of AdamW that a member of a joint optimizer has at torch's defaults.
+FLAGS = ("amsgrad", "maximize", "capturable", "differentiable")
+RATES = ("lr", "weight_decay", "eps", "beta1", "beta2")
+
+
+class MemberAdamW(optim.Optimizer):
+    """`torch.optim.AdamW`, whose rates are tensors: a value for each member of a stack.
+
+    Args:
+        params: Stacked parameters, (members, *shape).
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter]) -> None:
+        super().__init__(params, {})
+        self.steps = 0
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter] = {
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+    @torch.no_grad()
+    def update(self, rates: dict[str, np.ndarray]) -> None:
+        """One step.
+
+        Args:
+            rates: The `RATES` of each member, (members,).
+        """
+        self.steps += 1
+        correction = np.sqrt(1 - rates["beta2"] ** self.steps)
+        values = {
+            "shrink": 1 - rates["lr"] * rates["weight_decay"],
+            "keep": 1 - rates["beta1"],
+            "beta2": rates["beta2"],
+            "keep_square": 1 - rates["beta2"],
+            "step": -rates["lr"] / (1 - rates["beta1"] ** self.steps) * correction,
+            "eps": rates["eps"] * correction,
+        }
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is None:
+                continue
+            shape = (-1, *[1] * (parameter.dim() - 1))
+            own = {
+                name: torch.from_numpy(value).to(parameter).view(shape)
+                for name, value in values.items()
+            }
+            average, square = self.state[parameter].values()
+            parameter.mul_(own["shrink"])
+            average.lerp_(parameter.grad, own["keep"].expand_as(average))
+            square.mul_(own["beta2"]).add_(parameter.grad.square().mul_(own["keep_square"]))
+            parameter.add_(average.div(square.sqrt().add_(own["eps"])).mul_(own["step"]))
+
+
+class JointOptimizer(MemberOptimizer):
+    """The optimizers and schedules of several candidates, next to each other in a stack, as one.
+
+    Each candidate has its own optimizer and schedule of an empty parameter, which tell its rates.
+
+    Args:
+        stack: The stack that holds the parameters.
+        classifiers: The classifier of each member, from the first member of the slice on.
+        start: Index of the first member.
+        total_steps: Steps of the whole fit.
+    """
+
+    def __init__(
+        self, stack: Stack, classifiers: Sequence[Classifier], start: int, total_steps: int
+    ) -> None:
+        selection = slice(start, start + len(classifiers))
+        self.members = selection
+        self.views = [
+            nn.Parameter(stacked.detach()[selection], stacked.requires_grad)
+            for stacked in stack.stacked
+        ]
+        self.adamw = MemberAdamW(self.views)
+        self.optimizer = self.adamw
+        self.schedule = None
+        self.sources = []
+        owners = []
+        for i, (_, group) in enumerate(groupby(classifiers, id)):
+            members = list(group)
+            source = members[0].optimize([nn.Parameter(torch.zeros(0))], total_steps)
+            source[0].step()  # a schedule expects its optimizer's step before its own
+            self.sources.append(source)
+            owners += [i] * len(members)
+        self.owners = np.array(owners)
+
+    def step(self, gradients: Iterable[Tensor | None]) -> None:
+        for view, gradient in zip(self.views, gradients, strict=True):
+            view.grad = None if gradient is None else gradient[self.members]
+        groups = [optimizer.param_groups[0] for optimizer, _ in self.sources]
+        rows = [
+            (group["lr"], group["weight_decay"], group["eps"], *group["betas"]) for group in groups
+        ]
+        columns = np.array(rows, dtype=float)[self.owners].T
+        self.adamw.update(dict(zip(RATES, columns, strict=True)))
+        for _, schedule in self.sources:
+            if schedule is not None:
+                schedule.step()
+
+    def keep_only(self, stack: Stack, members: Sequence[int], start: int) -> int:
+        assert isinstance(self.members, slice)
+        first = self.members.start
+        own = [index - first for index in members if first <= index < self.members.stop]
+        left, self.owners = np.unique(self.owners[own], return_inverse=True)
+        self.sources = [self.sources[index] for index in left]
+        return super().keep_only(stack, members, start)
+
+
+def is_joinable(classifier: Classifier) -> bool:
+    """Whether a candidate's optimizer is an AdamW whose rates can be those of a joint one."""
+    optimizer, _ = classifier.optimize([nn.Parameter(torch.zeros(1))], 1000)
+    group: dict[str, Any] = optimizer.param_groups[0]
+    is_adamw = type(optimizer) in (optim.AdamW, ScaledAdamW)
+    return is_adamw and not any(group[name] for name in FLAGS) and not torch.is_tensor(group["lr"])
