@@ -21,17 +21,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch import Trainer
 from sklearn.datasets import load_iris
 from torch.nn import CrossEntropyLoss
 from torch.optim import AdamW
 
 from bench.measure import processor
 from bench.real_tables import DEVELOPMENT, write_table
+from bench.tables import fitted
 from cli.command import quiet
 from cli.component import LEARNED, to_config
 from data.table import Table
-from evaluation.plan import make_plan, make_population
+from evaluation.plan import make_plan
 from model import recipe
 from model.networks import MLP
 from model.scores import score
@@ -40,7 +40,6 @@ from training.fast import skip_driver_lookup
 SMALL = "--small" in sys.argv
 RESULTS = Path(__file__).with_name("results") / "parts.json"
 TABLES = ("vehicle", "german", "attrition", "segment", "mlc_churn", "phoneme")
-EPOCHS = 2 if SMALL else recipe.MAX_EPOCHS
 
 # Arguments of Table, of the run, and components, by what is left out.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -67,17 +66,7 @@ def measure(path: Path, target: str, change: dict[str, Any]) -> dict[str, dict[s
     datamodule = Table(str(path), target, **arguments)
     components = to_config(factories)
     plan = make_plan(datamodule, [components], 5, 1, 0, 1, 0, members=members, memory=2**40)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        log_every_n_steps=1,
-    )
-    population = make_population(plan, datamodule, trainer, None, "log_loss")
-    trainer.fit(population)
+    population = fitted(datamodule, plan)
     outcomes = plan.outcomes(population)
     size = plan.members_per_fold
     alone = [population.outcomes[member].probabilities for member in sorted(population.outcomes)]

@@ -52,6 +52,7 @@ from data.table import Table
 from data.tabular import RawTable
 from evaluation.plan import Plan, make_plan, make_population
 from model import recipe
+from model.population import Population
 from model.scores import score
 from training.fast import skip_driver_lookup
 
@@ -65,8 +66,8 @@ EPOCHS = 2 if SMALL else recipe.MAX_EPOCHS
 Probabilities = list[np.ndarray]  # of the test rows of each fold, (rows, num_classes)
 
 
-def ours(datamodule: Table, plan: Plan) -> Probabilities:
-    """The default of train.py on each fold, trained as evaluate.py trains them."""
+def fitted(datamodule: Table, plan: Plan) -> Population:
+    """The networks of a plan, trained as evaluate.py trains them."""
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=EPOCHS,
@@ -78,7 +79,12 @@ def ours(datamodule: Table, plan: Plan) -> Probabilities:
     )
     population = make_population(plan, datamodule, trainer, None, "log_loss")
     trainer.fit(population)
-    outcomes = plan.outcomes(population)
+    return population
+
+
+def ours(datamodule: Table, plan: Plan) -> Probabilities:
+    """The default of train.py on each fold."""
+    outcomes = plan.outcomes(fitted(datamodule, plan))
     return [outcomes[member].probabilities for member in sorted(outcomes)]
 
 

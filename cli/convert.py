@@ -17,6 +17,8 @@ def convert(key: str, hint: Any, value: Any) -> Any:
 
     >>> convert("devices", int | str, "2"), convert("hidden", list[int], [8, 4])
     (2, [8, 4])
+    >>> convert("log_dir", str, "--")
+    '--'
 
     Args:
         key: The flag, for error messages.
@@ -27,6 +29,8 @@ def convert(key: str, hint: Any, value: Any) -> Any:
         ValueError: The value does not have this type.
     """
     text = value if isinstance(value, str) else to_text(value)
+    if hint is str:  # argparse would lose a text that is "--"
+        return text
     parser = ArgumentParser(add_help=False, exit_on_error=False)
     try:
         parser.add_argument("--value", type=hint)

@@ -376,6 +376,7 @@ def label_smoothing(
         if not is_plain_cross_entropy(group.loss):
             return None
         loss = group.loss.row_loss if isinstance(group.loss, ClassWeighted) else group.loss
+        # nn.Module declares its attributes as tensors or modules; this one is a number.
         values += [loss.label_smoothing] * group.size  # type: ignore[list-item]
     return torch.tensor(values, dtype=dtype, device=device)
 
