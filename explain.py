@@ -58,7 +58,7 @@ def explain(
             frame.write_csv(rows)
             write_table(rows, output, frame.columns)
     print_report(predictor, explanation)
-    report_ignored_columns(file, [*predictor.column_names, predictor.target])
+    report_ignored_columns(file, predictor)
     if not explanation.is_complete:
         print_warning(explanation)
     run_dir = run_dir_of(checkpoint)
@@ -84,7 +84,11 @@ def print_report(predictor: Predictor, explanation: Explanation) -> None:
     if targets is None:
         rows += f", without classes ({predictor.target}): the predicted classes are used instead"
     else:
-        rows += f", accuracy {(explanation.predicted == targets).mean():.4f}"
+        labelled = targets >= 0
+        accuracy = (explanation.predicted == targets)[labelled].mean()
+        rows += f", accuracy {accuracy:.4f}"
+        if not labelled.all():
+            rows += f" of the {labelled.sum():,} rows with a class"
     print(*to_lines(explanation.ranking), "", sep="\n")
     print(f"rows          {rows}")
     print(

@@ -40,20 +40,26 @@ def predict(
                 shutil.copyfileobj(lines, sys.stdout.buffer)
             sys.stdout.flush()
         else:
-            write_table(rows, output, predictor.output_names)
-    report_ignored_columns(file, [*predictor.column_names, predictor.target])
-    if result is not None:
+            write_table(rows, output, predictor.output_columns(file))
+    report_ignored_columns(file, predictor)
+    if result.unseen:
+        counts = ", ".join(f"{name} {count:,}" for name, count in result.unseen.items())
+        print(f"categories unseen in training: {counts}", file=sys.stderr)
+    if score:
         # Standard output belongs to the predictions if they are written there.
-        print(describe(result), file=sys.stdout if output else sys.stderr)
+        print(describe(result.score, predictor.target), file=sys.stdout if output else sys.stderr)
 
 
-def describe(score: Score) -> str:
+def describe(score: Score, target: str) -> str:
     """A score in words, the accuracy with its Wilson interval."""
     from evaluation.estimates import wilson_interval  # scipy takes a second to import
 
     low, high = wilson_interval(score.correct, score.rows)
+    rows = f"{score.rows:,} rows"
+    if score.unlabelled:
+        rows += f" ({score.unlabelled:,} more have no {target})"
     return (
-        f"{score.rows:,} rows   accuracy {score.accuracy:.4f}   "
+        f"{rows}   accuracy {score.accuracy:.4f}   "
         f"95 % interval {low:.3f} to {high:.3f}   log-loss {score.log_loss:.4f}"
     )
 

@@ -6,8 +6,11 @@ reader must not import Lightning, which takes longer than predicting.
 
 from pathlib import Path
 
-FORMAT = 2  # written by this version; format 1 has no limit of robustly scaled features
-READABLE_FORMATS = frozenset({1, 2})  # tests/golden holds a checkpoint of each
+# Written by this version. Format 1 has no limit of robustly scaled features; format 2 neither dates
+# nor types of labels, and numbers in one notation.
+FORMAT = 3
+READABLE_FORMATS = frozenset({1, 2, 3})  # tests/golden holds a checkpoint of each
+LABEL_TYPES = ("text", "int", "float", "bool")
 # Keys by which a reader recognizes the description; it also holds the encoder's other buffers.
 KEYS = frozenset(
     {

@@ -1,15 +1,16 @@
-"""Raw columns to features: fill missing values, one-hot encode categories, scale."""
+"""Raw columns to features: fill missing values, encode categories and dates, scale."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.layout import Layout
+
 Scaling = Literal["standard", "robust"]
 
-MAX_FEATURES = 10_000
 # Clip here so that extreme inputs cannot overflow float32; training rows never reach it.
 MAX_STANDARD_DEVIATIONS = 1e6
 # Values converted to float64 at a time: 60,000 small colour images take 1.5 GB for each copy.
@@ -23,10 +24,13 @@ class Encoder(nn.Module):
     """Raw columns to standardized features, with the statistics of the training rows only.
 
     A raw table is a matrix of numbers in which NaN is a missing value and a text column holds the
-    index of each row's category; an index that no training row had is an unseen category.
+    index of each row's category; an index that no training row had is an unseen category. A date
+    column holds days since 1970-01-01.
 
     - A numeric column becomes one feature, a text column a feature for each category. If values of
       a column are missing in the training rows, a further feature says which.
+    - A date becomes a number and, for each cycle of a year, week or day that it goes through, the
+      sine and cosine of its place in it: days that are near each other in it have near features.
     - A missing number is replaced by the median, a missing category by the most frequent one.
     - "standard" scaling: mean 0, standard deviation 1 (source: the article, section 4.3, step 1).
     - "robust" scaling: numbers less their median, divided by the standard deviation that a normal
@@ -54,17 +58,21 @@ class Encoder(nn.Module):
     source: Tensor
     code: Tensor
     indicator: Tensor
+    period: Tensor
+    phase: Tensor
     fill: Tensor
     mean: Tensor
     scale: Tensor
     limit: Tensor
 
-    def __init__(self, layout: "Layout") -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
         self.register_buffer("source", torch.from_numpy(layout.source))
         self.register_buffer("code", torch.from_numpy(layout.code))
         self.register_buffer("indicator", torch.from_numpy(layout.indicator))
+        self.register_buffer("period", torch.from_numpy(layout.period))
+        self.register_buffer("phase", torch.from_numpy(layout.phase))
         for name in STATISTICS:
             self.register_buffer(name, torch.zeros(len(layout.names), dtype=torch.float64))
         self.register_buffer("limit", torch.tensor(torch.inf, dtype=torch.float64))
@@ -73,10 +81,11 @@ class Encoder(nn.Module):
     def from_state(cls, state: dict[str, Any]) -> "Encoder":
         """The encoder that a checkpoint's data state describes."""
         layout = Layout(
+            state["feature_names"],
             state["source"].numpy(),
             state["code"].numpy(),
             state["indicator"].numpy(),
-            state["feature_names"],
+            *(state[name].numpy() for name in ("period", "phase") if name in state),
         )
         encoder = cls(layout)
         for name in STATISTICS:
@@ -182,6 +191,9 @@ class Encoder(nn.Module):
         filled = torch.where(missing, self.fill.unsqueeze(-2), values)
         is_category = (filled == self.code).to(raw.dtype)
         encoded = torch.where(self.code.isnan(), filled, is_category)
+        if self.layout.has_dates:
+            cycle = (2 * torch.pi * (filled / self.period + self.phase)).sin()
+            encoded = torch.where(self.period.isnan(), encoded, cycle)
         return torch.where(self.indicator, missing.to(raw.dtype), encoded)
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -230,86 +242,3 @@ def pieces(raw: np.ndarray) -> Iterator[Tensor]:
     rows = max(1, PIECE_VALUES // raw.shape[1])
     for start in range(0, len(raw), rows):
         yield torch.from_numpy(raw[start : start + rows].astype(np.float64))
-
-
-class Layout:
-    """What each feature is made of.
-
-    Args:
-        source: The column of each feature (features,).
-        code: The index of the category that a feature stands for (features,); NaN if it is none.
-        indicator: Whether a feature says that a value is missing (features,).
-        names: The features' names.
-    """
-
-    def __init__(
-        self, source: np.ndarray, code: np.ndarray, indicator: np.ndarray, names: list[str]
-    ) -> None:
-        self.source = source
-        self.code = code
-        self.indicator = indicator
-        self.names = names
-
-    @property
-    def numbers(self) -> list[int]:
-        """The features that are numbers of their column."""
-        is_number = np.isnan(self.code) & ~self.indicator
-        numbers: list[int] = np.flatnonzero(is_number).tolist()
-        return numbers
-
-    @classmethod
-    def from_rows(
-        cls, raw: np.ndarray, categories: dict[int, list[str]], column_names: Sequence[str]
-    ) -> "Layout":
-        """The layout of rows.
-
-        Args:
-            raw: Rows of a raw table (rows, columns).
-            categories: The categories of each text column, by the column's index.
-            column_names: The columns' names.
-
-        Raises:
-            ValueError: More than 10,000 features.
-        """
-        features: list[Feature] = []
-        counts: dict[str, int] = {}
-        for column, name in enumerate(column_names):
-            made = features_of(column, name, raw[:, column], categories.get(column))
-            features += made
-            counts[name] = len(made)
-        if len(features) > MAX_FEATURES:
-            widest = max(counts, key=lambda name: counts[name])
-            raise ValueError(
-                f"the table makes {len(features):,} features, {counts[widest]:,} of them of column "
-                f"{widest!r}; the most is {MAX_FEATURES:,}: leave it out with --data.ignore"
-            )
-        return cls(
-            source=np.array([feature.source for feature in features]),
-            code=np.array([feature.code for feature in features], dtype=float),
-            indicator=np.array([feature.indicator for feature in features]),
-            names=[feature.name for feature in features],
-        )
-
-
-class Feature(NamedTuple):
-    """A feature as a layout describes it (see Layout)."""
-
-    source: int
-    code: float
-    indicator: bool
-    name: str
-
-
-def features_of(
-    column: int, name: str, values: np.ndarray, categories: list[str] | None
-) -> list[Feature]:
-    """The features of a column with these values (rows,); numeric where it has no categories."""
-    missing = np.isnan(values)
-    if categories is None:
-        features = [Feature(column, np.nan, False, name)]
-    else:
-        codes = np.unique(values[~missing]).astype(int).tolist()
-        features = [Feature(column, code, False, f"{name}={categories[code]}") for code in codes]
-    if missing.any():
-        features.append(Feature(column, np.nan, True, f"{name} missing"))
-    return features

@@ -1,4 +1,4 @@
-"""A table's file (CSV, TSV or Parquet), read by polars, and its columns as a matrix of numbers."""
+"""A table's file (CSV, TSV or Parquet), read by polars."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -6,21 +6,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 from polars.selectors import by_name  # takes names literally, where a string may be a pattern
 
 from cli.errors import first_line
 from data.csv_lines import CsvLines, likely_delimiter
-from data.values import BOOLEAN_SPELLINGS, BOOLEANS, MISSING
 
 # How compressed files begin: gzip, bzip2, zip, xz, zstd.
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 PARQUET = b"PAR1"
-LARGEST = 1e100  # the squares of larger numbers overflow float64
 BATCH_ROWS = 50_000
-NOT_TEXT = (pl.Binary, pl.Duration, pl.Object)  # besides lists and structs
 
 
 class File:
@@ -177,103 +173,3 @@ def check_delimiter(delimiter: str | None) -> None:
         return
     if len(delimiter) != 1 or delimiter in '"\r\n' or ord(delimiter) > 127:
         raise ValueError(f"the delimiter is {delimiter!r}; give one character, such as ';'")
-
-
-def text_of(column: pl.Series) -> pl.Series:
-    """A column's values as stripped text; missing and empty values are null.
-
-    A column of floats that are all whole numbers reads "1", not "1.0".
-    """
-    if column.dtype.is_nested() or column.dtype in NOT_TEXT:
-        raise ValueError(
-            f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false"
-        )
-    column = column.alias("")  # polars takes a name such as ^a$ for a pattern
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-        whole = column.cast(pl.Int64, strict=False)
-        if (whole == column).all():
-            column = whole
-    text = column.cast(pl.String).str.strip_chars()
-    return text.set(text == "", None)
-
-
-def numbers_of(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A column's values as numbers, NaN where missing, and a mask of values that are neither."""
-    column = column.alias("")
-    none_wrong = pl.repeat(False, len(column), eager=True)
-    if column.dtype.is_numeric():
-        return column.cast(pl.Float64).fill_null(float("nan")), none_wrong
-    if column.dtype in (pl.Categorical, pl.Enum):
-        column = column.cast(pl.String)
-    # The fast way, for text that is nothing but numbers and missing values.
-    numbers = column.cast(pl.Float64, strict=False)
-    if column.dtype != pl.Boolean and numbers.null_count() == column.null_count():
-        return numbers.fill_null(float("nan")), none_wrong
-    text = text_of(column)
-    text = text.set(text.is_in(MISSING), None)
-    numbers = text.cast(pl.Float64, strict=False)
-    wrong = numbers.is_null() & text.is_not_null()
-    return numbers.fill_null(float("nan")), wrong
-
-
-def matrix(
-    frame: pl.DataFrame,
-    names: Sequence[str],
-    categories: dict[str, list[str]],
-    file: File | None = None,
-    first: int = 0,
-) -> np.ndarray:
-    """The columns as one raw table (rows, columns): numbers, category indices, NaN where missing.
-
-    Args:
-        frame: Rows of a table.
-        names: The columns, in order.
-        categories: The categories of each text column.
-        file: The file that the rows come from, for messages.
-        first: The index in the file of the frame's first row.
-
-    Raises:
-        ValueError: A value in a column of numbers that is text, infinite or too large, with its
-            line and column.
-    """
-    raw = np.empty((len(frame), len(names)))
-    for i, name in enumerate(names):
-        column = frame.get_column(name)
-        if name in categories:
-            raw[:, i] = category_indices(column, categories[name])
-        else:
-            raw[:, i] = checked_numbers(column, file, first)
-    return raw
-
-
-def category_indices(column: pl.Series, categories: list[str]) -> np.ndarray:
-    """The index of each value's category: NaN where missing, len(categories) where unseen."""
-    text = text_of(column)
-    if categories == BOOLEANS:
-        text = text.str.to_lowercase().replace(BOOLEAN_SPELLINGS)
-    indices = text.replace_strict(
-        categories, range(len(categories)), default=len(categories), return_dtype=pl.Float64
-    )
-    return indices.set(text.is_null(), None).fill_null(float("nan")).to_numpy()
-
-
-def checked_numbers(column: pl.Series, file: File | None, first: int) -> np.ndarray:
-    """A column's numbers, NaN where missing; anything else is refused, with its line and column."""
-    texts = (pl.String, pl.Null, pl.Categorical, pl.Enum)
-    if not (column.dtype.is_numeric() or column.dtype in texts):
-        raise ValueError(
-            f"column {column.name!r} holds {column.dtype}; the network learned it as numbers"
-        )
-    numbers, wrong = numbers_of(column)
-    wrong |= (numbers.abs() > LARGEST) & numbers.is_not_nan()
-    if wrong.any():
-        row = int(wrong.arg_max() or 0)
-        location = f"row {first + row + 1}, column {column.name!r}"
-        if file is not None:
-            location = file.locate(first + row, column.name)
-        raise ValueError(
-            f"{location} is {column[row]!r}; "
-            f"give a number up to {LARGEST:g}, or nothing where it is missing"
-        )
-    return numbers.to_numpy()

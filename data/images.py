@@ -12,7 +12,8 @@ from torch.utils.data import ConcatDataset
 from torchvision.utils import make_grid
 
 from data.augmentation import Augmentation
-from data.encoder import MAX_FEATURES, Encoder
+from data.encoder import Encoder
+from data.layout import MAX_FEATURES
 from data.tabular import RawTable, TabularData
 from data.torchvision_sets import ImageSet, check_name, open_set
 

@@ -10,8 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from data.checkpoint_format import FORMAT
-from data.encoder import Encoder, Layout, Scaling
+from data.columns import Columns
+from data.encoder import Encoder, Scaling
+from data.labels import LabelType
+from data.layout import Layout
 from data.sampling import EpochSampler, balanced_weights, split_off
+from data.values import Reading
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
 
@@ -22,10 +26,10 @@ Splits = dict[str, tuple[Tensor, Tensor]]
 class RawTable(NamedTuple):
     """A table in memory, in its own units.
 
-    Shapes: features (rows, columns), NaN where missing, text as the index of its category;
-    targets (rows,), integers from 0 to num_classes - 1. `categories` maps the name of a text column
-    to its categories. `channels` (columns,) groups columns that share a mean and a
-    standard deviation.
+    Shapes: features (rows, columns), NaN where missing, text as the index of its category, dates in
+    days since 1970-01-01; targets (rows,), integers from 0 to num_classes - 1. `categories` maps
+    the name of a text column to its categories, `dates` that of a date column to its form.
+    `channels` (columns,) groups columns that share a mean and a standard deviation.
     """
 
     features: np.ndarray
@@ -33,6 +37,7 @@ class RawTable(NamedTuple):
     column_names: list[str]
     class_names: list[str]
     categories: dict[str, list[str]] = {}  # noqa: RUF012  # never changed
+    dates: dict[str, str] = {}  # noqa: RUF012
     channels: np.ndarray | None = None
 
     def layout(self, indices: np.ndarray | None = None) -> Layout:
@@ -43,7 +48,8 @@ class RawTable(NamedTuple):
             for index, name in enumerate(self.column_names)
             if name in self.categories
         }
-        return Layout.from_rows(features, categories, self.column_names)
+        dates = [index for index, name in enumerate(self.column_names) if name in self.dates]
+        return Layout.from_rows(features, categories, self.column_names, dates)
 
 
 class TabularData(LightningDataModule):
@@ -72,6 +78,9 @@ class TabularData(LightningDataModule):
 
     make_loader: Callable[..., Iterable[Any]] = DataLoader  # training/fast.py has a faster one
     target = "target"  # name of the class column
+    label_type: LabelType = "text"  # what its values are
+    id_column: str | None = None  # a column that predictions repeat
+    reading = Reading()  # how numbers are written
     members = 1  # networks that train.py trains as one, if it is not told
     embedding = 0  # units of an embedded number, if the network is not told
 
@@ -138,8 +147,8 @@ class TabularData(LightningDataModule):
         """Load the table and keep its names."""
         table = self.load()
         self.num_rows = len(table.targets)
+        self.columns = Columns(table.column_names, table.categories, table.dates, self.reading)
         self.column_names = table.column_names
-        self.categories = table.categories
         self.class_names = table.class_names
         self.num_classes = len(table.class_names)
         return table
@@ -213,11 +222,12 @@ class TabularData(LightningDataModule):
         """What a checkpoint needs to read raw columns and to name classes."""
         return {
             "format": FORMAT,
-            "column_names": self.column_names,
-            "categories": self.categories,
             "feature_names": self.encoder.layout.names,
             "class_names": self.class_names,
             "target": self.target,
+            "label_type": self.label_type,
+            "id_column": self.id_column,
+            **self.columns.state(),
             **self.encoder.state_dict(),
         }
 

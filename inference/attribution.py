@@ -42,7 +42,7 @@ class Explanation:
 
     Args:
         probabilities: (rows, classes).
-        targets: True class indices (rows,); null if the table has none.
+        targets: True class indices (rows,), -1 where missing; null if the table has none.
         attributions: (rows, columns), in logits of the predicted class.
         gap: Largest difference between a row's summed attributions and their exact sum.
         ranking: The columns, most important first.
@@ -74,17 +74,19 @@ def explain_rows(
     Args:
         predictor: The network or population.
         raw: Raw table (rows, columns).
-        targets: True class indices (rows,); null ranks by the predicted classes.
+        targets: True class indices (rows,), -1 where missing; null ranks by the predicted classes.
         repeats: How often each column is shuffled; 0 leaves that out.
 
     Raises:
         ValueError: The network has no gradient, or its logits are not finite.
     """
     probabilities, _ = predictor.predict_raw(raw)
-    classes = probabilities.argmax(1) if targets is None else targets
+    predicted = probabilities.argmax(1)
+    labelled = slice(None) if targets is None else targets >= 0
+    classes = predicted if targets is None else targets
     values = attributions(predictor, raw)
     gap = float(completeness_gaps(predictor, raw, values).max())
-    ranking = rank(predictor, raw, values, classes, repeats)
+    ranking = rank(predictor, raw[labelled], values, classes[labelled], repeats)
     return Explanation(probabilities, targets, values, gap, ranking)
 
 
@@ -97,7 +99,7 @@ def attributions(predictor: Predictor, raw: np.ndarray) -> np.ndarray:
     difference in logits; the rows that miss it by more than `TOLERANCE` are computed again with
     twice the steps, up to `MOST_STEPS`.
 
-    Shapes: (rows, columns) float64, as `data.file.matrix` makes it -> (rows, columns).
+    Shapes: (rows, columns) float64, as `data.columns.Columns.matrix` makes it -> (rows, columns).
 
     Raises:
         ValueError: The network has no gradient, or its logits are not finite.
@@ -215,9 +217,9 @@ def rank(
 
     Args:
         predictor: The network or population.
-        raw: Raw table (rows, columns).
-        values: Its attributions (rows, columns).
-        targets: Class indices (rows,) that the accuracy is measured by.
+        raw: Raw table (rows, columns) to shuffle.
+        values: Attributions (any rows, columns).
+        targets: Class indices (rows,) of `raw` that the accuracy is measured by.
         repeats: How often each column is shuffled; 0 leaves that out.
     """
     names = predictor.column_names

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cli.component import ComponentConfig, defines
 from cli.errors import first_line
-from data.checkpoint_format import KEYS, READABLE_FORMATS
+from data.checkpoint_format import KEYS, LABEL_TYPES, READABLE_FORMATS
 
 LONGEST_REASON = 200  # characters of torch's own message in ours
 
@@ -101,11 +101,22 @@ def check_table(table: dict[str, Any], hyper_parameters: dict[str, Any], path: s
         and hyper_parameters.get("num_classes") == len(table["class_names"])
         and categories.keys() <= set(table["column_names"])
         and isinstance(table["target"], str)
+        and are_texts(table.get("dates", {}))
+        and set(table.get("dates", {})) <= set(table["column_names"]) - categories.keys()
+        and isinstance(table.get("reading", {}), dict)
+        and table.get("label_type", "text") in LABEL_TYPES
     )
     if not fits:
         raise ValueError(
             f"{path} does not fit together: its names of columns, categories or classes"
         )
+
+
+def are_texts(texts: Any) -> bool:
+    """Whether a value is a dictionary of texts."""
+    if not isinstance(texts, dict):
+        return False
+    return all(isinstance(text, str) for pair in texts.items() for text in pair)
 
 
 def is_names(names: Any) -> bool:

@@ -120,10 +120,13 @@ def make_metadata(predictor: Predictor, checkpoint: Path) -> dict[str, Any]:
 def describe_column(predictor: Predictor, name: str) -> dict[str, Any]:
     """A column's name and type, its unit if the name ends in one, its categories if it is text."""
     categories = predictor.categories.get(name)
-    column: dict[str, Any] = {"name": name, "type": "number" if categories is None else "text"}
+    column: dict[str, Any] = {"name": name, "type": predictor.columns.kind(name)}
     unit = re.search(r"\(([^()]+)\)\s*$", name)
     if unit:
         column["unit"] = unit[1]
+    if name in predictor.columns.dates:
+        column["unit"] = "days since 1970-01-01"
+        column["form"] = predictor.columns.dates[name]
     if categories is not None:
         column["categories"] = categories
     return column
@@ -161,10 +164,11 @@ def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
     try:
         text = (run_dir_of(checkpoint) / "config.yaml").read_text("utf-8")
         config = yaml.safe_load(text)
-        table = build("data", config["data"])().read()
+        datamodule = build("data", config["data"])()
+        table = datamodule.read()
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
-    if table.column_names != predictor.column_names or table.categories != predictor.categories:
+    if datamodule.columns != predictor.columns:
         return None
     raw: np.ndarray = table.features.astype(np.float64)
     return raw

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from data.file import File
+from inference.predictor import Predictor
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 SHOWN_COLUMNS = 5  # ignored columns that are listed by name
@@ -39,8 +40,14 @@ def scratch_folder(output: str | None, prefix: str) -> Iterator[Path]:
     Without an output the folder is in the system's temporary folder.
     """
     parent = Path(output).absolute().parent if output else None
-    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
-        yield Path(name)
+    # A signal waits until the folder is known, or nobody would remove it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            yield Path(name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
@@ -92,20 +99,22 @@ def write_table(rows: Path, output: str, names: Sequence[str]) -> None:
     """Move a finished CSV file to the output, as Parquet if the output's name says so.
 
     Args:
-        rows: CSV file of a column called label, which is text, and columns of numbers.
+        rows: CSV file of text up to a column called label, and then numbers.
         output: CSV or Parquet file.
         names: All columns.
     """
     if Path(output).suffix.lower() == ".parquet":
-        schema = {name: pl.String if name == "label" else pl.Float64 for name in names}
+        texts = names[: names.index("label") + 1]
+        schema = {name: pl.String if name in texts else pl.Float64 for name in names}
         parquet = rows.with_suffix(".parquet")
         pl.scan_csv(rows, schema=schema, glob=False).sink_parquet(parquet)
         rows = parquet
     rows.replace(output)
 
 
-def report_ignored_columns(file: File, known: Sequence[str]) -> None:
-    """Name on standard error the columns of a table that are not among the known ones."""
+def report_ignored_columns(file: File, predictor: Predictor) -> None:
+    """Name on standard error the columns of a table that a network does not use."""
+    known = [*predictor.column_names, predictor.target, predictor.id_column]
     ignored = [name for name in file.names if name not in known]
     if not ignored:
         return

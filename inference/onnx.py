@@ -2,14 +2,15 @@
 
 import json
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from data.values import BOOLEAN_SPELLINGS, BOOLEANS
+from data.columns import are_numbers
+from data.values import BOOLEAN_SPELLINGS, BOOLEANS, MISSING_TEXT, spellings
 from inference.exported import LARGEST_DIFFERENCE
 from inference.predictor import Predictor
 
@@ -59,9 +60,9 @@ def input_names(predictor: Predictor) -> list[str]:
 
 
 def float64_columns(predictor: Predictor, raw: np.ndarray) -> set[str]:
-    """The numeric columns that must be float64: rounded to float32 they would predict otherwise.
+    """The columns that must be float64: rounded to float32 they would predict otherwise.
 
-    None, as long as the rows (rows, columns) predict the same when all columns are rounded.
+    Dates; no number, as long as the rows (rows, columns) predict the same when all are rounded.
     """
     rounded = raw.astype(np.float32).astype(np.float64)
     exact_probabilities, _ = predictor.predict_raw(raw)
@@ -69,14 +70,14 @@ def float64_columns(predictor: Predictor, raw: np.ndarray) -> set[str]:
     difference = np.abs(exact_probabilities - rounded_probabilities).max()
     same_labels = (exact_probabilities.argmax(1) == rounded_probabilities.argmax(1)).all()
     if same_labels and difference < LARGEST_DIFFERENCE / 2:
-        return set()
+        return set(predictor.columns.dates)
     errors = np.nan_to_num(np.abs(raw - rounded)).max(0)
     tolerances = ROUNDING_TOLERANCE * column_scales(predictor)
     return {
         name
         for i, name in enumerate(predictor.column_names)
         if name not in predictor.categories and errors[i] > tolerances[i]
-    }
+    } | set(predictor.columns.dates)
 
 
 def column_scales(predictor: Predictor) -> np.ndarray:
@@ -145,7 +146,8 @@ def replace_table_by_columns(
     for name, column in zip(input_names(predictor), predictor.column_names, strict=True):
         if column in predictor.categories:
             value = ir.val(name, ir.DataType.STRING, ["rows", 1])
-            encode = encode_categories(value, predictor.categories[column])
+            missing = [*MISSING_TEXT, *predictor.columns.reading.missing]
+            encode = encode_categories(value, predictor.categories[column], missing)
             nodes.append(encode)
             code = encode.outputs[0]
         else:
@@ -161,17 +163,29 @@ def replace_table_by_columns(
     graph.insert_before(graph[0], [*nodes, concat])
 
 
-def encode_categories(column: "ir.Value", categories: list[str]) -> "ir.Node":
-    """The node from a text column to the category codes that data.file.matrix assigns."""
+def encode_categories(
+    column: "ir.Value", categories: list[str], missing: Sequence[str]
+) -> "ir.Node":
+    """The node from a text column to the category codes that data.columns assigns.
+
+    Args:
+        column: The texts.
+        categories: The column's categories.
+        missing: Words for missing values; onnxruntime also makes them of None, NaN and pd.NA.
+    """
     import onnx_ir as ir
 
-    codes = {category: float(i) for i, category in enumerate(categories)}
+    codes = {"": float("nan")} | dict.fromkeys(missing, float("nan"))
     if categories == BOOLEANS:
-        for spelling, boolean in BOOLEAN_SPELLINGS.items():
-            # ONNX cannot lower the case of a text in a LabelEncoder: true, True and TRUE.
-            for text in (spelling, spelling.capitalize(), spelling.upper()):
-                codes[text] = codes[boolean]
-    codes[""] = float("nan")  # missing
+        # A LabelEncoder cannot lower the case of a text.
+        for word, boolean in BOOLEAN_SPELLINGS.items():
+            codes |= dict.fromkeys(spellings(word), float(BOOLEANS.index(boolean)))
+    for i, category in enumerate(categories):
+        if category.lstrip("-").isdigit():  # a whole number may have decimals
+            codes[f"{category}.0"] = float(i)
+        if are_numbers(categories):
+            codes[str(float(category))] = float(i)
+    codes |= {category: float(i) for i, category in enumerate(categories)}
     return ir.node(
         "LabelEncoder",
         [column],

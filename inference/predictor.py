@@ -1,7 +1,8 @@
 """Predictor: a trained network, or a population, that takes raw columns and names classes."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from cli.component import build
+from data.columns import Columns, shown
 from data.encoder import Encoder
-from data.file import File, matrix, text_of
-from data.values import BOOLEANS
+from data.file import File
+from data.labels import LabelType, label_indices, typed_names
 from inference.checkpoint import Checkpoint, check_class, read_checkpoint, torch_reason
 from inference.frames import to_frame
 
@@ -24,15 +26,53 @@ SHOWN_CLASSES = 10  # class names in a message
 
 @dataclass(frozen=True)
 class Score:
-    """How well a table's classes were predicted; the log-loss is a mean over the rows."""
+    """How well a table's classes were predicted.
+
+    Args:
+        rows: Number of rows with a class.
+        correct: How many of them were predicted right.
+        log_loss: Mean over these rows.
+        unlabelled: Number of rows without a class.
+    """
 
     rows: int
     correct: int
     log_loss: float
+    unlabelled: int = 0
 
     @property
     def accuracy(self) -> float:
         return self.correct / self.rows
+
+
+@dataclass
+class Summary:
+    """What was predicted of a file: rows, unseen categories by column, and how well."""
+
+    rows: int = 0
+    unseen: Counter[str] = field(default_factory=Counter)
+    labelled: int = 0
+    correct: int = 0
+    log_loss_sum: float = 0.0
+
+    def add_unseen(self, counts: dict[str, int]) -> None:
+        """Count the values of some rows that are categories which training did not have."""
+        self.unseen.update(counts)
+
+    def add_score(self, probabilities: np.ndarray, targets: np.ndarray) -> None:
+        """Compare probabilities (rows, classes) with class indices (rows,), -1 where missing."""
+        labelled = targets >= 0
+        targets = targets[labelled]
+        probabilities = probabilities[labelled]
+        self.labelled += len(targets)
+        self.correct += int((probabilities.argmax(1) == targets).sum())
+        self.log_loss_sum += float(log_losses(probabilities, targets).sum())
+
+    @property
+    def score(self) -> Score:
+        """How well the rows with a class were predicted."""
+        log_loss = self.log_loss_sum / self.labelled
+        return Score(self.labelled, self.correct, log_loss, self.rows - self.labelled)
 
 
 class Predictor(nn.Module):
@@ -51,10 +91,13 @@ class Predictor(nn.Module):
 
     def __init__(self, table: dict[str, Any], network: nn.Module, is_population: bool) -> None:
         super().__init__()
-        self.column_names: list[str] = list(table["column_names"])
+        self.columns = Columns.from_state(table)
+        self.column_names = self.columns.names
+        self.categories = self.columns.categories
         self.class_names: list[str] = list(table["class_names"])
-        self.categories: dict[str, list[str]] = dict(table["categories"])
         self.target: str = table["target"]
+        self.label_type: LabelType = table.get("label_type", "text")  # format 3
+        self.id_column: str | None = table.get("id_column")
         self.encoder = Encoder.from_state(table)
         self.network = network
         self.is_population = is_population
@@ -91,20 +134,22 @@ class Predictor(nn.Module):
         frame = to_frame(table, self.column_names)
         if not len(frame):
             return np.empty((0, len(self.class_names)), np.float32)
-        raw = matrix(frame, self.column_names, self.categories)
+        raw = self.columns.matrix(frame)
         probabilities, _ = self.predict_raw(raw)
         return probabilities
 
     def predict(self, table: Any) -> np.ndarray:
-        """The class name of each row of what `predict_proba` takes: (rows,)."""
-        return self.names_of(self.predict_proba(table).argmax(1))
+        """The class of each row of what `predict_proba` takes, in the table's own type: (rows,)."""
+        classes: np.ndarray = typed_names(self.class_names, self.label_type)
+        predicted: np.ndarray = classes[self.predict_proba(table).argmax(1)]
+        return predicted
 
     def names_of(self, indices: np.ndarray) -> np.ndarray:
-        """The class names of class indices."""
+        """The class names of class indices, as text."""
         names: np.ndarray = np.array(self.class_names, object)[indices]
         return names
 
-    def predict_file(self, file: File, output: Path, score: bool = False) -> Score | None:
+    def predict_file(self, file: File, output: Path, score: bool = False) -> Summary:
         """Write a CSV file of each row's label and probabilities, batch by batch.
 
         Args:
@@ -112,33 +157,46 @@ class Predictor(nn.Module):
             output: CSV file to write.
             score: Whether to compare with the table's target column.
 
-        Returns:
-            The score, or null if there is nothing to compare.
+        Raises:
+            ValueError: A column or value that cannot be used, or nothing to compare with.
         """
         names = list(self.column_names)
         if score:
             names.append(self.target)
         file.need(names)
-        rows = 0
-        correct = 0
-        log_loss_sum = 0.0
+        has_id = self.id_column in file.names
+        if has_id:
+            names.append(str(self.id_column))
+        summary = Summary()
         with output.open("wb") as sink:
-            for frame in file.frames(names):
-                raw = matrix(frame, self.column_names, self.categories, file, rows)
+            for frame in file.frames(list(dict.fromkeys(names))):
+                raw = self.columns.matrix(frame, file, summary.rows)
                 probabilities, spread = self.predict_raw(raw)
                 predictions = self.to_output(probabilities, spread)
-                predictions.write_csv(sink, include_header=rows == 0)
+                if has_id:
+                    predictions.insert_column(0, frame.get_column(str(self.id_column)))
+                predictions.write_csv(sink, include_header=summary.rows == 0)
                 if score:
-                    targets = self.read_targets(frame, file, rows)
-                    correct += int((probabilities.argmax(1) == targets).sum())
-                    log_loss_sum += float(log_losses(probabilities, targets).sum())
-                rows += len(frame)
-        return Score(rows, correct, log_loss_sum / rows) if score else None
+                    targets = self.read_targets(frame, file, summary.rows)
+                    summary.add_score(probabilities, targets)
+                summary.add_unseen(self.columns.count_unseen(raw))
+                summary.rows += len(frame)
+        if score and not summary.labelled:
+            raise ValueError(
+                f"{file.name}: {self.target!r} is empty in every row; leave out --score"
+            )
+        return summary
+
+    def output_columns(self, file: File) -> list[str]:
+        """The columns that `predict_file` writes for a table."""
+        if self.id_column in file.names:
+            return [str(self.id_column), *self.output_names]
+        return self.output_names
 
     def read_rows(self, file: File) -> tuple[np.ndarray, np.ndarray | None]:
         """All rows of a file: the raw table (rows, columns) and the class indices (rows,).
 
-        The class indices are null if the file has no target column.
+        A class index is -1 where the class is missing; they are None if there is no class at all.
         """
         file.need(self.column_names)
         has_target = self.target in file.names
@@ -149,11 +207,12 @@ class Predictor(nn.Module):
         targets: list[np.ndarray] = []
         rows = 0
         for frame in file.frames(names):
-            raw.append(matrix(frame, self.column_names, self.categories, file, rows))
+            raw.append(self.columns.matrix(frame, file, rows))
             if has_target:
                 targets.append(self.read_targets(frame, file, rows))
             rows += len(frame)
-        return np.concatenate(raw), np.concatenate(targets) if has_target else None
+        indices = np.concatenate(targets) if has_target else np.array([-1])
+        return np.concatenate(raw), indices if (indices >= 0).any() else None
 
     def to_output(self, probabilities: np.ndarray, spread: np.ndarray) -> pl.DataFrame:
         """Labels, probabilities and spread as the columns `output_names`."""
@@ -163,23 +222,21 @@ class Predictor(nn.Module):
         return pl.DataFrame(dict(columns))
 
     def read_targets(self, frame: pl.DataFrame, file: File, first_row: int) -> np.ndarray:
-        """The class indices in the target column of some rows of a file: (rows,).
+        """The class indices in the target column of some rows of a file: (rows,); -1 if missing.
 
         Raises:
             ValueError: A class that the network was not trained on, with its line.
         """
-        labels = text_of(frame.get_column(self.target))
-        if self.class_names == BOOLEANS:
-            labels = labels.str.to_lowercase()
-        indices = labels.replace_strict(
-            self.class_names, range(len(self.class_names)), default=None, return_dtype=pl.Int64
-        )
-        if indices.null_count():
-            row = int(indices.is_null().arg_max() or 0)
+        column = frame.get_column(self.target)
+        reading = self.columns.reading
+        indices = label_indices(column, self.class_names, self.label_type, reading)
+        unknown = np.flatnonzero(indices == len(self.class_names))
+        if len(unknown):
+            row = int(unknown[0])
             where = file.locate(first_row + row, self.target)
             known = ", ".join(self.class_names[:SHOWN_CLASSES])
-            raise ValueError(f"{where} is {labels[row]!r}; the network knows {known}")
-        return indices.to_numpy()
+            raise ValueError(f"{where} is {shown(column[row])}; the network knows {known}")
+        return indices
 
 
 def log_losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

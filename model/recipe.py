@@ -28,7 +28,7 @@ from torch.nn import CrossEntropyLoss
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cli.component import find, parameters_of
-from data.encoder import Layout
+from data.layout import Layout
 from data.tabular import TabularData
 from model.networks import MLP
 from model.optimizers import ScaledAdamW

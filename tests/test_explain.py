@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from cli.command import command
-from data.file import matrix
 from data.images import Images
 from data.iris import Iris
 from data.table import Table
@@ -49,7 +48,7 @@ IRIS = load_iris().data
 
 
 def raw_of(classifier, frame):
-    return matrix(frame, classifier.column_names, classifier.categories)
+    return classifier.columns.matrix(frame)
 
 
 def trained(*arguments, **options):

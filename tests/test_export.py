@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from cli.command import command
-from data.file import matrix
 from data.table import Table
 from evaluate import evaluate
 from export import export
@@ -270,6 +269,6 @@ def test_bad_outputs(output, message, capsys):
 def test_columns_are_given_to_onnx_as_a_table_has_them():
     classifier = load(CHECKPOINTS[0])
     frame = pl.read_csv(GOLDEN / "table.csv", infer_schema=False)
-    raw = matrix(frame, classifier.column_names, classifier.categories)
+    raw = classifier.columns.matrix(frame)
     found = onnx_inputs(classifier, raw)
     assert found["colour"][:, 0].tolist() == [value or "" for value in frame["colour"]]
