@@ -192,8 +192,10 @@ class Encoder(nn.Module):
         is_category = (filled == self.code).to(raw.dtype)
         encoded = torch.where(self.code.isnan(), filled, is_category)
         if self.layout.has_dates:
-            cycle = (2 * torch.pi * (filled / self.period + self.phase)).sin()
-            encoded = torch.where(self.period.isnan(), encoded, cycle)
+            turns = filled / self.period + self.phase
+            # Whole turns go first: the exporter rounds the factor to float32.
+            sine = (2 * torch.pi * (turns - turns.floor())).sin()
+            encoded = torch.where(self.period.isnan(), encoded, sine)
         return torch.where(self.indicator, missing.to(raw.dtype), encoded)
 
     def forward(self, raw: Tensor) -> Tensor:

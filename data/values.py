@@ -113,7 +113,7 @@ class Reading:
         >>> Reading(",", ".").numbers(pl.Series(["1.234,5", "1,5", "1.5"])).to_list()
         [1234.5, 1.5, None]
         """
-        text = text.str.replace(MINUS_SIGN, "-", literal=True)
+        text = text.str.replace_all(MINUS_SIGN, "-", literal=True)
         if not self.is_plain:
             text = self.plain(text)
         return text.cast(pl.Float64, strict=False)

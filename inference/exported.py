@@ -101,7 +101,7 @@ def compare(outputs: Sequence[np.ndarray], predictor: Predictor, raw: np.ndarray
     pairs = zip(figures, expected, strict=False)  # a network has no spread to compare
     differences = [np.abs(figure - in_torch).max() for figure, in_torch in pairs]
     expected_labels = predictor.names_of(expected[0].argmax(1))
-    same_labels = bool((labels == expected_labels).all())
+    same_labels = bool((labels.astype(str) == expected_labels.astype(str)).all())
     return Agreement(float(np.max(differences)), same_labels)
 
 

@@ -1,6 +1,7 @@
 """What a caller predicts from, a pandas or polars DataFrame or an array, as a polars DataFrame."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -56,22 +57,31 @@ def pandas_to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     columns = {}
     for name in names:
         column = table[name]
-        if not is_numeric(column.dtype):
+        if getattr(column.dtype, "tz", None) is not None:
+            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        if not is_typed(column.dtype):
             column = column.astype(object).where(column.notna(), None)
         columns[name] = to_series(name, column.to_numpy())
     return pl.DataFrame(columns)
 
 
-def is_numeric(dtype: Any) -> bool:
-    """Whether a dtype is NumPy's, of numbers or booleans."""
-    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+def is_typed(dtype: Any) -> bool:
+    """Whether a dtype is NumPy's, of numbers, booleans or dates."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "biufM"
 
 
 def to_series(name: str, values: np.ndarray) -> pl.Series:
-    """A column as a polars Series: numbers stay, anything else becomes text, null if missing."""
-    if is_numeric(values.dtype):
+    """A column as a polars Series: numbers and dates stay, anything else becomes text.
+
+    A missing value is null.
+    """
+    if is_typed(values.dtype):
         return pl.Series(name, values)
-    texts = [to_text(value) for value in values.tolist()]
+    objects = values.tolist()
+    known = [value for value in objects if value is not None and value == value]
+    if known and all(isinstance(value, date) for value in known):
+        return pl.Series(name, objects, strict=False)
+    texts = [to_text(value) for value in objects]
     return pl.Series(name, texts, pl.String)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data.columns import are_numbers
+from data.labels import typed_names
 from data.values import BOOLEAN_SPELLINGS, BOOLEANS, MISSING_TEXT, spellings
 from inference.exported import LARGEST_DIFFERENCE
 from inference.predictor import Predictor
@@ -120,7 +121,7 @@ def write_onnx(
     ClearMetadataAndDocStringPass()(model)  # stack traces with the paths of this machine
     model.graph.name = "classifier"
     replace_table_by_columns(model.graph, predictor, float64)
-    replace_indices_by_labels(model.graph, predictor.class_names)
+    replace_indices_by_labels(model.graph, predictor)
     model.opset_imports[ML_DOMAIN] = ML_OPSET
     model.producer_name = metadata["version"]
     model.producer_version = None
@@ -179,7 +180,8 @@ def encode_categories(
     if categories == BOOLEANS:
         # A LabelEncoder cannot lower the case of a text.
         for word, boolean in BOOLEAN_SPELLINGS.items():
-            codes |= dict.fromkeys(spellings(word), float(BOOLEANS.index(boolean)))
+            texts = [*spellings(word), f"{word}.0"]
+            codes |= dict.fromkeys(texts, float(BOOLEANS.index(boolean)))
     for i, category in enumerate(categories):
         if category.lstrip("-").isdigit():  # a whole number may have decimals
             codes[f"{category}.0"] = float(i)
@@ -198,19 +200,25 @@ def encode_categories(
     )
 
 
-def replace_indices_by_labels(graph: "ir.Graph", class_names: list[str]) -> None:
-    """Replace the first output, class indices, by class names, and name all outputs."""
+def replace_indices_by_labels(graph: "ir.Graph", predictor: Predictor) -> None:
+    """Replace the first output, class indices, by labels, and name all outputs.
+
+    Whole numbers are int64, all other labels text.
+    """
     import onnx_ir as ir
 
-    label = ir.val("label", ir.DataType.STRING, ["rows"])
+    class_names = predictor.class_names
+    names: dict[str, Any] = {"values_strings": class_names, "default_string": ""}
+    dtype = ir.DataType.STRING
+    labels = typed_names(class_names, predictor.label_type)
+    if labels.dtype == np.int64:
+        names = {"values_int64s": labels.tolist(), "default_int64": -1}
+        dtype = ir.DataType.INT64
+    label = ir.val("label", dtype, ["rows"])
     to_label = ir.node(
         "LabelEncoder",
         [graph.outputs[0]],
-        {
-            "keys_int64s": list(range(len(class_names))),
-            "values_strings": class_names,
-            "default_string": "",
-        },
+        {"keys_int64s": list(range(len(class_names))), **names},
         domain=ML_DOMAIN,
         outputs=[label],
     )
