@@ -32,7 +32,7 @@ class Table(TabularData):
         dates: Columns of dates with their forms, such as "{when: '%d.%m.%Y'}".
         decimal: The decimal sign of numbers, a point or a comma.
         thousands: The sign between a number's groups of three digits.
-        missing: Words for missing values, beside the usual ones.
+        missing: Words or numbers for missing values, beside the usual words.
         unlabelled: refuse, or drop rows whose class is missing.
         rare_classes: refuse classes of fewer than 3 rows, drop their rows, or merge them.
         delimiter: The character between a CSV file's fields; null takes the most frequent one in
@@ -60,7 +60,7 @@ class Table(TabularData):
         dates: dict[str, str] | None = None,
         decimal: str = ".",
         thousands: str | None = None,
-        missing: list[str] | None = None,
+        missing: list[str | int | float] | None = None,
         unlabelled: Literal["refuse", "drop"] = "refuse",
         rare_classes: Literal["refuse", "drop", "merge"] = "refuse",
         delimiter: str | None = None,
@@ -76,7 +76,9 @@ class Table(TabularData):
         self.categorical = categorical or []
         self.numeric = numeric or []
         self.dates = dates or {}
-        self.reading = Reading(decimal, thousands, tuple(word.strip() for word in missing or []))
+        self.reading = Reading(
+            decimal, thousands, tuple(str(word).strip() for word in missing or [])
+        )
         self.unlabelled = unlabelled
         self.rare_classes = rare_classes
         self.delimiter = delimiter

@@ -71,7 +71,7 @@ class Reading:
     Args:
         decimal: The decimal sign, a point or a comma.
         thousands: The sign between groups of three digits; none by default.
-        missing: Words for missing values, beside an empty field and the usual ones.
+        missing: Words or numbers for missing values, beside an empty field and the usual words.
 
     Raises:
         ValueError: A sign that is not a single character, or both are the same.
@@ -107,6 +107,11 @@ class Reading:
         """Values of a column of text; null if missing."""
         return text.set(text.is_in([*MISSING_TEXT, *self.missing]), None)
 
+    def without_missing(self, numbers: pl.Series) -> pl.Series:
+        """Numbers without those that stand for a missing value, such as -999."""
+        values = pl.Series(self.missing, dtype=pl.String).cast(pl.Float64, strict=False)
+        return numbers.set(numbers.is_in(values.drop_nulls().to_list()), None)
+
     def numbers(self, text: pl.Series) -> pl.Series:
         """The numbers that are written; null for anything else.
 
@@ -137,7 +142,8 @@ def numbers_of(column: pl.Series, reading: Reading) -> tuple[pl.Series, pl.Serie
     column = column.alias("")
     none_wrong = pl.repeat(False, len(column), eager=True)
     if column.dtype.is_numeric():
-        return column.cast(pl.Float64).fill_null(float("nan")), none_wrong
+        numbers = reading.without_missing(column.cast(pl.Float64))
+        return numbers.fill_null(float("nan")), none_wrong
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype == pl.String and reading.is_plain and not reading.missing:
@@ -148,7 +154,7 @@ def numbers_of(column: pl.Series, reading: Reading) -> tuple[pl.Series, pl.Serie
     text = reading.known(text_of(column))
     numbers = reading.numbers(text)
     wrong = numbers.is_null() & text.is_not_null()
-    return numbers.fill_null(float("nan")), wrong
+    return reading.without_missing(numbers).fill_null(float("nan")), wrong
 
 
 def spellings(word: str) -> list[str]:

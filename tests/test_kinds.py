@@ -114,6 +114,18 @@ def test_a_word_among_numbers_is_refused_and_missing_where_told_to():
     assert column(values, categorical=["c"]).kinds["c"].name == "text"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("number", ["-999", "-999.0", -999, -999.0])
+def test_a_number_for_missing_values(kind, number):
+    values = [1.5, 2.5, -999.0] * 20
+    frame = pl.DataFrame({"c": values, "y": ["a", "b", "a"] * 20})
+    path = f"t.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    table = Table(path, "y", missing=[number])
+    np.testing.assert_array_equal(table.read().features[:3, 0], [1.5, 2.5, np.nan])
+    assert table.kinds["c"].about == "1.5 to 2.5"
+
+
 PLAIN = st.from_regex(
     r"[+-]?([0-9]{1,6}|[0-9]{0,6}\.[0-9]{1,6})([eE][+-]?[0-9]{1,2})?", fullmatch=True
 )
