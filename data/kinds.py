@@ -1,10 +1,9 @@
 """Deciding what each column of a training table is; a column of which it is unsure is refused."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
 
 from data.columns import Columns, has_leading_zeros, refuse, shown
@@ -12,22 +11,17 @@ from data.dates import check_form, days, epoch_days, fitting_forms, is_typed_dat
 from data.description import Kind
 from data.file import File
 from data.hints import almost_numbers, number_hint
+from data.ids import is_id_name, why_id
 from data.values import BOOLEANS, Reading, canonical, numbers_of, text_of
 
-# A column of different whole numbers is an id if the table has this many rows: quantities repeat.
-# In a smaller one its name tells, or that it counts the rows.
-ID_ROWS = 1_000
-COUNTED_ROWS = 50
-ID_NAME = re.compile(r"(.*[_\W])?(id|key|uuid|guid|index|rownames|row|nr|no)|.*[a-z]I[Dd]", re.I)
-INDEX_NAME = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
-
-# Text of which more than half the values differ is free text, if it has this many values.
+# Text of which more than half the values differ is free text, if so many do.
 FREE_TEXT_VALUES = 50
 
 # Text beside this many different whole numbers makes them codes; beside more it is a mistake.
 MAX_CODES = 10
 
 SHOWN_CATEGORIES = 4
+SECONDS_PER_DAY = 86_400
 SAMPLE = 2_000  # different values that are looked at to see whether they are almost numbers
 
 
@@ -153,11 +147,11 @@ class Kinds:
         different = known.n_unique()
         if different == len(column):  # a value for each row
             has_spaces = known.str.contains(r"\s").any()
-            if INDEX_NAME.fullmatch(column.name) or ID_NAME.fullmatch(column.name):
+            if is_id_name(column.name):
                 return Kind("left out", f"an id: {different:,} values, all different")
             if len(known) >= FREE_TEXT_VALUES and not has_spaces:
                 return Kind("left out", f"an id: {different:,} values, all different")
-        if different > len(known) / 2 and len(known) >= FREE_TEXT_VALUES:
+        if different > len(known) / 2 and different >= FREE_TEXT_VALUES:
             raise ValueError(
                 f"{self.source}column {column.name!r} is text with {different:,} values in "
                 f"{len(known):,} rows, such as {shown(known[0])}; leave it out with "
@@ -202,8 +196,7 @@ class Kinds:
         missing = known.null_count()
         about = "nothing but missing values"
         if known.count():
-            first, last = np.datetime64(0, "D") + np.array([known.min(), known.max()], int)
-            about = f"{first} to {last}"
+            about = " to ".join(map(moment, pl.Series([known.min(), known.max()])))
         if form:
             about += f", as {form}"
         return Kind("date", about, missing, form=form)
@@ -264,22 +257,15 @@ class Kinds:
         refuse(column, known == decorated[0], advice, self.file, 0)
 
 
-def why_id(name: str, known: pl.Series, rows: int) -> str | None:
-    """Why a column of whole numbers is no quantity but a number of its row; None if it is one.
+def moment(days_since_1970: float) -> str:
+    """A date in words; of a clock alone the time.
 
-    Args:
-        name: The column's name.
-        known: Its numbers, without missing ones.
-        rows: Number of rows of the table.
+    >>> moment(1.5), moment(0.25)
+    ('1970-01-02', '06:00')
     """
-    if len(known) < rows or known.n_unique() < rows:
-        return None
-    counts = bool((known.diff().drop_nulls() == 1).all())
-    if counts and (INDEX_NAME.fullmatch(name) or rows >= COUNTED_ROWS):
-        return "it counts the rows"
-    if ID_NAME.fullmatch(name) or INDEX_NAME.fullmatch(name) or rows >= ID_ROWS:
-        return f"an id: {rows:,} numbers, all different"
-    return None
+    time = datetime.fromtimestamp(days_since_1970 * SECONDS_PER_DAY, UTC)
+    is_clock = 0 < days_since_1970 < 1
+    return f"{time:%H:%M}" if is_clock else f"{time:%Y-%m-%d}"
 
 
 def is_spelled_whole(text: pl.Series) -> bool:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from data.description import describe
+from data.description import Kind, describe
 from data.encoder import Scaling
 from data.file import File
 from data.kinds import Kinds, make_columns
@@ -108,6 +108,10 @@ class Table(TabularData):
         self.notes = labels.notes
         kinds = Kinds(self.reading, self.categorical, self.numeric, self.dates, file.parquet, file)
         self.kinds = {name: kinds.kind_of(frame.get_column(name)) for name in names}
+        if any(not kind.is_learned for kind in self.kinds.values()):
+            self.notes.append(
+                "keep a column that is left out with --data.numeric or --data.categorical"
+            )
         columns = make_columns(self.kinds, self.reading)
         if not columns.names:
             reasons = "; ".join(f"{name!r}: {kind.about}" for name, kind in self.kinds.items())
@@ -128,7 +132,10 @@ class Table(TabularData):
 
     def about(self) -> str:
         """Describe each column in a line, and the table in the last ones."""
-        lines = describe(self.kinds)
+        told = {name: Kind("left out", "--data.ignore") for name in self.ignore}
+        if self.id_column is not None:
+            told[self.id_column] = Kind("left out", "--data.id")
+        lines = describe(self.kinds | told)
         if len(lines) > SHOWN_COLUMNS:
             hidden = len(lines) - SHOWN_COLUMNS + 1
             lines = [*lines[:-hidden], f"and {hidden} more columns"]
