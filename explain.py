@@ -23,6 +23,7 @@ def explain(
     repeats: int = 5,
     picture: bool = True,
     delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Explain which columns a trained network relies on, in each row and over all rows.
 
@@ -41,6 +42,8 @@ def explain(
         picture: Draw the importances into the run's TensorBoard, if the checkpoint is in a run's
             folder.
         delimiter: Field separator of a CSV file; null detects it from the first line.
+        encoding: Encoding of a CSV file, such as cp1252; null is UTF-8, or what the file's byte
+            order mark says.
 
     Raises:
         ValueError: The checkpoint or table cannot be used; nothing was written.
@@ -50,7 +53,7 @@ def explain(
             f"repeats is {repeats}; give how often to shuffle each column, or 0 to leave that out"
         )
     predictor = load(checkpoint)
-    with open_table(table, output, delimiter) as (file, rows):
+    with open_table(table, output, delimiter, encoding) as (file, rows):
         raw, targets = predictor.read_rows(file)
         explanation = explain_rows(predictor, raw, targets, repeats)
         if output is not None:

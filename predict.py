@@ -18,6 +18,7 @@ def predict(
     output: str | None = None,
     score: bool = False,
     delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Predict the class of each row of a table with a trained network, or a population of them.
 
@@ -28,12 +29,14 @@ def predict(
             output.
         score: Compare the predictions with the table's column of classes.
         delimiter: Field separator of a CSV file; null detects it from the first line.
+        encoding: Encoding of a CSV file, such as cp1252; null is UTF-8, or what the file's byte
+            order mark says.
 
     Raises:
         ValueError: The checkpoint or table cannot be used; nothing was written.
     """
     predictor = load(checkpoint)
-    with open_table(table, output, delimiter) as (file, rows):
+    with open_table(table, output, delimiter, encoding) as (file, rows):
         result = predictor.predict_file(file, rows, score)
         if output is None:
             with rows.open("rb") as lines:

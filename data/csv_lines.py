@@ -1,13 +1,18 @@
 """A CSV file line by line, with Python's own reader, which tells the line that is wrong."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 BLOCK_BYTES = 2**20
 MAX_FIELD_BYTES = 2**24
+MAX_HEADER_LINES = 1000
 DELIMITERS = ",;\t|"
+QUOTED = re.compile(r'"[^"]*("|$)')
+SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?\s*', re.IGNORECASE)  # Excel's first line
 
 
 class CsvLines(NamedTuple):
@@ -17,11 +22,15 @@ class CsvLines(NamedTuple):
         path: The file.
         delimiter: The character between fields.
         name: What messages call the file.
+        skipped: Lines above the header.
+        flag: The flag that gives the encoding, for messages.
     """
 
     path: str
     delimiter: str
     name: str
+    skipped: int = 0
+    flag: str = "--data.encoding"
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the line on which each row begins (counted from 1) and the fields of the row.
@@ -33,13 +42,16 @@ class CsvLines(NamedTuple):
         row_lines: list[str] = []
         with Path(self.path).open("rb") as file:
             lines = self.decode(file, row_lines)
+            for _ in range(self.skipped):
+                next(lines)
+            row_lines.clear()
             reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-            first_line = 1
+            first_line = self.skipped + 1
             try:
                 for fields in reader:
                     self.check_quotes(first_line, fields, row_lines)
                     yield first_line, fields
-                    first_line = reader.line_num + 1
+                    first_line = self.skipped + reader.line_num + 1
                     row_lines.clear()
             except csv.Error as error:
                 raise ValueError(
@@ -53,9 +65,8 @@ class CsvLines(NamedTuple):
             try:
                 text = content.decode(encoding)
             except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{self.name}: line {line} is not UTF-8; save the file as UTF-8"
-                ) from error
+                advice = encoding_advice(content[error.start :], self.flag)
+                raise ValueError(f"{self.name}: line {line} is not UTF-8; {advice}") from error
             row_lines.append(text)
             yield text
 
@@ -70,11 +81,15 @@ class CsvLines(NamedTuple):
                 "quote the field and double the quote"
             )
 
-    def check_encoding(self) -> None:
-        """Refuse a file that is not UTF-8, naming its first such line."""
+    def first_row(self) -> str:
+        """The text of the first row, with the line breaks in its quotes."""
+        text = ""
         with Path(self.path).open("rb") as file:
-            for _ in self.decode(file, []):
-                pass
+            for line in islice(self.decode(file, []), MAX_HEADER_LINES):
+                text += line
+                if text.count('"') % 2 == 0:
+                    break
+        return text
 
     def count_rows(self, num_columns: int) -> int:
         """Count the rows below the header; blank lines at the end of the file do not count.
@@ -92,7 +107,7 @@ class CsvLines(NamedTuple):
             if fields and len(fields) != num_columns:
                 raise ValueError(
                     f"{self.name}: line {line} has {len(fields)} fields, "
-                    f"and line 1 names {num_columns} columns"
+                    f"and line {self.skipped + 1} names {num_columns} columns"
                 )
             if blank_line is not None:
                 raise ValueError(f"{self.name}: line {blank_line} is blank; leave it out")
@@ -118,9 +133,39 @@ class CsvLines(NamedTuple):
 
 
 def likely_delimiter(line: str) -> str:
-    r"""The delimiter that a line has most of, a comma if it has none.
+    r"""The delimiter that a line has most of outside of quotes, a comma if it has none.
 
     >>> likely_delimiter("size;colour;width, height\n")
     ';'
+    >>> likely_delimiter('"size, width, height";colour')
+    ';'
     """
-    return max(DELIMITERS, key=line.count)
+    return max(DELIMITERS, key=QUOTED.sub("", line).count)
+
+
+def separator_of(line: str) -> str | None:
+    r"""The delimiter that a first line for Excel gives; None if the line is none.
+
+    >>> separator_of("sep=;\r\n"), separator_of("separation;colour\r\n")
+    (';', None)
+    """
+    match = SEPARATOR_LINE.fullmatch(line)
+    return match[1] if match else None
+
+
+def encoding_advice(text: bytes, flag: str) -> str:
+    """What to do about a text that is not UTF-8, with the encoding that its first line may have.
+
+    >>> encoding_advice("größe".encode("latin-1"), "--encoding")
+    'give its encoding, likely --encoding cp1252'
+    """
+    line = text.split(b"\n", 1)[0]
+    if re.search(rb"[\x80-\xff]{4}", line):  # accented letters rarely follow one another
+        return (
+            f"give its encoding with {flag}: cp1251 for Cyrillic, gb18030 for Chinese, "
+            "shift_jis for Japanese, ..."
+        )
+    likely = "cp1252"
+    if re.search(rb"[\x81\x8d\x8f\x90\x9d]", line):  # undefined in cp1252
+        likely = "cp850"
+    return f"give its encoding, likely {flag} {likely}"

@@ -1,6 +1,7 @@
 """A table's file (CSV, TSV or Parquet), read by polars."""
 
-import csv
+import shutil
+import weakref
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,28 +12,37 @@ from polars.exceptions import PolarsError
 from polars.selectors import by_name  # takes names literally, where a string may be a pattern
 
 from cli.errors import first_line
-from data.csv_lines import CsvLines, likely_delimiter
+from data.csv_lines import CsvLines, likely_delimiter, separator_of
+from data.plain_text import PARQUET, TextFile
 
-# How compressed files begin: gzip, bzip2, zip, xz, zstd.
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
-PARQUET = b"PAR1"
 BATCH_ROWS = 50_000
 
 
 class File:
     """A table's file: its column names are read at once, its rows on request.
 
+    `names` are its columns, those of a CSV file without the unnamed ones that have no value.
+
     Args:
-        path: CSV, TSV or Parquet.
+        path: CSV, TSV or Parquet; CSV and TSV may be compressed with gzip or zstd.
         delimiter: The character between a CSV file's fields; null takes the most frequent one.
         name: What messages call the file; null takes its path.
+        encoding: A CSV file's encoding; null is UTF-8, or what its byte order mark says.
+        flag: The flag that gives the encoding, for messages.
 
     Raises:
         ValueError: The file cannot be read.
         OSError: The file cannot be opened.
     """
 
-    def __init__(self, path: str, delimiter: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        delimiter: str | None = None,
+        name: str | None = None,
+        encoding: str | None = None,
+        flag: str = "--data.encoding",
+    ) -> None:
         self.path = path
         self.name = name or path
         start = self.first_bytes()
@@ -41,9 +51,20 @@ class File:
         check_delimiter(delimiter)
         self.parquet = start == PARQUET
         if self.parquet:
-            self.names = self.parquet_names()
-        else:
-            self.lines, self.names = self.csv_header(delimiter)
+            self.fields = self.parquet_names()
+            self.names = self.fields
+            return
+        copy = TextFile(path, self.name, start, encoding, flag).plain_copy()
+        if copy is not None:
+            self.path = str(copy)
+            weakref.finalize(self, shutil.rmtree, copy.parent, ignore_errors=True)
+        self.lines = self.csv_lines(delimiter, flag)
+        header = self.header()
+        self.fields = name_all(header)
+        self.check_duplicates()
+        unnamed = [self.fields[i] for i, name in enumerate(header) if not name]
+        empty = self.without_value(unnamed)
+        self.names = [name for name in self.fields if name not in empty]
 
     def first_bytes(self) -> bytes:
         """Read the first four bytes, and refuse what cannot be a table."""
@@ -55,8 +76,6 @@ class File:
             start = file.read(4)
         if not start:
             raise ValueError(f"{self.name} is empty")
-        if start.startswith(COMPRESSED):
-            raise ValueError(f"{self.name} is compressed; unpack it first")
         return start
 
     def parquet_names(self) -> list[str]:
@@ -68,32 +87,50 @@ class File:
                 f"{self.name} is not a complete Parquet file: {first_line(error)}"
             ) from error
 
-    def csv_header(self, delimiter: str | None) -> tuple[CsvLines, list[str]]:
-        """The line reader of a CSV file, and the column names in its first row."""
-        lines = CsvLines(self.path, delimiter or ",", self.name)
-        try:
-            with Path(self.path).open(encoding="utf-8-sig", newline="") as text:
-                if delimiter is None:
-                    lines = lines._replace(delimiter=likely_delimiter(text.readline()))
-                    text.seek(0)
-                names = next(csv.reader(text, delimiter=lines.delimiter), [])
-        except UnicodeDecodeError as error:
-            lines.check_encoding()  # names the line
-            raise ValueError(f"{self.name} cannot be read: it is not UTF-8") from error
-        except csv.Error as error:
-            raise ValueError(f"{self.name}: line 1 cannot be read: {error}") from error
-        duplicates = [name for i, name in enumerate(names) if name in names[:i]]
-        if duplicates:
-            raise ValueError(f"{self.name} has two columns called {duplicates[0]!r}; rename one")
-        if not names:
+    def csv_lines(self, delimiter: str | None, flag: str) -> CsvLines:
+        """The line reader of a CSV file, with the delimiter between its fields."""
+        lines = CsvLines(self.path, delimiter or ",", self.name, flag=flag)
+        first = lines.first_row()
+        separator = separator_of(first)
+        if separator is not None:
+            lines = lines._replace(skipped=1)
+        likely = separator or likely_delimiter(first)
+        return lines._replace(delimiter=delimiter or likely)
+
+    def header(self) -> list[str]:
+        """The fields of a CSV file's first row."""
+        line, fields = next(self.lines.rows(), (self.lines.skipped + 1, []))
+        if not any(fields):
             raise ValueError(
-                f"{self.name}: line 1 is blank; it should have the names of the columns"
+                f"{self.name}: line {line} is blank; it should have the names of the columns"
             )
-        return lines, names
+        return fields
+
+    def check_duplicates(self) -> None:
+        """Refuse two columns of one name."""
+        seen = set()
+        for name in self.fields:
+            if name in seen:
+                raise ValueError(f"{self.name} has two columns called {name!r}; rename one")
+            seen.add(name)
+
+    def without_value(self, names: Sequence[str]) -> list[str]:
+        """Those of some columns of a CSV file that are empty in every row."""
+        empty = list(names)
+        if not empty:
+            return empty
+        try:
+            for frame in self.scan(empty).collect_batches(chunk_size=BATCH_ROWS):
+                empty = [name for name in empty if is_empty(frame.get_column(name))]
+                if not empty:
+                    break
+        except PolarsError as error:
+            self.fail(error)
+        return empty
 
     def need(self, names: Sequence[str]) -> None:
         """Refuse a file that lacks any of these columns."""
-        missing = [name for name in names if name not in self.names]
+        missing = [name for name in names if name not in self.fields]
         if not missing:
             return
         nearest = get_close_matches(missing[0], self.names, n=1, cutoff=0.0)
@@ -114,12 +151,12 @@ class File:
         """
         expected = None  # number of rows; None while nothing suggests that polars misread any
         if not self.parquet and self.lines.may_confuse_polars():
-            expected = self.lines.count_rows(len(self.names))
+            expected = self.lines.count_rows(len(self.fields))
         rows = 0
         try:
             for frame in self.scan(names).collect_batches(chunk_size=BATCH_ROWS):
                 if expected is None and self.has_short_row(frame):
-                    expected = self.lines.count_rows(len(self.names))
+                    expected = self.lines.count_rows(len(self.fields))
                 if expected is not None:
                     frame = frame[: max(0, expected - rows)]  # without blank lines at the end
                 rows += len(frame)
@@ -142,22 +179,22 @@ class File:
         table = pl.scan_csv(
             self.path,
             separator=self.lines.delimiter,
-            schema=dict.fromkeys(self.names, pl.String),
+            schema=dict.fromkeys(self.fields, pl.String),
             has_header=False,
-            skip_rows=1,
+            skip_rows=self.lines.skipped + 1,
             raise_if_empty=False,
             glob=False,
         )
-        return table.select(by_name(list(dict.fromkeys([*names, self.names[-1]]))))
+        return table.select(by_name(list(dict.fromkeys([*names, self.fields[-1]]))))
 
     def has_short_row(self, frame: pl.DataFrame) -> bool:
         """Whether a row of a CSV file may have too few fields: polars fills them with nulls."""
-        return not self.parquet and frame.get_column(self.names[-1]).null_count() > 0
+        return not self.parquet and frame.get_column(self.fields[-1]).null_count() > 0
 
     def fail(self, error: PolarsError) -> NoReturn:
         """Raise an error that names the wrong line of a CSV file, else one with polars' reason."""
         if not self.parquet:
-            self.lines.count_rows(len(self.names))
+            self.lines.count_rows(len(self.fields))
         raise ValueError(f"{self.name} cannot be read: {first_line(error)}") from error
 
     def locate(self, row: int, column: str) -> str:
@@ -165,6 +202,25 @@ class File:
         if self.parquet:
             return f"{self.name}: row {row + 1}, column {column!r}"
         return f"{self.name}: line {self.lines.line_of(row)}, column {column!r}"
+
+
+def name_all(header: Sequence[str]) -> list[str]:
+    """The names of all columns: "" is that of a first or only unnamed one, others are numbered.
+
+    >>> name_all(["", "size", "", ""])
+    ['', 'size', 'column 3', 'column 4']
+    """
+    several = header.count("") > 1
+    names = list(header)
+    for i, name in enumerate(header):
+        if not name and several and i > 0:
+            names[i] = f"column {i + 1}"
+    return names
+
+
+def is_empty(column: pl.Series) -> bool:
+    """Whether no value of a column of text has a character that shows."""
+    return bool((column.fill_null("").str.strip_chars() == "").all())
 
 
 def check_delimiter(delimiter: str | None) -> None:

@@ -37,6 +37,8 @@ class Table(TabularData):
         rare_classes: refuse classes of fewer than 3 rows, drop their rows, or merge them.
         delimiter: The character between a CSV file's fields; null takes the most frequent one in
             its first line.
+        encoding: A CSV file's encoding, such as cp1252; null is UTF-8, or what the file's byte
+            order mark says.
         batch_size: Rows per optimizer step; null takes all training rows at once.
         scaling: robust: median and quartiles, with outliers limited; or standard.
         split: The other arguments of TabularData.
@@ -64,6 +66,7 @@ class Table(TabularData):
         unlabelled: Literal["refuse", "drop"] = "refuse",
         rare_classes: Literal["refuse", "drop", "merge"] = "refuse",
         delimiter: str | None = None,
+        encoding: str | None = None,
         batch_size: int | None = 256,
         scaling: Scaling = "robust",
         **split: Any,
@@ -82,9 +85,10 @@ class Table(TabularData):
         self.unlabelled = unlabelled
         self.rare_classes = rare_classes
         self.delimiter = delimiter
+        self.encoding = encoding
 
     def load(self) -> RawTable:
-        file = File(self.path, self.delimiter)
+        file = File(self.path, self.delimiter, encoding=self.encoding)
         left_out = [self.target, *self.ignore]
         if self.id_column is not None:
             left_out.append(self.id_column)

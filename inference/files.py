@@ -52,7 +52,7 @@ def scratch_folder(output: str | None, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def open_table(
-    table: str, output: str | None, delimiter: str | None
+    table: str, output: str | None, delimiter: str | None, encoding: str | None
 ) -> Iterator[tuple[File, Path]]:
     """The file of a table, and the path of a temporary CSV file to collect the output in.
 
@@ -63,6 +63,7 @@ def open_table(
         table: Path, or - for standard input.
         output: CSV or Parquet file that will be written; null for standard output.
         delimiter: Between a CSV file's fields; null detects it.
+        encoding: A CSV file's encoding; null is UTF-8, or what its byte order mark says.
 
     Raises:
         ValueError: The table cannot be read, or the output cannot be written.
@@ -79,12 +80,12 @@ def open_table(
         signal.siginterrupt(signal.SIGINT, True)
     with scratch_folder(output, ".predict-") as folder:
         rows = folder / "rows.csv"
+        path = table
         if is_pipe:
-            copy = folder / "table"
-            copy_pipe(table, copy)
-            yield File(str(copy), delimiter, "standard input" if table == "-" else table), rows
-        else:
-            yield File(table, delimiter), rows
+            path = str(folder / "table")
+            copy_pipe(table, Path(path))
+        name = "standard input" if table == "-" else table
+        yield File(path, delimiter, name, encoding, flag="--encoding"), rows
 
 
 def copy_pipe(table: str, path: Path) -> None:

@@ -314,7 +314,6 @@ BAD = {  # name: (content of the file, further flags, message)
         "",
         "the target 'y' is missing in 3 rows, first in row 3",
     ),
-    "compressed": (b"\x1f\x8b\x08 and more", "", "t.csv is compressed; unpack it first"),
     "few of a class": (X + "8,c\n9,c\n", "", "has 2 rows of class 'c'; each class needs 3"),
     "one of a class": (X + "8,c\n", "", "has 1 row of class 'c'; each class needs 3"),
     "regression": (
