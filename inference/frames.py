@@ -1,7 +1,8 @@
-"""What a caller predicts from, a pandas or polars DataFrame or an array, as a polars DataFrame."""
+"""What a caller predicts from, a DataFrame, Arrow table or array, as a polars DataFrame."""
 
 from collections.abc import Sequence
 from datetime import date
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     """The named columns of a table, in this order.
 
     Args:
-        table: A pandas or polars DataFrame, or an array (rows, columns) whose columns are in this
-            order.
+        table: A pandas or polars DataFrame, an Arrow table, or an array (rows, columns) whose
+            columns are in this order. Names of columns that are numbers are taken as text, as a
+            file has them.
         names: The columns.
 
     Raises:
@@ -25,15 +27,23 @@ def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     """
     if isinstance(table, pl.LazyFrame):
         table = table.collect()
+    is_pandas = hasattr(table, "iloc")
+    if not is_pandas and hasattr(table, "__arrow_c_stream__"):  # polars' own DataFrame has it too
+        table = pl.DataFrame(table)
     if not hasattr(table, "columns"):
         return array_to_frame(np.asarray(table), names)
-    missing = [name for name in names if name not in table.columns]
+    known = [str(name) for name in table.columns]
+    missing = [name for name in names if name not in known]
     if missing:
+        nearest = get_close_matches(missing[0], known, n=1, cutoff=0.0)
         listed = ", ".join(repr(name) for name in missing[:SHOWN_MISSING])
-        raise ValueError(f"the table has no column {listed}")
+        advice = f"; nearest: {nearest[0]!r}" if nearest else ""
+        raise ValueError(f"the table has no column {listed}{advice}")
     if isinstance(table, pl.DataFrame):
         return table.select(by_name(list(names)))
-    return pandas_to_frame(table, names)
+    if len(set(known)) < len(known):
+        raise ValueError("the table has two columns of one name; rename one")
+    return pandas_to_frame(table.set_axis(known, axis=1), names)
 
 
 def array_to_frame(array: np.ndarray, names: Sequence[str]) -> pl.DataFrame:
@@ -52,8 +62,6 @@ def pandas_to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
 
     pandas has several types of number, text and missing value; they become one of each.
     """
-    if len(set(table.columns)) < len(table.columns):
-        raise ValueError("the table has two columns of one name; rename one")
     columns = {}
     for name in names:
         column = table[name]

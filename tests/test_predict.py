@@ -188,6 +188,27 @@ def test_pandas_polars_and_numpy_are_the_same_rows(best):
         classifier.predict(shuffled.drop(columns="wet"))
 
 
+def test_an_arrow_table_and_names_that_are_numbers_are_read(best):
+    frame, classifier = today(), load(best)
+    expected = classifier.predict_proba(frame)
+    for arrow in (frame.to_arrow(), frame.to_arrow().to_batches()[0]):
+        np.testing.assert_array_equal(classifier.predict_proba(arrow), expected)
+    array = np.random.default_rng(0).normal(size=(60, 3))
+    numbered = pd.DataFrame(array)
+    numbered.assign(y=array[:, 1] > 0).to_csv("t.csv", index=False)
+    train(partial(Table, "t.csv", "y"), members=1, max_epochs=2, accelerator="cpu")
+    classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
+    assert classifier.column_names == ["0", "1", "2"]
+    expected = classifier.predict_proba(array)
+    np.testing.assert_array_equal(classifier.predict_proba(numbered), expected)
+    np.testing.assert_array_equal(classifier.predict_proba(numbered[[2, 1, 0]]), expected)
+    with pytest.raises(ValueError, match="the table has no column '2'; nearest: '7'"):
+        classifier.predict(numbered.rename(columns={2: 7}))
+    twice = numbered.assign(**{"0": 1.0})
+    with pytest.raises(ValueError, match="two columns of one name"):
+        classifier.predict(twice)
+
+
 def test_a_category_is_the_same_in_every_type():
     """Codes as text, whole numbers or, with a missing one, floats; true and false as 1 and 0."""
     codes, wet = ["1", "2", "x"] * 20, ["true", "false", "false"] * 20
