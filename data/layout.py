@@ -70,6 +70,11 @@ class Layout:
         Raises:
             ValueError: More than 10,000 features.
         """
+        if len(column_names) > MAX_FEATURES:
+            raise ValueError(
+                f"the table has {len(column_names):,} columns to learn from; the most is "
+                f"{MAX_FEATURES:,}: give a table of fewer, such as those that vary most"
+            )
         features: list[Feature] = []
         counts: dict[str, int] = {}
         for column, name in enumerate(column_names):

@@ -351,6 +351,14 @@ def test_a_header_that_cannot_be_used_is_refused(content, message):
         rows("t.csv")
 
 
+def test_a_table_of_too_many_columns_says_so():
+    values = np.random.default_rng(0).random((12, 10_001)).round(3)
+    frame = pl.DataFrame(values).with_columns(y=pl.Series(["a", "b"] * 6))
+    frame.write_csv("t.csv")
+    with pytest.raises(ValueError, match="10,001 columns to learn from; the most is 10,000: give"):
+        Table("t.csv", "y").setup()
+
+
 # Whatever is written is read
 
 words = st.text(
