@@ -412,6 +412,38 @@ def dirty() -> str:
     return paragraphs(table(["", "", "clean", *damages], rows), source)
 
 
+def public_tables() -> str:
+    """What was made of each public table, and with which flags after a refusal."""
+    result = read("public_tables")
+    tables = result["tables"]
+    rows = []
+    for name, entry in tables.items():
+        kinds = [kind for kind, _ in entry.get("columns", {}).values()]
+        counts = [str(kinds.count(kind)) for kind in ("number", "text", "date", "left out")]
+        flags = " ".join(f"`{flag}`" for flag in entry["flags"])
+        rows.append([name, entry["from"], f"{entry['rows']:,}", *counts, flags])
+    at_once = sum(not entry["refused"] for entry in tables.values())
+    trained = [entry for entry in tables.values() if "columns" in entry]
+    difference = max(entry["onnx difference"] for entry in trained)
+    summary = (
+        f"{at_once} of {len(tables)} tables are read as they come, {len(trained) - at_once} with "
+        f"the flags that a message named. predict.py and the ONNX file agree to {difference:.0e}."
+    )
+    header = ["table", "package, name", "rows", "numbers", "text", "dates", "left out", "flags"]
+    return paragraphs(summary, table(header, rows), measured(result, "each table once"))
+
+
+def public_tables_refused() -> str:
+    """Each refusal of a public table."""
+    rows = []
+    for name, entry in read("public_tables")["tables"].items():
+        for message in entry["refused"]:
+            _, _, reason = message.partition(": ")
+            rows.append([name, reason.replace("|", "\\|")])
+    lines = ["| table | refused: |", "| --- | --- |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
 def small_tables() -> str:
     """The recipe beside scikit-learn's classifiers."""
     result = read("small_tables")
@@ -586,6 +618,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "tables-development": partial(real_tables, "development"),
     "parts": parts,
     "dirty": dirty,
+    "public-tables": public_tables,
+    "public-tables-refused": public_tables_refused,
     "recipe": recipe,
     "digits": digits,
     "coverage": coverage,

@@ -7,11 +7,12 @@ import polars as pl
 
 from data.columns import category_codes, has_leading_zeros, shown
 from data.kinds import is_boolean
-from data.values import Reading, canonical, text_of
+from data.values import LARGEST_WHOLE, Reading, canonical, text_of
 
 LabelType = Literal["text", "int", "float", "bool"]  # LABEL_TYPES of the checkpoint
 
 MAX_NUMERIC_CLASSES = 100  # numeric targets with more distinct values are rejected as regression
+MAX_FRACTIONS = 10  # so are more values with decimals, if one is rare
 MIN_CLASS_ROWS = 3
 OTHER = "other"  # the class of merged rare classes
 
@@ -103,11 +104,29 @@ def texts_and_type(
             whole = canonical(known)
             if whole.drop_nulls().str.contains(r"^-?\d+$").all():  # exact, however large
                 return whole, "int"
+            check_told_apart(whole, numbers, column.name)
             return canonical(text_of(numbers)), "float"
     known = reading.known_text(text)
     if is_boolean(known):
         return known.str.to_lowercase(), "bool"
     return canonical(known), "text"
+
+
+def check_told_apart(text: pl.Series, numbers: pl.Series, target: str) -> None:
+    """Refuse whole numbers that are different as text and equal as floats.
+
+    Args:
+        text: Labels, of which some have decimals.
+        numbers: The same as numbers.
+        target: Their column's name, for the message.
+    """
+    is_large = (numbers.abs() >= LARGEST_WHOLE) & text.str.contains(r"^-?\d+$")
+    large = text.filter(is_large.fill_null(False))
+    if large.n_unique() > numbers.filter(is_large.fill_null(False)).n_unique():
+        raise ValueError(
+            f"the target {target!r} has whole numbers such as {large[0]} beside decimals, which as "
+            f'floats cannot be told apart; give --data.categorical "[{target}]"'
+        )
 
 
 def value_of(name: str) -> float:
@@ -126,7 +145,9 @@ def check_number(counts: dict[str, int], label_type: LabelType, source: str) -> 
     if label_type not in ("int", "float"):
         return
     rare = sum(rows < MIN_CLASS_ROWS for rows in counts.values())
-    if len(counts) > MAX_NUMERIC_CLASSES or rare > len(counts) / 2 > 1:
+    has_many_fractions = label_type == "float" and len(counts) > MAX_FRACTIONS
+    is_many = len(counts) > MAX_NUMERIC_CLASSES or (has_many_fractions and rare > 0)
+    if is_many or rare > len(counts) / 2 > 1:
         raise ValueError(
             f"{source} is a number with {len(counts):,} values, "
             "which looks like regression; give classes"

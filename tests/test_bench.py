@@ -16,6 +16,7 @@ SCRIPTS = [
     "pictures",
     "population",
     "predict",
+    "public_tables",
     "recipe",
     "small_tables",
     "tables",

@@ -512,6 +512,28 @@ def test_a_quantity_as_target_is_said_to_look_like_regression():
         Table("t.csv", "y").setup()
 
 
+def test_many_values_with_decimals_of_which_few_are_rare_look_like_regression():
+    shares = [0.0] * 60 + [i / 7 for i in range(1, 12)] * 3 + [0.2434782]
+    pl.DataFrame({"x": np.arange(len(shares)) / 3, "y": shares}).write_csv("t.csv")
+    with pytest.raises(ValueError, match="number with 13 values, which looks like regression"):
+        Table("t.csv", "y").setup()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_labels_that_floats_cannot_tell_apart_are_refused_or_text(kind):
+    labels = [str(2**53), str(2**53 + 1), "1.5"] * 10
+    frame = pl.DataFrame({"x": np.arange(30) / 4, "y": labels})
+    frame.write_csv("t.csv")
+    with pytest.raises(ValueError, match=r"cannot be told apart; give --data.categorical"):
+        Table("t.csv", "y").setup()
+    path = f"t.{kind}"
+    if kind == "parquet":
+        frame.write_parquet(path)  # text is text there
+    table = Table(path, "y", categorical=["y"])
+    table.setup()
+    assert table.class_names == sorted(set(labels))
+
+
 # Round trips
 
 
