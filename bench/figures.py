@@ -419,15 +419,17 @@ def public_tables() -> str:
     rows = []
     for name, entry in tables.items():
         kinds = [kind for kind, _ in entry.get("columns", {}).values()]
-        counts = [str(kinds.count(kind)) for kind in ("number", "text", "date", "left out")]
-        flags = " ".join(f"`{flag}`" for flag in entry["flags"])
+        counts = [str(kinds.count(kind) or "") for kind in ("number", "text", "date", "left out")]
+        given = [flag.split(" ", 1) for flag in entry["flags"]]
+        flags = " ".join(f'`{flag} "{value}"`' for flag, value in given)
         rows.append([name, entry["from"], f"{entry['rows']:,}", *counts, flags])
     at_once = sum(not entry["refused"] for entry in tables.values())
     trained = [entry for entry in tables.values() if "columns" in entry]
     difference = max(entry["onnx difference"] for entry in trained)
     summary = (
-        f"{at_once} of {len(tables)} tables are read as they come, {len(trained) - at_once} with "
-        f"the flags that a message named. predict.py and the ONNX file agree to {difference:.0e}."
+        f"{at_once} of {len(tables)} tables are read as they come, {len(trained) - at_once} more "
+        f"with the flags that a message named, and {len(tables) - len(trained)} not at all. "
+        f"`predict.py` and the ONNX file agree to {difference:.0e}."
     )
     header = ["table", "package, name", "rows", "numbers", "text", "dates", "left out", "flags"]
     return paragraphs(summary, table(header, rows), measured(result, "each table once"))
