@@ -12,6 +12,7 @@ SCRIPTS = [
     "coverage",
     "digits",
     "dirty",
+    "joint",
     "parts",
     "pictures",
     "population",
