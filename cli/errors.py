@@ -26,3 +26,18 @@ def first_line(error: Exception) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def in_list(name: str) -> str:
+    """A name as a list in a flag has it, in quotes where YAML would read another value.
+
+    >>> in_list("zip code"), in_list("a, b"), in_list("2020"), in_list("it's: so")
+    ('zip code', "'a, b'", "'2020'", "'it''s: so'")
+    """
+    import yaml  # errors alone need it
+
+    try:
+        is_plain = yaml.safe_load(f"[{name}]") == [name]
+    except yaml.YAMLError:
+        is_plain = False
+    return name if is_plain else "'" + name.replace("'", "''") + "'"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from cli.errors import in_list
 from data.columns import Columns, has_leading_zeros, refuse, shown
 from data.dates import check_form, days, epoch_days, fitting_forms, is_typed_date
 from data.description import Kind
@@ -155,7 +156,7 @@ class Kinds:
             raise ValueError(
                 f"{self.source}column {column.name!r} is text with {different:,} values in "
                 f"{len(known):,} rows, such as {shown(known[0])}; leave it out with "
-                f'--data.ignore "[{column.name}]", or say what it is with --data.categorical '
+                f'--data.ignore "[{in_list(column.name)}]", or say what it is with --data.categorical '
                 "or --data.numeric"
             )
         return self.category(column)
@@ -217,7 +218,9 @@ class Kinds:
             return None
         by_form = [days(values, form) for form in forms]
         if not all(by_form[0].equals(other) for other in by_form):
-            choices = " or ".join(f"--data.dates \"{{{column.name}: '{form}'}}\"" for form in forms)
+            choices = " or ".join(
+                f"--data.dates \"{{{in_list(column.name)}: '{form}'}}\"" for form in forms
+            )
             raise ValueError(
                 f"{self.source}column {column.name!r} has dates such as {values[0]!r}, of which "
                 f"the day and the month cannot be told apart; give {choices}"
@@ -238,8 +241,8 @@ class Kinds:
         wrong = known.is_not_null() & ~fits
         value = known.filter(wrong)[0]
         advice = f"most of the column are {what}. If this is a missing value, give "
-        advice += f'--data.missing "[{cut(value)}]"; if the column is text, '
-        advice += f'--data.categorical "[{column.name}]"'
+        advice += f'--data.missing "[{in_list(cut(value))}]"; if the column is text, '
+        advice += f'--data.categorical "[{in_list(column.name)}]"'
         hint = number_hint(value)
         if what == "numbers" and hint is not None:
             advice += f"; if it is a number, {hint}"
@@ -253,7 +256,7 @@ class Kinds:
         if not decorated or len(numbers) * 2 <= len(sample):
             return
         advice = f"{number_hint(decorated[0])}; if the column is text, give "
-        advice += f'--data.categorical "[{column.name}]"'
+        advice += f'--data.categorical "[{in_list(column.name)}]"'
         refuse(column, known == decorated[0], advice, self.file, 0)
 
 

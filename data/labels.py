@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
+from cli.errors import in_list
 from data.columns import category_codes, has_leading_zeros, shown
 from data.kinds import is_boolean
 from data.values import LARGEST_WHOLE, Reading, canonical, text_of
@@ -125,7 +126,7 @@ def check_told_apart(text: pl.Series, numbers: pl.Series, target: str) -> None:
     if large.n_unique() > numbers.filter(is_large.fill_null(False)).n_unique():
         raise ValueError(
             f"the target {target!r} has whole numbers such as {large[0]} beside decimals, which as "
-            f'floats cannot be told apart; give --data.categorical "[{target}]"'
+            f'floats cannot be told apart; give --data.categorical "[{in_list(target)}]"'
         )
 
 
