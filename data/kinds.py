@@ -153,11 +153,11 @@ class Kinds:
             if len(known) >= FREE_TEXT_VALUES and not has_spaces:
                 return Kind("left out", f"an id: {different:,} values, all different")
         if different > len(known) / 2 and different >= FREE_TEXT_VALUES:
+            ignore = f'--data.ignore "[{in_list(column.name)}]"'
             raise ValueError(
                 f"{self.source}column {column.name!r} is text with {different:,} values in "
-                f"{len(known):,} rows, such as {shown(known[0])}; leave it out with "
-                f'--data.ignore "[{in_list(column.name)}]", or say what it is with --data.categorical '
-                "or --data.numeric"
+                f"{len(known):,} rows, such as {shown(known[0])}; leave it out with {ignore}, or "
+                "say what it is with --data.categorical or --data.numeric"
             )
         return self.category(column)
 
