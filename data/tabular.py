@@ -1,7 +1,7 @@
 """The DataModule of every table: split the rows, standardize the columns, make batches."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,11 +9,13 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from data import checks
 from data.checkpoint_format import FORMAT
 from data.columns import Columns
 from data.encoder import Encoder, Scaling
 from data.labels import LabelType
 from data.layout import Layout
+from data.raw_table import RawTable as RawTable  # loaders import it from here
 from data.sampling import EpochSampler, balanced_weights, split_off
 from data.values import Reading
 
@@ -21,35 +23,6 @@ EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, chang
 
 # Per split ("train", "val", "test"): features (rows, num_features) and targets (rows,).
 Splits = dict[str, tuple[Tensor, Tensor]]
-
-
-class RawTable(NamedTuple):
-    """A table in memory, in its own units.
-
-    Shapes: features (rows, columns), NaN where missing, text as the index of its category, dates in
-    days since 1970-01-01; targets (rows,), integers from 0 to num_classes - 1. `categories` maps
-    the name of a text column to its categories, `dates` that of a date column to its form.
-    `channels` (columns,) groups columns that share a mean and a standard deviation.
-    """
-
-    features: np.ndarray
-    targets: np.ndarray
-    column_names: list[str]
-    class_names: list[str]
-    categories: dict[str, list[str]] = {}  # noqa: RUF012  # never changed
-    dates: dict[str, str] = {}  # noqa: RUF012
-    channels: np.ndarray | None = None
-
-    def layout(self, indices: np.ndarray | None = None) -> Layout:
-        """Which features these rows make; None takes all rows."""
-        features = self.features if indices is None else self.features[indices]
-        categories = {
-            index: self.categories[name]
-            for index, name in enumerate(self.column_names)
-            if name in self.categories
-        }
-        dates = [index for index, name in enumerate(self.column_names) if name in self.dates]
-        return Layout.from_rows(features, categories, self.column_names, dates)
 
 
 class TabularData(LightningDataModule):
@@ -83,6 +56,7 @@ class TabularData(LightningDataModule):
     reading = Reading()  # how numbers are written
     members = 1  # networks that train.py trains as one, if it is not told
     embedding = 0  # units of an embedded number, if the network is not told
+    splits: Splits = {}  # noqa: RUF012  # until `setup`
 
     def __init__(
         self,
@@ -114,7 +88,6 @@ class TabularData(LightningDataModule):
         self.class_weight = class_weight
         self.scaling = scaling
         self.test_rows: np.ndarray | None = None
-        self.splits: Splits = {}
 
     def load(self) -> RawTable:
         """Return the whole table; called once."""
@@ -144,8 +117,8 @@ class TabularData(LightningDataModule):
         self.augment = self.augmentation(self.encoder)
 
     def read(self) -> RawTable:
-        """Load the table and keep its names."""
-        table = self.load()
+        """Load the table, check it, and keep its names."""
+        table = checks.read_table(self)
         self.num_rows = len(table.targets)
         self.columns = Columns(table.column_names, table.categories, table.dates, self.reading)
         self.column_names = table.column_names

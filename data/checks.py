@@ -1,0 +1,262 @@
+"""What a loader returned, converted to the table that is trained on, or refused in one line."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from data.arrays import as_array, is_missing
+from data.columns import LARGEST
+from data.raw_table import RawTable
+from data.targets import class_indices, is_number, label_type, names_of
+
+
+def read_table(datamodule: Any) -> RawTable:
+    """What a datamodule's `load` returns, as arrays and lists of text.
+
+    Its `test_rows` become row indices; its `label_type` follows the labels, if the table has no
+    class names.
+
+    Args:
+        datamodule: A TabularData.
+
+    Raises:
+        ValueError: What was returned is not a RawTable, or its parts do not fit together.
+    """
+    loader = type(datamodule).__name__
+    if not hasattr(datamodule, "test_rows"):
+        raise ValueError(
+            f"{loader}.__init__ does not call super().__init__(); "
+            "call it first, with the arguments of TabularData"
+        )
+    loaded = datamodule.load()
+    try:
+        table = checked(loaded, datamodule.target)
+        datamodule.test_rows = checked_rows(datamodule.test_rows, len(table.targets))
+    except ValueError as error:
+        raise ValueError(f"{loader}.load: {error}") from error
+    if loaded.class_names is None or not len(loaded.class_names):
+        datamodule.label_type = label_type(loaded.targets)
+    return table
+
+
+def checked(table: Any, target: Any) -> RawTable:
+    """A table whose parts fit together.
+
+    Args:
+        table: What `load` returned.
+        target: The name of the class column.
+    """
+    if not isinstance(table, RawTable):
+        raise ValueError(
+            f"it returned {kind_of(table)}; "
+            "return RawTable(features, targets, column_names, class_names)"
+        )
+    features = feature_matrix(table.features)
+    column_names = checked_names(table, features.shape[1])
+    targets, class_names = class_indices(table.targets, table.class_names)
+    if len(targets) != len(features):
+        raise ValueError(
+            f"features has {len(features):,} rows and targets {len(targets):,}; "
+            "give a target for each row"
+        )
+    if not isinstance(target, str):
+        raise ValueError(f"target is {target!r}; set it to the name of the class column, a text")
+    if target in column_names:
+        raise ValueError(
+            f"column_names has {target!r}, which is the target; take it out of the features, or "
+            "set `target` to the name of the class column"
+        )
+    categories = {
+        name: names_of(f"categories of {name!r}", values)
+        for name, values in by_column("categories", table.categories, column_names).items()
+    }
+    check_values(features, column_names, categories)
+    return RawTable(
+        features,
+        targets,
+        column_names,
+        class_names,
+        categories,
+        by_column("dates", table.dates, column_names),
+        checked_channels(table.channels, features.shape[1]),
+    )
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a message.
+
+    >>> kind_of(None), kind_of((1, 2)), kind_of(7)
+    ('nothing', 'a tuple', 'an int')
+    """
+    if value is None:
+        return "nothing"
+    name = type(value).__name__
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{article} {name}"
+
+
+def feature_matrix(features: Any) -> np.ndarray:
+    """Features of any kind as an array (rows, columns) of numbers, NaN where missing.
+
+    Raises:
+        ValueError: They are not a matrix of numbers, or an empty one.
+    """
+    matrix = as_array("features", features)
+    if matrix.dtype.names:
+        raise ValueError(
+            "features is a structured array; "
+            "give numpy.lib.recfunctions.structured_to_unstructured(features)"
+        )
+    if matrix.ndim > 2:
+        raise ValueError(
+            f"features is of shape {matrix.shape}; give (rows, columns): "
+            "features.reshape(len(features), -1)"
+        )
+    if matrix.ndim < 2 or not matrix.size:
+        raise ValueError(f"features is of shape {matrix.shape}; give (rows, columns)")
+    if matrix.dtype.kind in "biuf":
+        return matrix
+    return to_numbers(matrix)
+
+
+def to_numbers(matrix: np.ndarray) -> np.ndarray:
+    """Objects (rows, columns) as float64, NaN where missing.
+
+    Raises:
+        ValueError: A value is not a number; its row and column are named.
+    """
+    missing = is_missing(matrix)
+    is_other = [not isinstance(value, bool) and not is_number(value) for value in matrix.flat]
+    others = np.argwhere(np.reshape(is_other, matrix.shape) & ~missing)
+    for row, column in others:
+        raise ValueError(
+            f"features has {matrix[row, column]!r} in row {row + 1}, column {column + 1}; give "
+            "numbers, and text as the index of its category, with `categories`"
+        )
+    numbers = np.full(matrix.shape, np.nan)
+    numbers[~missing] = matrix[~missing].astype(float)
+    return numbers
+
+
+def checked_names(table: RawTable, columns: int) -> list[str]:
+    """The column names, from the features if they are a DataFrame and no names are given.
+
+    Raises:
+        ValueError: Their number is not that of the columns, or two are the same.
+    """
+    column_names = names_of("column_names", table.column_names)
+    frame_names = names_of("the names of features", getattr(table.features, "columns", []))
+    if not column_names and not frame_names:
+        raise ValueError(f"column_names is empty; give a name for each of {columns} columns")
+    if not column_names:
+        return frame_names
+    if len(column_names) != columns:
+        raise ValueError(
+            f"column_names has {len(column_names)} names and features {columns} columns; "
+            "give a name for each column"
+        )
+    if sorted(column_names) == sorted(frame_names) and column_names != frame_names:
+        raise ValueError(
+            "column_names has the names of features in another order; leave it out, or reorder "
+            "features"
+        )
+    return column_names
+
+
+def by_column(what: str, given: Any, column_names: list[str]) -> dict[str, Any]:
+    """What is given of some columns, by their names as text.
+
+    Raises:
+        ValueError: A name that no column has.
+    """
+    named = {str(key): value for key, value in dict(given or {}).items()}
+    for name in named:
+        if name not in column_names:
+            nearest = get_close_matches(name, column_names, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"{what} has {name!r}, which is not in column_names; nearest: {nearest!r}"
+            )
+    return named
+
+
+def check_values(
+    features: np.ndarray, column_names: list[str], categories: dict[str, list[str]]
+) -> None:
+    """Refuse numbers that are infinite or too large, and indices without a category.
+
+    Args:
+        features: The raw table (rows, columns).
+        column_names: The columns' names.
+        categories: The categories of each text column.
+
+    Raises:
+        ValueError: There is one; the message names its row and column.
+    """
+    if features.dtype.kind == "f":
+        # fmax and fmin skip NaN without a copy of the table.
+        largest = np.maximum(np.fmax.reduce(features), -np.fmin.reduce(features))
+        for column in np.flatnonzero(largest > LARGEST).tolist():
+            row = int((np.abs(features[:, column]) > LARGEST).argmax())
+            raise ValueError(
+                f"features has {features[row, column]} in row {row + 1}, column "
+                f"{column_names[column]!r}; give a number up to {LARGEST:g}, or NaN where missing"
+            )
+    for column, name in enumerate(column_names):
+        if name in categories:
+            check_codes(features[:, column].astype(float), name, len(categories[name]))
+
+
+def check_codes(codes: np.ndarray, name: str, count: int) -> None:
+    """Refuse an index (rows,) that is not one of `count` categories; NaN is missing."""
+    known = np.isin(codes, np.arange(count)) | np.isnan(codes)
+    if not known.all():
+        row = int((~known).argmax())
+        raise ValueError(
+            f"features has {codes[row]:g} in row {row + 1}, column {name!r}; give the index of one "
+            f"of its {count} categories, from 0, or NaN where missing"
+        )
+
+
+def checked_channels(channels: Any, columns: int) -> np.ndarray | None:
+    """The channel of each column (columns,), if there are channels."""
+    if channels is None:
+        return None
+    array = np.asarray(channels)
+    if array.shape != (columns,):
+        raise ValueError(
+            f"channels is of shape {array.shape}; give the channel of each of {columns} columns"
+        )
+    return array
+
+
+def checked_rows(test_rows: Any, rows: int) -> np.ndarray | None:
+    """The row indices that a loader assigned to `test_rows`; a mask of the rows becomes indices.
+
+    >>> checked_rows([True, False, True], 3)
+    array([0, 2])
+
+    Raises:
+        ValueError: An index that no row has, one that is there twice, none, or all rows.
+    """
+    if test_rows is None:
+        return None
+    array = np.asarray(test_rows)
+    if array.dtype == bool and array.shape == (rows,):
+        array = np.flatnonzero(array)
+    if array.size in (0, rows):
+        raise ValueError(f"test_rows has {array.size} of {rows} rows; give some, and not all")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError("test_rows is not a list of row indices; give whole numbers, or a mask")
+    check_indices(array, rows)
+    return array.astype(np.int64)
+
+
+def check_indices(indices: np.ndarray, rows: int) -> None:
+    """Refuse row indices that no row has, or that are there twice."""
+    outside = indices[(indices < 0) | (indices >= rows)]
+    if len(outside):
+        raise ValueError(f"test_rows has {outside[0]}; give row indices from 0 to {rows - 1}")
+    values, counts = np.unique(indices, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(f"test_rows has {values[counts.argmax()]} twice; give each row once")
