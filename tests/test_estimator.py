@@ -1,15 +1,19 @@
 """NetworkClassifier: scikit-learn's own checks, and the same numbers as the Classifier inside."""
 
+import logging
+import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed, parallel_backend
 from lightning.pytorch import Trainer
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
@@ -142,3 +146,38 @@ def test_balanced_classes_are_found_as_by_logistic_regression():
     network = NetworkClassifier(nn.Linear, class_weight="balanced")
     assert balanced_accuracy(network) > reference - 0.03
     assert reference > 0.8
+
+
+# Threads and processes
+
+
+def weights_of(seed):
+    """The weights of a fit that draws random numbers in every step."""
+    estimator = NetworkClassifier(partial(MLP, dropout=0.3), batch_size=50, max_epochs=3)
+    estimator.set_params(random_state=seed).fit(*IRIS)
+    return torch.cat([parameter.flatten() for parameter in estimator.network_.parameters()])
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_fits_at_a_time_are_those_of_lone_fits(backend):
+    alone = [weights_of(seed) for seed in range(4)]
+    filters = list(warnings.filters)
+    level = logging.getLogger("lightning.pytorch").level
+    for _ in range(3):
+        together = Parallel(4, backend=backend)(delayed(weights_of)(seed) for seed in range(4))
+        assert all(map(torch.equal, alone, together))
+    assert list(warnings.filters) == filters
+    assert logging.getLogger("lightning.pytorch").level == level
+
+
+def test_a_vote_of_networks_inside_of_a_cross_validation_in_threads():
+    networks = [
+        (str(seed), NetworkClassifier(max_epochs=3, random_state=seed)) for seed in range(3)
+    ]
+    vote = VotingClassifier(networks, voting="soft")
+    alone = cross_val_predict(vote, *IRIS, cv=3, method="predict_proba")
+    vote.set_params(n_jobs=3)
+    for _ in range(3):
+        with parallel_backend("threading"):
+            threads = cross_val_predict(vote, *IRIS, cv=3, method="predict_proba", n_jobs=3)
+        np.testing.assert_array_equal(threads, alone)

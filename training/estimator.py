@@ -1,6 +1,7 @@
 """The same training as a scikit-learn estimator, for pipelines and cross-validation."""
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,14 @@ from cli.schema import REQUIRED, component_schema
 from data.tabular import RawTable, TabularData
 from model import recipe
 from training.fast import FastClassifier, TensorBatches
+
+
+# One fit at a time in a process: initial weights and dropout come from torch's global generator, and
+# log levels and warning filters are global too.
+ONE_FIT = threading.Lock()
+LEAF_SPEC = ".*LeafSpec.*"  # a warning of Lightning 2.6.6 on torch 2.14
+# Here too: scikit-learn's threads set the filters that there were before they began.
+warnings.filterwarnings("ignore", message=LEAF_SPEC)
 
 
 class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # no types
@@ -119,7 +128,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         datamodule = Rows(features, targets, list(map(str, self.classes_)), self.batch_size)
         datamodule.setup()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        with torch.random.fork_rng(), silence():
+        with ONE_FIT, torch.random.fork_rng(), silence():
             torch.manual_seed(seed)
             classifier = FastClassifier(
                 datamodule.num_features,
@@ -214,7 +223,7 @@ def silence() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6
+            warnings.filterwarnings("ignore", message=LEAF_SPEC)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
