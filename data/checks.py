@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from data.arrays import as_array, is_missing
-from data.columns import LARGEST
+from data.columns import LARGEST, Columns
 from data.raw_table import RawTable
 from data.targets import class_indices, is_number, label_type, names_of
+from data.typed import categorical_names, columns_of, whole_frame
 
 
 def read_table(datamodule: Any) -> RawTable:
@@ -52,8 +53,8 @@ def checked(table: Any, target: Any) -> RawTable:
             f"it returned {kind_of(table)}; "
             "return RawTable(features, targets, column_names, class_names)"
         )
-    features = feature_matrix(table.features)
-    column_names = checked_names(table, features.shape[1])
+    features, columns = features_of(table.features)
+    column_names = checked_names(table.column_names, columns.names, features.shape[1])
     targets, class_names = class_indices(table.targets, table.class_names)
     if len(targets) != len(features):
         raise ValueError(
@@ -71,6 +72,11 @@ def checked(table: Any, target: Any) -> RawTable:
         name: names_of(f"categories of {name!r}", values)
         for name, values in by_column("categories", table.categories, column_names).items()
     }
+    # A frame's columns may have got other names.
+    renamed = dict(zip(columns.names, column_names, strict=False))
+    categories |= {renamed[name]: values for name, values in columns.categories.items()}
+    dates = by_column("dates", table.dates, column_names)
+    dates |= {renamed[name]: form for name, form in columns.dates.items()}
     check_values(features, column_names, categories)
     return RawTable(
         features,
@@ -78,7 +84,7 @@ def checked(table: Any, target: Any) -> RawTable:
         column_names,
         class_names,
         categories,
-        by_column("dates", table.dates, column_names),
+        dates,
         checked_channels(table.channels, features.shape[1]),
     )
 
@@ -94,6 +100,15 @@ def kind_of(value: Any) -> str:
     name = type(value).__name__
     article = "an" if name[0] in "aeiouAEIOU" else "a"
     return f"{article} {name}"
+
+
+def features_of(features: Any) -> tuple[np.ndarray, Columns]:
+    """Features of any kind as a raw table (rows, columns), and what the columns of a frame mean."""
+    if not hasattr(features, "columns"):
+        return feature_matrix(features), Columns([])
+    frame = whole_frame(features)
+    columns = columns_of(frame, categorical_names(features))
+    return columns.matrix(frame), columns
 
 
 def feature_matrix(features: Any) -> np.ndarray:
@@ -132,21 +147,25 @@ def to_numbers(matrix: np.ndarray) -> np.ndarray:
     for row, column in others:
         raise ValueError(
             f"features has {matrix[row, column]!r} in row {row + 1}, column {column + 1}; give "
-            "numbers, and text as the index of its category, with `categories`"
+            "numbers, or a DataFrame, whose columns of text become categories"
         )
     numbers = np.full(matrix.shape, np.nan)
     numbers[~missing] = matrix[~missing].astype(float)
     return numbers
 
 
-def checked_names(table: RawTable, columns: int) -> list[str]:
-    """The column names, from the features if they are a DataFrame and no names are given.
+def checked_names(given: Any, frame_names: list[str], columns: int) -> list[str]:
+    """The column names as text: those that are given, or those of a DataFrame.
+
+    Args:
+        given: The names that are given, if any.
+        frame_names: The names of the features, if they are a DataFrame.
+        columns: The number of columns.
 
     Raises:
         ValueError: Their number is not that of the columns, or two are the same.
     """
-    column_names = names_of("column_names", table.column_names)
-    frame_names = names_of("the names of features", getattr(table.features, "columns", []))
+    column_names = names_of("column_names", given)
     if not column_names and not frame_names:
         raise ValueError(f"column_names is empty; give a name for each of {columns} columns")
     if not column_names:

@@ -15,9 +15,9 @@ from cli.component import build
 from data.columns import Columns, shown
 from data.encoder import Encoder
 from data.file import File
+from data.frames import to_frame
 from data.labels import LabelType, label_indices, typed_names
 from inference.checkpoint import Checkpoint, check_class, read_checkpoint, torch_reason
-from inference.frames import to_frame
 
 PASS_ROWS = 16_384  # rows in one forward pass: their hidden units stay in the cache
 SMALLEST_PROBABILITY = 1e-300  # keeps the log-loss finite where a probability is 0

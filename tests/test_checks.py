@@ -18,6 +18,7 @@ from sklearn.datasets import load_iris
 from data.checks import checked_rows
 from data.iris import Iris
 from data.labels import typed_names
+from data.table import Table
 from data.tabular import RawTable, TabularData
 from data.targets import class_indices
 from evaluate import evaluate
@@ -173,6 +174,59 @@ def test_categories_of_any_kind():
     assert np.isnan(table.features[1, -1])
 
 
+MIXED = pd.DataFrame(
+    {
+        "size": np.where(np.arange(60) % 7, np.arange(60) / 8, np.nan),
+        "colour": pd.Series(["red", "blue", None] * 20),
+        "wet": np.arange(60) % 2 == 0,
+        "day": pd.to_datetime(np.arange(60), unit="D", origin="2024-01-01"),
+        "kind": np.repeat(["a", "b", "c"], 20),
+    }
+)
+INPUTS = MIXED.drop(columns="kind")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [INPUTS, INPUTS.convert_dtypes(), INPUTS.astype({"colour": "category"}), pl.DataFrame(INPUTS)],
+    ids=["pandas", "nullable", "category", "polars"],
+)
+def test_a_dataframe_is_the_table_of_its_file(frame):
+    pl.DataFrame(MIXED).write_parquet("t.parquet")
+    expected = Table("t.parquet", "kind").read()
+    table = Made(RawTable(frame, MIXED["kind"])).read()
+    np.testing.assert_array_equal(table.features, expected.features)
+    assert table._replace(features=0, targets=0) == expected._replace(features=0, targets=0)
+    renamed = Made(RawTable(frame, MIXED["kind"], ["a", "b", "c", "d"])).read()
+    assert (list(renamed.categories), list(renamed.dates)) == (["b", "c"], ["d"])
+    np.testing.assert_array_equal(renamed.features, expected.features)
+
+
+def test_numbers_of_a_dataframe_are_numbers_whatever_their_values():
+    frame = pd.DataFrame({"id": np.arange(2000), "day": 20240101 + np.arange(2000) % 28, 5: 1.5})
+    table = Made(RawTable(frame, np.arange(2000) % 2)).read()
+    np.testing.assert_array_equal(table.features, frame.to_numpy())
+    assert table.column_names == ["id", "day", "5"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            [f"row {i} and more" for i in range(60)],
+            "column 'text' is text with 60 values in",
+        ),
+        ([f"k{i}" for i in range(60)], "column 'text' is an id: 60 values, all different"),
+        ([[1]] * 60, "column 'text' holds List"),
+    ],
+)
+def test_columns_of_a_dataframe_that_cannot_be_learned(values, message):
+    frame = pl.DataFrame({"x": range(60), "text": values})
+    with pytest.raises(ValueError, match=message) as refusal:
+        Made(RawTable(frame, MIXED["kind"])).read()
+    assert str(refusal.value).endswith("; leave it out, or give it the type category, or numbers")
+
+
 REFUSED = {
     "a tuple": ((X, Y), {}, "it returned a tuple; return RawTable(features, targets, column_names"),
     "nothing": (None, {}, "it returned nothing; return RawTable("),
@@ -244,7 +298,7 @@ REFUSED = {
     "text": (
         RawTable(replaced(X, "red"), Y, COLUMNS, CLASSES),
         {},
-        "features has 'red' in row 2, column 4; give numbers, and text as the index",
+        "features has 'red' in row 2, column 4; give numbers, or a DataFrame",
     ),
     "pandas' code": (
         RawTable(replaced(CODES, -1), Y, WITH_CODE, CLASSES, COLOURS),
@@ -351,6 +405,7 @@ def mine(monkeypatch):
 MINE = """
 import numpy as np
 from sklearn.datasets import load_iris
+from data.table import Table
 from data.tabular import RawTable, TabularData
 
 class Flowers(TabularData):

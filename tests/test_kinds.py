@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from cli.command import command
 from data.columns import Columns, category_codes
 from data.dates import days
+from data.frames import to_frame
 from data.labels import typed_names
 from data.table import Table
 from data.values import MISSING, Reading, numbers_of
 from explain import explain
 from export import export
-from inference.frames import to_frame
 from inference.predictor import load
 from predict import predict
 from train import train

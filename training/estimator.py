@@ -27,9 +27,8 @@ from data.tabular import RawTable, TabularData
 from model import recipe
 from training.fast import FastClassifier, TensorBatches
 
-
-# One fit at a time in a process: initial weights and dropout come from torch's global generator, and
-# log levels and warning filters are global too.
+# One fit at a time in a process: initial weights and dropout draw from torch's global generator,
+# and log levels and warning filters are global too.
 ONE_FIT = threading.Lock()
 LEAF_SPEC = ".*LeafSpec.*"  # a warning of Lightning 2.6.6 on torch 2.14
 # Here too: scikit-learn's threads set the filters that there were before they began.

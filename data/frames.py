@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,8 @@ def to_series(name: str, values: np.ndarray) -> pl.Series:
     objects = values.tolist()
     known = [value for value in objects if value is not None and value == value]
     if known and all(isinstance(value, date) for value in known):
+        return pl.Series(name, objects, strict=False)
+    if known and all(isinstance(value, Real) and not isinstance(value, bool) for value in known):
         return pl.Series(name, objects, strict=False)
     texts = [to_text(value) for value in objects]
     return pl.Series(name, texts, pl.String)
