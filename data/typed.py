@@ -12,6 +12,15 @@ from data.kinds import Kinds, make_columns
 from data.values import Reading
 
 
+def has_types(table: Any) -> bool:
+    """Whether a table is a DataFrame of more than numbers."""
+    if not hasattr(table, "columns"):
+        return False
+    if isinstance(table, pl.DataFrame | pl.LazyFrame):
+        return not all(dtype.is_numeric() for dtype in table.collect_schema().dtypes())
+    return not all(dtype.kind in "iuf" for dtype in table.dtypes)
+
+
 def whole_frame(table: Any) -> pl.DataFrame:
     """All columns of a DataFrame, with their names as text."""
     return to_frame(table, [str(name) for name in table.columns])

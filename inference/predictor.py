@@ -138,6 +138,12 @@ class Predictor(nn.Module):
         probabilities, _ = self.predict_raw(raw)
         return probabilities
 
+    def predict_log_proba(self, table: Any) -> np.ndarray:
+        """The logarithm of `predict_proba`: (rows, classes); minus infinity for a probability 0."""
+        with np.errstate(divide="ignore"):
+            logarithms: np.ndarray = np.log(self.predict_proba(table))
+        return logarithms
+
     def predict(self, table: Any) -> np.ndarray:
         """The class of each row of what `predict_proba` takes, in the table's own type: (rows,)."""
         classes: np.ndarray = typed_names(self.class_names, self.label_type)

@@ -77,6 +77,74 @@ class ClassWeighted(nn.Module):
         return mean
 
 
+class RowWeighted(nn.Module):
+    """A loss in which each row counts with a weight of its own.
+
+    Shapes: logits (rows, num_classes), targets (rows,), weights (rows,) that are 1 on average over
+    all rows, not over those of a batch -> scalar.
+
+    >>> import torch
+    >>> loss = RowWeighted(nn.CrossEntropyLoss(reduction="none"))
+    >>> logits = torch.tensor([[0.0, 0.0], [0.0, 2.0]])  # the rows' losses are 0.693 and 0.127
+    >>> loss(logits, torch.tensor([0, 1]), torch.tensor([0.5, 1.5]))
+    tensor(0.2685)
+
+    Args:
+        row_loss: A loss (rows,) or (rows, num_classes): the mean over the classes is the row's.
+    """
+
+    def __init__(self, row_loss: nn.Module) -> None:
+        super().__init__()
+        self.row_loss = row_loss
+
+    def forward(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        losses = self.row_loss(logits, targets).reshape(len(targets), -1).mean(1)
+        if weights is not None:
+            losses = weights * losses
+        mean: Tensor = losses.mean()
+        return mean
+
+
+def row_weighted(make_loss: partial[nn.Module]) -> nn.Module:
+    """Build a loss whose rows count with weights of their own.
+
+    Args:
+        make_loss: Makes the loss. Its class takes `reduction`, as torch's losses do.
+
+    Raises:
+        ValueError: It does not, or its reduction is not mean.
+    """
+    row_loss = without_reduction(make_loss)
+    if row_loss is None:
+        raise ValueError(
+            f"{name_of(make_loss)} cannot weight rows; give its constructor an argument "
+            "`reduction` as torch's losses have, with 'none' for a loss per row"
+        )
+    return RowWeighted(row_loss)
+
+
+def without_reduction(make_loss: partial[nn.Module]) -> nn.Module | None:
+    """Build a loss that returns the loss of each row; None where it has no `reduction`.
+
+    Raises:
+        ValueError: Its reduction is not mean.
+    """
+    function = make_loss.func
+    parameters = parameters_of(function) if isclass(function) else signature(function).parameters
+    if "reduction" not in parameters:
+        return None
+    arguments = {name: value for name, value in make_loss.keywords.items() if name != "weight"}
+    reduction = arguments.pop("reduction", "mean")
+    if reduction != "mean":
+        raise ValueError(f"{name_of(make_loss)}'s reduction is {reduction}; weights need mean")
+    return function(*make_loss.args, **arguments, reduction="none")
+
+
+def name_of(make_loss: partial[nn.Module]) -> str:
+    """The name of a loss, for messages."""
+    return str(getattr(make_loss.func, "__name__", "the loss"))
+
+
 def class_weighted(make_loss: partial[nn.Module], weight: Tensor) -> nn.Module:
     """Build a loss with class weights: weight its rows, or leave that to the loss itself.
 
@@ -87,20 +155,17 @@ def class_weighted(make_loss: partial[nn.Module], weight: Tensor) -> nn.Module:
     Raises:
         ValueError: The loss takes neither.
     """
+    row_loss = without_reduction(make_loss)
+    if row_loss is not None:
+        return ClassWeighted(row_loss, weight)
     function = make_loss.func
     parameters = parameters_of(function) if isclass(function) else signature(function).parameters
-    arguments = {name: value for name, value in make_loss.keywords.items() if name != "weight"}
-    name = getattr(function, "__name__", "the loss")
-    if "reduction" in parameters:
-        reduction = arguments.pop("reduction", "mean")
-        if reduction != "mean":
-            raise ValueError(f"{name}'s reduction is {reduction}; class weights need mean")
-        return ClassWeighted(function(*make_loss.args, **arguments, reduction="none"), weight)
     if "weight" in parameters:
-        return function(*make_loss.args, **arguments, weight=weight)
+        return partial(make_loss, weight=weight)()
     raise ValueError(
-        f"{name} cannot weight classes; give its constructor an argument `weight`, a tensor of "
-        "each class's weight, or `reduction` as torch's losses have, with 'none' for a loss per row"
+        f"{name_of(make_loss)} cannot weight classes; give its constructor an argument `weight`, a "
+        "tensor of each class's weight, or `reduction` as torch's losses have, with 'none' for a "
+        "loss per row"
     )
 
 

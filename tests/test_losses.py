@@ -151,7 +151,7 @@ def test_a_loss_of_ones_own_can_take_class_weights():
     [
         (Unweighted, "Unweighted cannot weight classes; give its constructor an argument `weight`"),
         (Scalar, "the loss must take .* logits and .* class indices: shape"),
-        (partial(nn.CrossEntropyLoss, reduction="sum"), "reduction is sum; class weights need"),
+        (partial(nn.CrossEntropyLoss, reduction="sum"), "reduction is sum; weights need"),
     ],
 )
 def test_what_cannot_weight_classes(loss, message):

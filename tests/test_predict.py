@@ -561,3 +561,16 @@ def test_a_network_of_ones_own_is_found_again(monkeypatch):
     train(partial(Table, "t.csv", "kind"), Net, members=1, max_epochs=2, accelerator="cpu")
     assert type(load("lightning_logs/version_0/checkpoints/best.ckpt").network) is Net
     assert isinstance(load(str(GOLDEN / "best_1.ckpt")).network, MLP)
+
+
+def test_the_logarithms_of_the_probabilities(best, population):
+    for checkpoint in (best, population):
+        classifier = load(checkpoint)
+        frame = mixed().drop("kind")
+        logarithms = classifier.predict_log_proba(frame)
+        np.testing.assert_array_equal(np.exp(logarithms).argmax(1), logarithms.argmax(1))
+        np.testing.assert_allclose(np.exp(logarithms), classifier.predict_proba(frame), rtol=1e-5)
+    network = load(best)
+    far = pl.DataFrame({"size (cm)": [1e60], "colour": ["red"], "wet": [True]})
+    certain = network.predict_proba(far) == 0  # without a warning of NumPy
+    assert np.isneginf(network.predict_log_proba(far)[certain]).all()

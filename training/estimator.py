@@ -12,20 +12,28 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, check_random_state, compute_class_weight
+from sklearn.utils import Tags, check_random_state, check_X_y, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cli.component import LEARNED
 from cli.errors import unknown
 from cli.schema import REQUIRED, component_schema
-from data.tabular import RawTable, TabularData
+from data.arrays import densified
+from data.columns import Columns
+from data.frames import to_frame
+from data.typed import categorical_names, columns_of, has_types, whole_frame
 from model import recipe
+from training.factories import check_factory, loss_maker, network_maker
 from training.fast import FastClassifier, TensorBatches
+from training.rows import Rows, checked_weights
+
+NUMBERS = {"accept_sparse": "csr", "dtype": np.float64, "ensure_all_finite": "allow-nan"}
 
 # One fit at a time in a process: initial weights and dropout draw from torch's global generator,
 # and log levels and warning filters are global too.
@@ -87,6 +95,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         return tags
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -109,31 +118,73 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             setattr(self, component, partial(getattr(self, component), **{argument: value}))
         return self
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803  # scikit-learn's names
-        """Train on rows X (rows, columns) with classes y (rows,)."""
-        features, labels = validate_data(
-            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan"
-        )
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train on rows with classes.
+
+        Args:
+            X: An array, a sparse matrix or a DataFrame (rows, columns); a DataFrame's columns of
+                text, booleans and dates become features, too (data/encoder.py).
+            y: The class of each row, of any type (rows,).
+            sample_weight: The weight of each row in the loss and in means, scales and medians.
+        """
+        for component in LEARNED:
+            check_factory(component, getattr(self, component))
+        self.columns_: Columns | None = None
+        if has_types(X):
+            validate_data(self, X, skip_check_array=True)  # names and number of the columns
+            frame = whole_frame(X)
+            self.columns_ = columns_of(frame, categorical_names(X))
+            features, labels = check_X_y(self.columns_.matrix(frame), y, **NUMBERS)
+        else:
+            features, labels = validate_data(self, X, y, **NUMBERS)
+        if issparse(features):
+            features = densified("X", features)
         check_classification_targets(labels)
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y has one class, {self.classes_[0]!r}; give rows of two classes or more"
             )
-        loss: Callable[..., nn.Module] = self.loss
-        if self.class_weight is not None:
-            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
-            loss = partial(loss, weight=weights.tolist())
-        datamodule = Rows(features, targets, list(map(str, self.classes_)), self.batch_size)
-        datamodule.setup()
+        weights = checked_weights(sample_weight, len(targets))
+        class_weights = self.weigh_classes(labels, targets, weights)
+        rows = Rows(
+            features,
+            targets,
+            num_classes=len(self.classes_),
+            batch_size=self.batch_size,
+            columns=self.columns_,
+            weights=weights,
+            class_weights=class_weights,
+        )
+        rows.setup()
+        self.network_ = self.train(rows, class_weights)
+        self.encoder_ = rows.encoder
+        return self
+
+    def weigh_classes(
+        self, labels: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
+    ) -> list[float] | None:
+        """The weight of each class, None for none; balanced counts the weights of the rows."""
+        if self.class_weight is None:
+            return None
+        if weights is None or self.class_weight != "balanced":
+            by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        else:
+            totals = np.bincount(targets, weights, len(self.classes_))
+            by_class = weights.sum() / (len(totals) * np.where(totals, totals, np.inf))
+        class_weights: list[float] = by_class.tolist()
+        return class_weights
+
+    def train(self, rows: Rows, class_weights: list[float] | None) -> nn.Module:
+        """The network, trained on rows."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with ONE_FIT, torch.random.fork_rng(), silence():
             torch.manual_seed(seed)
             classifier = FastClassifier(
-                datamodule.num_features,
-                len(self.classes_),
-                self.network,
-                loss,
+                rows.num_features,
+                rows.num_classes,
+                network_maker(self.network),
+                loss_maker(self.loss, class_weights, rows.weights is not None),
                 self.optimizer,
                 self.schedule,
             )
@@ -148,22 +199,34 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 limit_val_batches=0,
                 log_every_n_steps=1,
             )
-            datamodule.make_loader = partial(TensorBatches, trainer=trainer)
-            trainer.fit(classifier, datamodule)
-        self.network_ = classifier.network.cpu().eval()
-        self.encoder_ = datamodule.encoder
-        return self
+            rows.make_loader = partial(TensorBatches, trainer=trainer)
+            trainer.fit(classifier, rows)
+        return classifier.network.cpu().eval()
+
+    def logits(self, X: Any) -> Tensor:  # noqa: N803
+        """Each class's logit (rows, classes)."""
+        check_is_fitted(self)
+        if self.columns_ is None:
+            features = validate_data(self, X, reset=False, **NUMBERS)
+            if issparse(features):
+                features = densified("X", features)
+        else:
+            validate_data(self, X, skip_check_array=True, reset=False)
+            frame = whole_frame(X) if hasattr(X, "columns") else to_frame(X, self.columns_.names)
+            features = self.columns_.matrix(frame)
+        with torch.inference_mode():
+            logits: Tensor = self.network_(self.encoder_(torch.tensor(features)))
+        return logits
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Each class's probability (rows, classes), in the order of `classes_`."""
-        check_is_fitted(self)
-        features = validate_data(
-            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
-        )
-        with torch.inference_mode():
-            logits = self.network_(self.encoder_(torch.tensor(features)))
-            probabilities: np.ndarray = logits.softmax(1).numpy()
+        probabilities: np.ndarray = self.logits(X).softmax(1).numpy()
         return probabilities
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The logarithm of each class's probability (rows, classes)."""
+        logarithms: np.ndarray = self.logits(X).log_softmax(1).numpy()
+        return logarithms
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The class of each row."""
@@ -183,34 +246,6 @@ def component_params(component: str, factory: Any) -> dict[str, Any]:
     schema = component_schema(component, partial(factory))
     values = {key.replace(".", "__"): argument.default for key, argument in schema.items()}
     return {name: None if value is REQUIRED else value for name, value in values.items()}
-
-
-class Rows(TabularData):
-    """Arrays as a DataModule that trains on all of them.
-
-    Args:
-        features: Rows (rows, columns) in their own units.
-        targets: Class indices (rows,).
-        class_names: Names of the classes.
-        batch_size: Rows in a step of the optimizer; None takes all at once.
-    """
-
-    def __init__(
-        self,
-        features: np.ndarray,
-        targets: np.ndarray,
-        class_names: list[str],
-        batch_size: int | None,
-    ) -> None:
-        super().__init__(batch_size)
-        column_names = [f"column {index}" for index in range(features.shape[1])]
-        self.table = RawTable(features, targets, column_names, class_names)
-
-    def load(self) -> RawTable:
-        return self.table
-
-    def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
-        return {"train": np.arange(len(targets))}
 
 
 @contextmanager

@@ -107,9 +107,10 @@ class FastClassifier(Classifier):
         self.is_recorded = False  # whether the metrics of this epoch's training rows are
 
     def shared_step(self, batch: Batch, name: str) -> Tensor:
-        features, targets = batch
+        features, targets = batch[:2]
+        weights = batch[2:]  # of the rows, where an estimator got some
         logits = self(features)
-        loss: Tensor = self.loss(logits, targets)
+        loss: Tensor = self.loss(logits, targets, *weights)
         split = name.removeprefix("final/")
         outputs = self.outputs.setdefault(split, [])
         outputs.append((loss.detach(), logits.detach(), targets))
