@@ -9,7 +9,7 @@ from data.arrays import as_array, is_missing
 from data.columns import LARGEST, Columns
 from data.raw_table import RawTable
 from data.targets import class_indices, is_number, label_type, names_of
-from data.typed import categorical_names, columns_of, whole_frame
+from data.typed import categorical_names, columns_of, whole_frame, with_names
 
 
 def read_table(datamodule: Any) -> RawTable:
@@ -104,6 +104,7 @@ def kind_of(value: Any) -> str:
 
 def features_of(features: Any) -> tuple[np.ndarray, Columns]:
     """Features of any kind as a raw table (rows, columns), and what the columns of a frame mean."""
+    features = with_names(features)
     if not hasattr(features, "columns"):
         return feature_matrix(features), Columns([])
     frame = whole_frame(features)

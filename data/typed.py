@@ -12,17 +12,27 @@ from data.kinds import Kinds, make_columns
 from data.values import Reading
 
 
+def with_names(table: Any) -> Any:
+    """Arrow tables and lazy frames as polars DataFrames; anything else is returned unchanged."""
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    is_pandas = hasattr(table, "iloc")
+    if hasattr(table, "columns") and not is_pandas and hasattr(table, "__arrow_c_stream__"):
+        return pl.DataFrame(table)
+    return table
+
+
 def has_types(table: Any) -> bool:
-    """Whether a table is a DataFrame of more than numbers."""
+    """Whether a table is a pandas or polars DataFrame of more than numbers."""
     if not hasattr(table, "columns"):
         return False
-    if isinstance(table, pl.DataFrame | pl.LazyFrame):
-        return not all(dtype.is_numeric() for dtype in table.collect_schema().dtypes())
+    if isinstance(table, pl.DataFrame):
+        return not all(dtype.is_numeric() for dtype in table.dtypes)
     return not all(dtype.kind in "iuf" for dtype in table.dtypes)
 
 
 def whole_frame(table: Any) -> pl.DataFrame:
-    """All columns of a DataFrame, with their names as text."""
+    """All columns of a pandas or polars DataFrame, with their names as text."""
     return to_frame(table, [str(name) for name in table.columns])
 
 

@@ -188,8 +188,14 @@ INPUTS = MIXED.drop(columns="kind")
 
 @pytest.mark.parametrize(
     "frame",
-    [INPUTS, INPUTS.convert_dtypes(), INPUTS.astype({"colour": "category"}), pl.DataFrame(INPUTS)],
-    ids=["pandas", "nullable", "category", "polars"],
+    [
+        INPUTS,
+        INPUTS.convert_dtypes(),
+        INPUTS.astype({"colour": "category"}),
+        pl.DataFrame(INPUTS),
+        pl.LazyFrame(INPUTS),
+    ],
+    ids=["pandas", "nullable", "category", "polars", "lazy"],
 )
 def test_a_dataframe_is_the_table_of_its_file(frame):
     pl.DataFrame(MIXED).write_parquet("t.parquet")

@@ -27,7 +27,7 @@ from cli.schema import REQUIRED, component_schema
 from data.arrays import densified
 from data.columns import Columns
 from data.frames import to_frame
-from data.typed import categorical_names, columns_of, has_types, whole_frame
+from data.typed import categorical_names, columns_of, has_types, whole_frame, with_names
 from model import recipe
 from training.factories import check_factory, loss_maker, network_maker
 from training.fast import FastClassifier, TensorBatches
@@ -130,6 +130,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         for component in LEARNED:
             check_factory(component, getattr(self, component))
         self.columns_: Columns | None = None
+        X = with_names(X)  # noqa: N806
         if has_types(X):
             validate_data(self, X, skip_check_array=True)  # names and number of the columns
             frame = whole_frame(X)
@@ -206,6 +207,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def logits(self, X: Any) -> Tensor:  # noqa: N803
         """Each class's logit (rows, classes)."""
         check_is_fitted(self)
+        X = with_names(X)  # noqa: N806
         if self.columns_ is None:
             features = validate_data(self, X, reset=False, **NUMBERS)
             if issparse(features):
