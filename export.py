@@ -15,17 +15,26 @@ from inference.exported import (
     write_pt2,
 )
 from inference.files import check_output, scratch_folder
-from inference.onnx import check_packages, float64_columns, run_onnx, write_onnx
+from inference.onnx import (
+    check_packages,
+    check_single_input,
+    float64_columns,
+    run_onnx,
+    write_onnx,
+)
 from inference.predictor import load
 
 
-def export(checkpoint: str, output: str) -> None:
+def export(checkpoint: str, output: str, single_input: bool = False) -> None:
     """Write a trained network as a file that runs without this program, .onnx or torch's .pt2.
 
     An ONNX file takes each raw column by name, (rows, 1). Numbers are float32, or float64 where
     rounding would change a prediction, and NaN where missing; text is strings without spaces
     around, empty where missing. It returns `label` (rows,) and `probabilities` (rows, classes), and
     for a population `spread` (rows, classes), the standard deviation between members.
+
+    Where all columns are numbers, --single_input makes one input X (rows, columns) of them, as the
+    exports of scikit-learn have; thousands of columns are much faster that way.
 
     Torch has no strings: a .pt2 file takes the columns as one float64 table (rows, columns) with
     each text as the index of its category, which its metadata.json lists, and returns class
@@ -34,6 +43,7 @@ def export(checkpoint: str, output: str) -> None:
     Args:
         checkpoint: A run's best.ckpt or population.ckpt.
         output: File to write, .onnx or .pt2.
+        single_input: One input of all columns in an ONNX file, in place of one for each.
 
     Raises:
         ValueError: The checkpoint cannot be used, or the file would not predict as torch does;
@@ -43,7 +53,11 @@ def export(checkpoint: str, output: str) -> None:
     suffix = Path(output).suffix.lower()
     if suffix == ".onnx":
         check_packages()
+    elif single_input:
+        raise ValueError("a .pt2 file has a single input anyway; leave out --single_input")
     predictor = load(checkpoint)
+    if single_input:
+        check_single_input(predictor)
     metadata = make_metadata(predictor, Path(checkpoint))
     raw, source = comparison_rows(predictor, Path(checkpoint))
     program = trace(predictor, raw)
@@ -51,8 +65,8 @@ def export(checkpoint: str, output: str) -> None:
         path = folder / f"model{suffix}"
         if suffix == ".onnx":
             float64 = float64_columns(predictor, raw)
-            write_onnx(program, predictor, metadata, float64, path)
-            predictions = run_onnx(path, predictor, raw, float64)
+            write_onnx(program, predictor, metadata, float64, path, single_input)
+            predictions = run_onnx(path, predictor, raw, float64, single_input)
         else:
             write_pt2(program, metadata, path)
             predictions = run_pt2(path, predictor, raw)

@@ -4,7 +4,8 @@ Both are whole processes from start to end on the same file of a million rows, w
 (4-128-3): read a CSV, predict, write a CSV of labels and probabilities. Their runs alternate.
 "the same, not writing" ends with predict_proba, so it does less than predict.py. Peak memory is
 also measured at four times as many rows. Latency of a single row: the ONNX file in onnxruntime, and
-the others in this process. All figures are medians.
+the others in this process; and ONNX files of 2,000 columns, with an input for each or a single one.
+All figures are medians.
 
 python -m bench.predict           # 3 minutes on 2 cores
 python -m bench.predict --small   # seconds, writes nothing: does it run?
@@ -38,6 +39,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.measure import ROOT, processor, whole
 from cli.command import quiet
+from data.table import Table
 from export import export
 from inference.predictor import load
 from train import train
@@ -46,6 +48,8 @@ SMALL = "--small" in sys.argv
 RUNS = 1 if SMALL else 5
 ROWS = 2000 if SMALL else 1_000_000
 CALLS = 10 if SMALL else 2000
+WIDE_COLUMNS = 20 if SMALL else 2000
+WIDE_CALLS = 10 if SMALL else 100
 RESULT = Path(__file__).with_name("results") / "predict.json"
 
 SCIKIT_LEARN = """
@@ -73,7 +77,8 @@ def main() -> None:
         classifier, pickled = train_scikit_learn(folder)
         runs = measure_processes(folder, checkpoint, pickled)
         latency = measure_latency(checkpoint, model, classifier)
-    text = json.dumps(summarize(runs, latency), indent=2)
+        wide = measure_wide(folder)
+    text = json.dumps(summarize(runs, latency) | wide, indent=2)
     if not SMALL:
         RESULT.write_text(text + "\n")
     print(text)
@@ -148,8 +153,42 @@ def measure_latency(checkpoint: str, model: str, classifier: Any) -> dict[str, f
         "classifier.predict_proba, pandas": lambda: predictor.predict_proba(frame),
         "scikit-learn": lambda: classifier.predict_proba(row),
     }
+    return medians(calls, CALLS)
+
+
+def measure_wide(folder: Path) -> dict[str, Any]:
+    """Microseconds to predict a single row of many columns by the two kinds of ONNX file."""
+    table = folder / "wide.parquet"
+    numbers = np.random.default_rng(0).normal(size=(60, WIDE_COLUMNS))
+    frame = pl.DataFrame(numbers, schema=[f"x{i}" for i in range(WIDE_COLUMNS)])
+    frame.with_columns(y=pl.Series(["a", "b"] * 30)).write_parquet(table)
+    data = partial(Table, str(table), "y")
+    sessions = {}
+    with redirect_stdout(StringIO()):
+        run = train(data, members=1, max_epochs=1, log_dir=str(folder / "wide"), accelerator="cpu")
+        for single_input in (False, True):
+            path = folder / f"wide_{single_input}.onnx"
+            export(str(run.checkpoint), str(path), single_input=single_input)
+            sessions[single_input] = onnxruntime.InferenceSession(path)
+    row = numbers[:1].astype(np.float32)
+    by_column = {f"x{i}": row[:, i : i + 1] for i in range(WIDE_COLUMNS)}
+    calls: dict[str, Callable[[], Any]] = {
+        "an input for each column": lambda: sessions[False].run(None, by_column),
+        "a single input": lambda: sessions[True].run(None, {"X": row}),
+    }
+    times = medians(calls, WIDE_CALLS)
+    ratio = times["an input for each column"] / times["a single input"]
+    return {
+        "columns of the wide table": WIDE_COLUMNS,
+        "microseconds for one wide row": times,
+        "speed of a single input, relative to an input for each column": round(ratio),
+    }
+
+
+def medians(calls: dict[str, Callable[[], Any]], count: int) -> dict[str, float]:
+    """The median microseconds of calls that are made in turn."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(CALLS):
+    for _ in range(count):
         for name, call in calls.items():
             start = time.perf_counter()
             call()

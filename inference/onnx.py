@@ -23,6 +23,7 @@ ML_DOMAIN = "ai.onnx.ml"
 ML_OPSET = 3
 ROUNDING_TOLERANCE = 1e-6  # of a column's scale
 OUTPUTS = ("label", "probabilities", "spread")
+SINGLE_INPUT = "X"  # as skl2onnx.to_onnx calls it, which also has the outputs label, probabilities
 
 
 def check_packages() -> None:
@@ -94,12 +95,28 @@ def column_scales(predictor: Predictor) -> np.ndarray:
     return scales
 
 
+def check_single_input(predictor: Predictor) -> None:
+    """Refuse a single input where not all columns are numbers.
+
+    Raises:
+        ValueError: A column is text or dates.
+    """
+    for name in predictor.column_names:
+        kind = predictor.columns.kind(name)
+        if kind != "number":
+            raise ValueError(
+                f"a single input holds numbers, and column {name!r} is {kind}; "
+                "leave out --single_input"
+            )
+
+
 def write_onnx(
     program: torch.export.ExportedProgram,
     predictor: Predictor,
     metadata: dict[str, Any],
     float64: Collection[str],
     path: Path,
+    single_input: bool = False,
 ) -> None:
     """Write the traced program as an ONNX file from raw columns to class names, and check it.
 
@@ -109,6 +126,7 @@ def write_onnx(
         metadata: What `make_metadata` returns.
         float64: The numeric columns that are float64, not float32.
         path: File to write.
+        single_input: Whether the graph has one input (rows, columns) of all columns.
     """
     import onnx_ir as ir
     from onnx_ir.passes.common import CheckerPass, ClearMetadataAndDocStringPass, NameFixPass
@@ -120,7 +138,10 @@ def write_onnx(
     model = exported.model
     ClearMetadataAndDocStringPass()(model)  # stack traces with the paths of this machine
     model.graph.name = "classifier"
-    replace_table_by_columns(model.graph, predictor, float64)
+    if single_input:
+        replace_table_by_numbers(model.graph, predictor, float64)
+    else:
+        replace_table_by_columns(model.graph, predictor, float64)
     replace_indices_by_labels(model.graph, predictor)
     model.opset_imports[ML_DOMAIN] = ML_OPSET
     model.producer_name = metadata["version"]
@@ -132,6 +153,21 @@ def write_onnx(
     NameFixPass()(model)
     CheckerPass(full_check=True)(model)
     ir.save(model, path)
+
+
+def replace_table_by_numbers(
+    graph: "ir.Graph", predictor: Predictor, float64: Collection[str]
+) -> None:
+    """Replace the input by one of float32, or of float64 if a column needs it."""
+    import onnx_ir as ir
+
+    (table,) = graph.inputs
+    dtype = ir.DataType.DOUBLE if float64 else ir.DataType.FLOAT
+    value = ir.val(SINGLE_INPUT, dtype, ["rows", len(predictor.column_names)])
+    cast = ir.node("Cast", [value], {"to": ir.DataType.DOUBLE})
+    table.replace_all_uses_with(cast.outputs[0])
+    graph.inputs[0] = value
+    graph.insert_before(graph[0], [cast])
 
 
 def replace_table_by_columns(
@@ -231,9 +267,14 @@ def replace_indices_by_labels(graph: "ir.Graph", predictor: Predictor) -> None:
 
 
 def onnx_inputs(
-    predictor: Predictor, raw: np.ndarray, float64: Collection[str] = ()
+    predictor: Predictor,
+    raw: np.ndarray,
+    float64: Collection[str] = (),
+    single_input: bool = False,
 ) -> dict[str, np.ndarray]:
     """A raw table (rows, columns) as the inputs of an ONNX file, by name."""
+    if single_input:
+        return {SINGLE_INPUT: raw.astype(np.float64 if float64 else np.float32)}
     inputs = {}
     for i, (name, column) in enumerate(
         zip(input_names(predictor), predictor.column_names, strict=True)
@@ -259,11 +300,16 @@ def to_texts(values: np.ndarray, categories: list[str]) -> np.ndarray:
 
 
 def run_onnx(
-    path: Path, predictor: Predictor, raw: np.ndarray, float64: Collection[str]
+    path: Path,
+    predictor: Predictor,
+    raw: np.ndarray,
+    float64: Collection[str],
+    single_input: bool = False,
 ) -> list[np.ndarray]:
     """What onnxruntime predicts for a raw table: labels (rows,), probabilities and spread."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, onnx_inputs(predictor, raw, float64))
+    inputs = onnx_inputs(predictor, raw, float64, single_input)
+    outputs: list[np.ndarray] = session.run(None, inputs)
     return outputs

@@ -272,3 +272,59 @@ def test_columns_are_given_to_onnx_as_a_table_has_them():
     raw = classifier.columns.matrix(frame)
     found = onnx_inputs(classifier, raw)
     assert found["colour"][:, 0].tolist() == [value or "" for value in frame["colour"]]
+
+
+@pytest.mark.parametrize("name", ["iris", "population"])
+def test_a_single_input_of_numbers_predicts_the_same(name):
+    if name == "iris":
+        checkpoint = CHECKPOINTS[2]
+    else:
+        evaluate(accelerator="cpu", max_epochs=5, folds=3, repeats=1, save=True)
+        checkpoint = "lightning_logs/version_0/checkpoints/population.ckpt"
+    export(checkpoint, "columns.onnx")
+    export(checkpoint, "single.onnx", single_input=True)
+    single, columns = map(onnxruntime.InferenceSession, ("single.onnx", "columns.onnx"))
+    assert [(value.name, value.type, value.shape) for value in single.get_inputs()] == [
+        ("X", "tensor(float)", ["rows", 4])
+    ]
+    assert [value.name for value in single.get_outputs()] == [
+        value.name for value in columns.get_outputs()
+    ]
+    classifier = load(checkpoint)
+    raw = random_rows(classifier, 1000, np.random.default_rng(1)).astype(np.float32)
+    labels, *figures = single.run(None, {"X": raw})
+    expected_labels, *expected = columns.run(None, onnx_inputs(classifier, raw))
+    assert (labels == expected_labels).all()
+    for found, figure in zip(figures, expected, strict=True):
+        np.testing.assert_allclose(found, figure, rtol=0, atol=1e-6)
+    in_torch = classifier.predict_proba(raw.astype(float))
+    np.testing.assert_allclose(figures[0], in_torch, rtol=0, atol=1e-6)
+
+
+def test_a_single_input_that_must_be_float64():
+    seconds = 1_700_000_000 + 3 * np.arange(60)
+    pl.DataFrame({"t": seconds, "x": np.arange(60) % 7, "y": np.arange(60) >= 30}).write_csv(
+        "t.csv"
+    )
+    data = partial(Table, "t.csv", "y", numeric=["t"])
+    train(data, max_epochs=20, members=1, accelerator="cpu")
+    checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
+    export(checkpoint, "model.onnx", single_input=True)
+    session = onnxruntime.InferenceSession("model.onnx")
+    assert session.get_inputs()[0].type == "tensor(double)"
+    raw = np.stack([seconds, np.arange(60) % 7], 1).astype(float)
+    expected = load(checkpoint).predict_proba(raw)
+    np.testing.assert_allclose(session.run(None, {"X": raw})[1], expected, atol=1e-6)
+
+
+def test_a_single_input_holds_numbers_alone(capsys):
+    refusals = {
+        "model.onnx": "a single input holds numbers, and column 'colour' is text; leave out --s",
+        "model.pt2": "a .pt2 file has a single input anyway; leave out --single_input",
+    }
+    for output, message in refusals.items():
+        with pytest.raises(SystemExit) as stop:
+            command(export, [CHECKPOINTS[0], output, "--single_input"])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not Path(output).exists()
