@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli.command import command
 from cli.component import LEARNED, to_config
 from data.iris import Iris
+from data.leakage import warnings_of
 from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import SHARED, make_candidates, train_commands
@@ -86,7 +87,7 @@ def evaluate(
         schedule: A class of torch.optim.lr_scheduler or your own; null keeps the learning rate. It
             is stepped after every batch, ReduceLROnPlateau after every epoch.
         folds: Number of folds; each is held out once.
-        repeats: How often the rows are shuffled and cut into folds.
+        repeats: How often the rows are shuffled and cut into folds; once if they are cut by time.
         seeds: Networks for each fold and candidate, with different initial weights.
         sweep: Try all combinations of these values, and choose by nested cross-validation. A
             search also draws from ranges: "{low: 0.001, high: 0.1, log: true}".
@@ -151,6 +152,8 @@ def evaluate(
         ),
     )
     check_groups(groups, metric, bool(sweep), save)
+    first = groups[0].plan
+    warnings = warnings_of(groups[0].datamodule, first.splits[0], first.encoders[0].layout)
     start = time.perf_counter()
     halvings = [group.halving(metric) if search else None for group in groups]
     populations = [
@@ -162,7 +165,7 @@ def evaluate(
         loggers = []
         if run.is_main_process:
             loggers = candidate_loggers(run, len(candidates))
-            run.show_columns(groups[0].datamodule)
+            run.show_columns(groups[0].datamodule, warnings)
         for group, population in zip(groups, populations, strict=True):
             run.follow(group.trainer)
             seed_everything(seed, verbose=False)
@@ -175,7 +178,7 @@ def evaluate(
         info = RunInfo(
             members=sum(len(group.plan.members) for group in groups),
             folds=folds,
-            repeats=repeats,
+            repeats=first.repeats,
             seeds=seeds,
             fit_seconds=time.perf_counter() - start,
             seed=seed,
@@ -196,12 +199,12 @@ def evaluate(
             len(candidates),
             metric,
             joined_stops(groups, halvings),
+            groups[0].datamodule.groups,
         )
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:
             classifiers = {}
-        first = groups[0].plan
         result = conclude(
             evaluation,
             list(candidates),
@@ -209,6 +212,7 @@ def evaluate(
             info,
             commands,
             fit_baselines(classifiers, first.folds, first.splits, first.num_classes),
+            warnings,
         )
         if save:
             best = group_of(groups, evaluation.final_candidate())

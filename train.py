@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli.command import command
 from cli.component import to_config
 from data.iris import Iris
+from data.leakage import warnings_of
 from data.members import choose_members
 from data.tabular import TabularData
 from model import recipe
@@ -106,11 +107,12 @@ def train(
     # Data, network and Trainer.
     datamodule = data()
     datamodule.setup()
-    members = choose_members(datamodule, members, [datamodule.splits["train"][1].numpy()])
+    members = choose_members(datamodule, members, [datamodule.indices["train"]])
     seed_everything(seed, verbose=False)
     curve = watched(metric, "val" in datamodule.splits)
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
     classifier = make_classifier(datamodule, config, curve)
+    warnings = warnings_of(datamodule, datamodule.splits, datamodule.encoder.layout)
     skip_driver_lookup()
     defaults = {"log_every_n_steps": 1, "limit_val_batches": 1.0 if datamodule.val_fraction else 0}
     fit_trainer = Trainer(
@@ -136,7 +138,7 @@ def train(
     with Run(fit_trainer, log_dir, resume) as run:
         attach_loggers(fit_trainer, loggers or [], run.run_dir, config)
         if run.is_main_process:
-            run.show_columns(datamodule)
+            run.show_columns(datamodule, warnings)
             if not resume:
                 run.write_config(config)
                 run.logger.draw_graph(classifier.network, classifier.example)
@@ -171,6 +173,7 @@ def train(
             fit_seconds=fit_seconds,
             seed=seed,
             versions=VERSIONS,
+            warnings=warnings,
             checkpoint=kept,
             classifier=classifier.eval(),
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from data.arrays import as_array, is_missing
 from data.columns import LARGEST, Columns
+from data.order import check_val_rows, checked_rows, order_of
 from data.raw_table import RawTable
 from data.targets import class_indices, is_number, label_type, names_of
 from data.typed import categorical_names, columns_of, whole_frame, with_names
@@ -15,8 +16,8 @@ from data.typed import categorical_names, columns_of, whole_frame, with_names
 def read_table(datamodule: Any) -> RawTable:
     """What a datamodule's `load` returns, as arrays and lists of text.
 
-    Its `test_rows` become row indices; its `label_type` follows the labels, if the table has no
-    class names.
+    Its `test_rows` and `val_rows` become row indices; its `label_type` follows the labels, if the
+    table has no class names.
 
     Args:
         datamodule: A TabularData.
@@ -32,8 +33,10 @@ def read_table(datamodule: Any) -> RawTable:
         )
     loaded = datamodule.load()
     try:
-        table = checked(loaded, datamodule.target)
+        table = checked(loaded, datamodule.target, datamodule.held_back is not None)
         datamodule.test_rows = checked_rows(datamodule.test_rows, len(table.targets))
+        datamodule.val_rows = checked_rows(datamodule.val_rows, len(table.targets), "val_rows")
+        check_val_rows(datamodule, len(table.targets))
     except ValueError as error:
         raise ValueError(f"{loader}.load: {error}") from error
     if loaded.class_names is None or not len(loaded.class_names):
@@ -41,12 +44,13 @@ def read_table(datamodule: Any) -> RawTable:
     return table
 
 
-def checked(table: Any, target: Any) -> RawTable:
+def checked(table: Any, target: Any, may_be_unseen: bool = False) -> RawTable:
     """A table whose parts fit together.
 
     Args:
         table: What `load` returned.
         target: The name of the class column.
+        may_be_unseen: Whether test rows of the user's own may have categories that are not known.
     """
     if not isinstance(table, RawTable):
         raise ValueError(
@@ -77,7 +81,8 @@ def checked(table: Any, target: Any) -> RawTable:
     categories |= {renamed[name]: values for name, values in columns.categories.items()}
     dates = by_column("dates", table.dates, column_names)
     dates |= {renamed[name]: form for name, form in columns.dates.items()}
-    check_values(features, column_names, categories)
+    check_values(features, column_names, categories, may_be_unseen)
+    groups, times = order_of(table.groups, table.times, len(features))
     return RawTable(
         features,
         targets,
@@ -86,6 +91,8 @@ def checked(table: Any, target: Any) -> RawTable:
         categories,
         dates,
         checked_channels(table.channels, features.shape[1]),
+        groups,
+        times,
     )
 
 
@@ -201,7 +208,10 @@ def by_column(what: str, given: Any, column_names: list[str]) -> dict[str, Any]:
 
 
 def check_values(
-    features: np.ndarray, column_names: list[str], categories: dict[str, list[str]]
+    features: np.ndarray,
+    column_names: list[str],
+    categories: dict[str, list[str]],
+    may_be_unseen: bool = False,
 ) -> None:
     """Refuse numbers that are infinite or too large, and indices without a category.
 
@@ -209,6 +219,7 @@ def check_values(
         features: The raw table (rows, columns).
         column_names: The columns' names.
         categories: The categories of each text column.
+        may_be_unseen: Whether the index behind the last category is one, for unseen ones.
 
     Raises:
         ValueError: There is one; the message names its row and column.
@@ -224,7 +235,8 @@ def check_values(
             )
     for column, name in enumerate(column_names):
         if name in categories:
-            check_codes(features[:, column].astype(float), name, len(categories[name]))
+            count = len(categories[name]) + may_be_unseen
+            check_codes(features[:, column].astype(float), name, count)
 
 
 def check_codes(codes: np.ndarray, name: str, count: int) -> None:
@@ -248,35 +260,3 @@ def checked_channels(channels: Any, columns: int) -> np.ndarray | None:
             f"channels is of shape {array.shape}; give the channel of each of {columns} columns"
         )
     return array
-
-
-def checked_rows(test_rows: Any, rows: int) -> np.ndarray | None:
-    """The row indices that a loader assigned to `test_rows`; a mask of the rows becomes indices.
-
-    >>> checked_rows([True, False, True], 3)
-    array([0, 2])
-
-    Raises:
-        ValueError: An index that no row has, one that is there twice, none, or all rows.
-    """
-    if test_rows is None:
-        return None
-    array = np.asarray(test_rows)
-    if array.dtype == bool and array.shape == (rows,):
-        array = np.flatnonzero(array)
-    if array.size in (0, rows):
-        raise ValueError(f"test_rows has {array.size} of {rows} rows; give some, and not all")
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ValueError("test_rows is not a list of row indices; give whole numbers, or a mask")
-    check_indices(array, rows)
-    return array.astype(np.int64)
-
-
-def check_indices(indices: np.ndarray, rows: int) -> None:
-    """Refuse row indices that no row has, or that are there twice."""
-    outside = indices[(indices < 0) | (indices >= rows)]
-    if len(outside):
-        raise ValueError(f"test_rows has {outside[0]}; give row indices from 0 to {rows - 1}")
-    values, counts = np.unique(indices, return_counts=True)
-    if counts.max() > 1:
-        raise ValueError(f"test_rows has {values[counts.argmax()]} twice; give each row once")

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
 from data.encoder import Encoder, Scaling
-from data.sampling import split_off
+from data.layout import Layout
+from data.splits import Cutter, remaining
 from data.tabular import RawTable, Splits, TabularData, standardize
 
 
@@ -30,82 +30,79 @@ def cross_validation(
     """Split the rows into outer folds (repeats * folds), each followed by its inner folds.
 
     If `val_fraction` is set, a share of the rows moves from the training split to a validation
-    split, as in `TabularData`.
+    split, as in `TabularData`. Groups stay together, and times in order, in every cut; folds by
+    time are not repeated. Test rows of the user's own are in no fold.
 
     >>> folds = cross_validation(TabularData(), np.arange(6) % 2, folds=3, repeats=1)
     >>> [len(fold.indices["test"]) for fold in folds]
     [2, 2, 2]
 
     Args:
-        datamodule: Its val_fraction, stratify and split_seed are used.
+        datamodule: It says how rows are cut, after `read()` also by groups or times.
         targets: Class indices (rows,).
         folds: Number of outer folds; each is held out once.
         repeats: How often the rows are shuffled and split again.
         inner_folds: Number of inner folds of an outer fold's training rows; 0 for none.
 
     Raises:
-        ValueError: Fewer than 2 folds, or more than the smallest class has rows.
+        ValueError: Fewer than 2 folds, or more than the smallest class has rows, or groups.
     """
-    rows = np.arange(len(targets))
+    cutter = datamodule.cutter(targets)
+    rows = remaining(len(targets), datamodule.held_back)
     result = []
-    outer_folds = k_fold(datamodule, rows, targets, folds, repeats, "folds")
+    outer_folds = k_fold(cutter, rows, folds, repeats, "folds")
     for i, (train, test) in enumerate(outer_folds):
         repeat = i // folds + 1
         fold = i % folds + 1
-        indices = with_validation(datamodule, train, targets, len(targets))
+        indices = with_validation(datamodule, cutter, train, len(rows))
         result.append(Fold(repeat, fold, 0, indices | {"test": test}))
         if not inner_folds:
             continue
-        pairs = k_fold(datamodule, train, targets, inner_folds, 1, "inner_folds")
+        pairs = k_fold(cutter, train, inner_folds, 1, "inner_folds")
         for inner, (inner_train, inner_test) in enumerate(pairs, 1):
-            indices = with_validation(datamodule, inner_train, targets, len(train))
+            indices = with_validation(datamodule, cutter, inner_train, len(train))
             result.append(Fold(repeat, fold, inner, indices | {"test": inner_test}))
     return result
 
 
 def k_fold(
-    datamodule: TabularData,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    folds: int,
-    repeats: int,
-    argument: str,
+    cutter: Cutter, rows: np.ndarray, folds: int, repeats: int, argument: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training and held-out row indices of each fold of each repeat.
 
     Args:
-        datamodule: Its stratify and split_seed are used.
-        rows: Indices of the rows to split.
-        targets: Class indices of the whole table.
+        cutter: How rows are cut.
+        rows: Indices of the rows to cut.
         folds: Number of folds.
         repeats: Number of repeats.
         argument: The argument that `folds` comes from, for messages.
     """
-    if datamodule.stratify:
-        counts = np.bincount(targets[rows])
-        most = counts[counts > 0].min()
-        limit = "the rows of the smallest class"
-        cutter = RepeatedStratifiedKFold
-    else:
-        most = len(rows)
-        limit = "the rows of the table"
-        cutter = RepeatedKFold
+    most, limit = cutter.most_folds(rows)
     if not 2 <= folds <= most:
         raise ValueError(f"{argument} is {folds}; give from 2 to {most}, {limit}")
-    splitter = cutter(n_splits=folds, n_repeats=repeats, random_state=datamodule.split_seed)
-    return [(rows[train], rows[test]) for train, test in splitter.split(rows, targets[rows])]
+    return cutter.k_fold(rows, folds, repeats)
 
 
 def with_validation(
-    datamodule: TabularData, train: np.ndarray, targets: np.ndarray, num_rows: int
+    datamodule: TabularData, cutter: Cutter, train: np.ndarray, num_rows: int
 ) -> dict[str, np.ndarray]:
-    """The training rows, and the validation rows taken from them: a share of `num_rows` rows."""
+    """The training rows, and the validation rows taken from them: a share of `num_rows` rows.
+
+    By time it is a share of the training rows. Validation rows of the user's own are those of them
+    that are in `train`.
+    """
+    if datamodule.val_rows is not None:
+        is_val = np.isin(train, datamodule.val_rows)
+        if is_val.all() or not is_val.any():
+            raise ValueError("a fold has no row to train on or none to validate on; give fewer")
+        return {"train": train[~is_val], "val": train[is_val]}
     fraction = datamodule.val_fraction
     if not fraction:
         return {"train": train}
-    size = round(fraction * num_rows)
+    if cutter.times is not None:  # early folds have few of the rows
+        num_rows = len(train)
     try:
-        train, val = split_off(train, size, targets, datamodule.stratify, datamodule.split_seed)
+        train, val = cutter.split_off(train, round(fraction * num_rows))
     except ValueError as error:
         raise ValueError(
             f"val_fraction is {fraction} of {num_rows} rows: {error}; change it"
@@ -114,13 +111,18 @@ def with_validation(
 
 
 def standardize_folds(
-    table: RawTable, folds: list[Fold], scaling: Scaling = "standard"
+    table: RawTable,
+    folds: list[Fold],
+    scaling: Scaling = "standard",
+    layout: Layout | None = None,
 ) -> tuple[list[Splits], list[Encoder]]:
     """Each fold's splits as tensors, and the encoder fitted to its training rows.
 
-    All folds have the same features, those of the whole table.
+    All folds have the same features: those of `layout`, or of the whole table. A feature of a
+    category, or of missing values, that the training rows of a fold do not have is 0 in them, and
+    in the held-out rows too: it tells a network nothing, and its weights are never trained.
     """
-    layout = table.layout()
+    layout = layout or table.layout()
     splits = []
     encoders = []
     for fold in folds:

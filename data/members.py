@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedKFold
 
+from data.splits import ALL_ROWS
 from data.tabular import Splits, TabularData
 
 
-def member_splits(splits: Splits, members: int, datamodule: TabularData) -> list[Splits]:
+def member_splits(
+    splits: Splits, members: int, datamodule: TabularData, rows: np.ndarray | slice = ALL_ROWS
+) -> list[Splits]:
     """The splits of each member; "val" is its fold of the training rows, "test" is everybody's.
+
+    With groups a fold is of whole groups. With times there are no folds: all members hold out the
+    last rows, and differ in their initial weights.
 
     >>> import torch
     >>> rows = torch.zeros(6, 2), torch.arange(6) % 2
@@ -20,36 +25,29 @@ def member_splits(splits: Splits, members: int, datamodule: TabularData) -> list
     Args:
         splits: The standardized training and test rows.
         members: Number of members.
-        datamodule: Its stratify and split_seed are used.
+        datamodule: It says how rows are cut.
+        rows: Indices of the training rows in the table; not needed without groups and times.
 
     Raises:
         ValueError: Fewer than 2 members, or more than the smallest class has training rows.
     """
     features, targets = splits["train"]
-    most = most_members(targets.numpy(), datamodule.stratify)
+    cutter = datamodule.cutter(targets.numpy(), rows)
+    everything = np.arange(len(targets))
+    most, limit = cutter.most_folds(everything)
     if not 2 <= members <= most:
         raise ValueError(
-            f"members is {members}; give from 1 to {most}: each holds out a fold of the "
-            "training rows, with a row of every class"
+            f"members is {members}; give from 1 to {most}: each holds out a fold of the training "
+            f"rows, of which there are at most {most}, {limit}"
         )
-    cutter = StratifiedKFold if datamodule.stratify else KFold
-    folds = cutter(members, shuffle=True, random_state=datamodule.split_seed)
     return [
         {
             "train": (features[train], targets[train]),
             "val": (features[held_out], targets[held_out]),
             "test": splits["test"],
         }
-        for train, held_out in folds.split(targets, targets)
+        for train, held_out in cutter.hold_out(everything, members)
     ]
-
-
-def most_members(targets: np.ndarray, stratify: bool) -> int:
-    """The most folds that these training rows (rows,) can be cut into."""
-    if not stratify:
-        return len(targets)
-    counts = np.bincount(targets)
-    return int(counts[counts > 0].min())
 
 
 def choose_members(
@@ -58,9 +56,10 @@ def choose_members(
     """The number of networks: what the user gave, or what suits the data.
 
     Args:
-        datamodule: Its members are taken where the user gave none and it has no validation rows.
+        datamodule: After `read()`. Its members are taken where the user gave none and it has no
+            validation rows.
         members: What the user gave.
-        folds: Class indices of the training rows, (rows,), of each fold.
+        folds: Indices of the training rows, (rows,), of each fold.
 
     Raises:
         ValueError: Fewer than 1.
@@ -68,8 +67,9 @@ def choose_members(
     if members is None and datamodule.val_fraction:
         return 1
     if members is None:
-        most = min(most_members(targets, datamodule.stratify) for targets in folds)
-        return min(datamodule.members, most)
+        cutter = datamodule.cutter(datamodule.targets)
+        most = min(cutter.most_folds(rows)[0] for rows in folds)
+        return max(1, min(datamodule.members, most))
     if members < 1:
         raise ValueError(f"members is {members}; give 1 or more")
     return members

@@ -13,7 +13,9 @@ class RawTable(NamedTuple):
     Shapes: features (rows, columns), NaN where missing, text as the index of its category, dates in
     days since 1970-01-01; targets (rows,), integers from 0 to num_classes - 1. `categories` maps
     the name of a text column to its categories, `dates` that of a date column to its form.
-    `channels` (columns,) groups columns that share a mean and a standard deviation.
+    `channels` (columns,) groups columns that share a mean and a standard deviation. Rows of the
+    same value of `groups` (rows,) stay together in every cut; with `times` (rows,), numbers or
+    datetime64, training rows come before held-out ones.
 
     A loader may return other things too, which `TabularData.read` converts (data/checks.py): lists,
     tensors and DataFrames, whose column names may then be left out; targets that are labels of any
@@ -27,6 +29,8 @@ class RawTable(NamedTuple):
     categories: dict[str, list[str]] = {}  # noqa: RUF012
     dates: dict[str, str] = {}  # noqa: RUF012
     channels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def layout(self, indices: np.ndarray | None = None) -> Layout:
         """Which features these rows make; None takes all rows."""

@@ -2,17 +2,21 @@
 
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
+from data.columns import Columns, refuse, shown
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.file import File
 from data.kinds import Kinds, make_columns
-from data.labels import read_labels
+from data.labels import label_indices, read_labels
+from data.roles import Roles
 from data.tabular import RawTable, TabularData
 from data.values import Reading
 
 SHOWN_COLUMNS = 40
+SHOWN_CLASSES = 10  # in a message
 
 
 class Table(TabularData):
@@ -41,7 +45,11 @@ class Table(TabularData):
             order mark says.
         batch_size: Rows per optimizer step; null takes all training rows at once.
         scaling: robust: median and quartiles, with outliers limited; or standard.
-        split: The other arguments of TabularData.
+        groups: A column whose rows of the same value stay together in every cut, such as a patient.
+        time: A column of numbers or dates: training rows come before held-out ones in every cut.
+        split: A column that says train, val or test of each row.
+        test_path: A file of the rows to test on, with the same columns.
+        more: The other arguments of TabularData.
 
     Raises:
         ValueError: A file that cannot be read, with the line and column, or one that is not a
@@ -69,9 +77,13 @@ class Table(TabularData):
         encoding: str | None = None,
         batch_size: int | None = 256,
         scaling: Scaling = "robust",
-        **split: Any,
+        groups: str | None = None,
+        time: str | None = None,
+        split: str | None = None,
+        test_path: str | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, scaling=scaling, **split)
+        super().__init__(batch_size=batch_size, scaling=scaling, **more)
         self.path = path
         self.target = target
         self.ignore = ignore or []
@@ -86,10 +98,12 @@ class Table(TabularData):
         self.rare_classes = rare_classes
         self.delimiter = delimiter
         self.encoding = encoding
+        self.roles = Roles(groups, time, split, test_path)
+        self.roles.check(target, self.ignore)
 
     def load(self) -> RawTable:
         file = File(self.path, self.delimiter, encoding=self.encoding)
-        left_out = [self.target, *self.ignore]
+        left_out = [self.target, *self.roles.columns, *self.ignore]
         if self.id_column is not None:
             left_out.append(self.id_column)
         file.need([*left_out, *self.categorical, *self.numeric, *self.dates])
@@ -98,7 +112,7 @@ class Table(TabularData):
             raise ValueError(
                 f"{self.path} has no column left but the target {self.target!r}; ignore fewer"
             )
-        frame = pl.concat(file.frames([*names, self.target]))
+        frame = pl.concat(file.frames([*names, *self.roles.columns, self.target]))
         labels = read_labels(
             frame.get_column(self.target),
             f"{self.path}: the target {self.target!r}",
@@ -117,6 +131,7 @@ class Table(TabularData):
                 "keep a column that is left out with --data.numeric or --data.categorical"
             )
         columns = make_columns(self.kinds, self.reading)
+        self.roles = self.roles.with_form(frame, kinds)
         if not columns.names:
             reasons = "; ".join(f"{name!r}: {kind.about}" for name, kind in self.kinds.items())
             raise ValueError(
@@ -124,14 +139,43 @@ class Table(TabularData):
                 "say what one is with --data.numeric or --data.categorical"
             )
         rows = labels.indices >= 0
-        features = columns.matrix(frame, file)[rows]
-        return RawTable(
-            features,
+        groups, times = self.roles.order(frame, file, self.reading)
+        table = RawTable(
+            columns.matrix(frame, file)[rows],
             labels.indices[rows],
             columns.names,
             labels.names,
             columns.categories,
             columns.dates,
+            groups=None if groups is None else groups[rows],
+            times=None if times is None else times[rows],
+        )
+        if self.roles.split is not None:
+            splits = self.roles.splits(frame, file, rows, self.reading)
+            self.test_rows = self.held_back = splits["test"]
+            self.val_rows = splits.get("val")
+        return table if self.roles.test_path is None else self.with_test_file(table, columns)
+
+    def with_test_file(self, table: RawTable, columns: Columns) -> RawTable:
+        """The table with the rows of the test file behind it, read as those of the table are."""
+        file = File(str(self.roles.test_path), self.delimiter, encoding=self.encoding)
+        names = [*columns.names, *self.roles.columns, self.target]
+        file.need(names)
+        frame = pl.concat(file.frames(names))
+        labels = frame.get_column(self.target)
+        targets = label_indices(labels, table.class_names, self.label_type, self.reading)
+        known = ", ".join(map(shown, table.class_names[:SHOWN_CLASSES]))
+        advice = f"the classes of {self.path} are {known}"
+        wrong = (targets < 0) | (targets == len(table.class_names))
+        refuse(labels, pl.Series(wrong), advice, file, first=0)
+        groups, times = self.roles.order(frame, file, self.reading)
+        rows = len(table.targets)
+        self.test_rows = self.held_back = np.arange(rows, rows + len(targets))
+        return table._replace(
+            features=np.concatenate([table.features, columns.matrix(frame, file)]),
+            targets=np.concatenate([table.targets, targets]),
+            groups=None if groups is None else np.concatenate([table.groups, groups]),
+            times=None if times is None else np.concatenate([table.times, times]),
         )
 
     def about(self) -> str:
@@ -139,6 +183,7 @@ class Table(TabularData):
         told = {name: Kind("left out", "--data.ignore") for name in self.ignore}
         if self.id_column is not None:
             told[self.id_column] = Kind("left out", "--data.id")
+        told |= self.roles.told()
         lines = describe(self.kinds | told)
         if len(lines) > SHOWN_COLUMNS:
             hidden = len(lines) - SHOWN_COLUMNS + 1
@@ -146,4 +191,6 @@ class Table(TabularData):
         lines.append(
             f"{len(self.column_names)} columns, {self.num_classes} classes of {self.target}"
         )
+        if self.test_rows is not None:
+            lines.append(f"{len(self.test_rows)} rows are for the test, in no fold of evaluate.py")
         return "\n".join([*lines, *self.notes])

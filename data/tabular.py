@@ -16,7 +16,8 @@ from data.encoder import Encoder, Scaling
 from data.labels import LabelType
 from data.layout import Layout
 from data.raw_table import RawTable as RawTable  # loaders import it from here
-from data.sampling import EpochSampler, balanced_weights, split_off
+from data.sampling import EpochSampler, balanced_weights
+from data.splits import ALL_ROWS, Cutter, draw_splits, remaining
 from data.values import Reading
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
@@ -33,8 +34,8 @@ class TabularData(LightningDataModule):
     targets (rows,); further `num_features`, `num_classes`, `feature_names`, `class_names` and
     `encoder`. The checkpoint holds the encoder and the names, so it predicts from raw columns.
 
-    A table with its own test set assigns `test_rows` in `load`. A table with random augmentation
-    of training batches defines `augmentation`.
+    A table with its own test set assigns `test_rows` in `load`, one with its own validation rows
+    also `val_rows`. A table with random augmentation of training batches defines `augmentation`.
 
     Args:
         batch_size: Rows per optimizer step; null takes all training rows at once.
@@ -55,6 +56,7 @@ class TabularData(LightningDataModule):
     id_column: str | None = None  # a column that predictions repeat
     reading = Reading()  # how numbers are written
     members = 1  # networks that train.py trains as one, if it is not told
+    held_back: np.ndarray | None = None  # test rows that evaluate.py leaves alone
     embedding = 0  # units of an embedded number, if the network is not told
     splits: Splits = {}  # noqa: RUF012  # until `setup`
 
@@ -88,6 +90,9 @@ class TabularData(LightningDataModule):
         self.class_weight = class_weight
         self.scaling = scaling
         self.test_rows: np.ndarray | None = None
+        self.val_rows: np.ndarray | None = None
+        self.groups: np.ndarray | None = None
+        self.times: np.ndarray | None = None
 
     def load(self) -> RawTable:
         """Return the whole table; called once."""
@@ -119,11 +124,14 @@ class TabularData(LightningDataModule):
     def read(self) -> RawTable:
         """Load the table, check it, and keep its names."""
         table = checks.read_table(self)
-        self.num_rows = len(table.targets)
+        self.targets = table.targets
+        self.num_rows = len(remaining(len(table.targets), self.held_back))
         self.columns = Columns(table.column_names, table.categories, table.dates, self.reading)
         self.column_names = table.column_names
         self.class_names = table.class_names
         self.num_classes = len(table.class_names)
+        self.groups = table.groups
+        self.times = table.times
         return table
 
     def weigh_classes(self, targets: np.ndarray) -> list[float] | None:
@@ -133,38 +141,16 @@ class TabularData(LightningDataModule):
         return balanced_weights(targets, self.num_classes)
 
     def split(self, targets: np.ndarray) -> dict[str, np.ndarray]:
-        """Row indices of each split.
+        """Row indices of each split."""
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        given = {"test": self.test_rows, "val": self.val_rows}
+        return draw_splits(self.cutter(targets), self.class_names, fractions, given)
 
-        The test rows are drawn first, so another `val_fraction` keeps them.
-        """
-        try:
-            indices = self.draw_splits(targets)
-            for name, rows in indices.items():
-                missing = set(range(self.num_classes)) - set(targets[rows].tolist())
-                if missing:
-                    raise ValueError(f"{name} has no {self.class_names[min(missing)]!r}")
-        except ValueError as error:
-            raise ValueError(
-                f"test_fraction {self.test_fraction} and val_fraction {self.val_fraction} of "
-                f"{len(targets)} rows leave a split without some of the {self.num_classes} classes "
-                f"({error}); change the fractions"
-            ) from error
-        return indices
-
-    def draw_splits(self, targets: np.ndarray) -> dict[str, np.ndarray]:
-        rows = len(targets)
-        train = np.arange(rows)
-        if self.test_rows is not None:
-            test = self.test_rows
-            train = np.setdiff1d(train, test)
-        else:
-            size = round(self.test_fraction * rows)
-            train, test = split_off(train, size, targets, self.stratify, self.split_seed)
-        if not self.val_fraction:
-            return {"train": train, "test": test}
-        size = round(self.val_fraction * rows)
-        train, val = split_off(train, size, targets, self.stratify, self.split_seed)
-        return {"train": train, "val": val, "test": test}
+    def cutter(self, targets: np.ndarray, rows: np.ndarray | slice = ALL_ROWS) -> Cutter:
+        """How these rows, of these class indices, are cut into splits and folds."""
+        groups = None if self.groups is None else self.groups[rows]
+        times = None if self.times is None else self.times[rows]
+        return Cutter(targets, groups, times, self.stratify, self.split_seed)
 
     def train_dataloader(self) -> Iterable[Any]:
         dataset = TensorDataset(*self.splits["train"])

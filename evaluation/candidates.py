@@ -16,7 +16,17 @@ from evaluation.search import EXAMPLE, Sweep, check_sweep, draw_all
 # What candidates may differ in besides their components; those that share it train together.
 SHARED = ("data", "max_epochs", "members", "patience")
 # The settings of the data that say which rows there are, and how they are cut into folds.
-SAME_ROWS = ("path", "target", "stratify", "split_seed", "test_fraction")
+SAME_ROWS = (
+    "path",
+    "target",
+    "groups",
+    "time",
+    "split",
+    "test_path",
+    "stratify",
+    "split_seed",
+    "test_fraction",
+)
 
 # The arguments of evaluate.py that train.py takes too and that change what is learned.
 TRAIN_ARGUMENTS = (

@@ -34,6 +34,7 @@ def conclude(
     run: RunInfo,
     train_commands: list[str] | None = None,
     baselines: Sequence[Baseline] = (),
+    warnings: Sequence[str] = (),
 ) -> EvaluationResult:
     """The result of an evaluation: of one candidate, of a sweep, or of a comparison.
 
@@ -44,6 +45,7 @@ def conclude(
         run: How the evaluation was run.
         train_commands: For a sweep, the command that trains each candidate; else None.
         baselines: What scikit-learn's classifiers predict; left out of a comparison.
+        warnings: What makes the estimates too good.
 
     Raises:
         FloatingPointError: No network is left to estimate the performance from.
@@ -82,6 +84,8 @@ def conclude(
         failures=describe_failures(evaluation, names),
         run=run,
         baselines=baseline_results,
+        groups=evaluation.num_groups,
+        warnings=list(warnings),
     )
 
 
@@ -163,7 +167,7 @@ def baseline_result(
         [baseline.probabilities[fold[:2]][None] for fold in outer_folds],
         [evaluation.targets[fold.indices["test"]] for fold in outer_folds],
         [len(fold.indices["train"]) for fold in outer_folds],
-        np.bincount(evaluation.targets),
+        evaluation.class_rows,
     )
     scores = {"accuracy": baseline_score("accuracy", estimates, evaluation, selection, baseline)}
     if estimates.balanced_accuracy is not None:

@@ -93,7 +93,7 @@ def estimate(
     return Estimate(mean, max(mean - half_width, 0.0), min(mean + half_width, most))
 
 
-def accuracy_estimate(values: np.ndarray, test_per_train: float, rows: int) -> Estimate:
+def accuracy_estimate(values: np.ndarray, test_per_train: float, rows: float) -> Estimate:
     """The mean of the folds' accuracies with a Wilson interval over its effective rows.
 
     The effective rows are as many independent ones as have the same standard error. They are at
@@ -110,11 +110,11 @@ def accuracy_estimate(values: np.ndarray, test_per_train: float, rows: int) -> E
     Args:
         values: One accuracy per fold, (folds,).
         test_per_train: Test rows of a fold per training row.
-        rows: Rows of the table.
+        rows: Rows of the table, or groups where rows belong together.
     """
     mean = float(np.mean(values))
     error = standard_error(values, test_per_train)
-    effective_rows = float(rows)
+    effective_rows = rows
     if error > 0:
         effective_rows = min(effective_rows, mean * (1 - mean) / error**2)
     return Estimate(mean, *wilson_interval(mean * effective_rows, effective_rows))
@@ -211,7 +211,7 @@ def estimate_over_folds(
         metric: The score's name.
         statistics: Its `fold_statistics`, (folds, ...).
         test_per_train: Test rows of a fold per training row.
-        class_rows: Rows of each class in the table, (num_classes,).
+        class_rows: Rows of each class that count (Evaluation.class_rows), (num_classes,).
     """
     mean = over_folds(metric, statistics)
     if metric in BEST_IS_HIGH and metric != "accuracy" and mean == 1:
@@ -222,7 +222,7 @@ def estimate_over_folds(
         if len(values) < 2:
             return None
         if metric == "accuracy":
-            return accuracy_estimate(values, test_per_train, int(class_rows.sum()))
+            return accuracy_estimate(values, test_per_train, float(class_rows.sum()))
         return estimate(values, test_per_train, most=most)
     _, finish = COUNTED[metric]
     folds = len(statistics)
@@ -238,10 +238,12 @@ def perfect(class_rows: np.ndarray) -> Estimate:
     other rows, whichever are fewer: for the AUROC, so many pairs of rows are independent.
 
     Args:
-        class_rows: Rows of each class in the table, (num_classes,).
+        class_rows: Rows of each class that count (Evaluation.class_rows), (num_classes,).
     """
     trials = np.minimum(class_rows, class_rows.sum() - class_rows)
-    lows = [wilson_interval(int(count), int(count))[0] for count in trials]
+    if not trials.any():  # all rows are of one class
+        trials = class_rows
+    lows = [wilson_interval(count, count)[0] for count in trials.tolist() if count]
     return Estimate(1.0, float(np.mean(lows)), 1.0)
 
 
@@ -257,7 +259,7 @@ def summarize(
         probabilities: For each fold (seeds, rows, num_classes).
         targets: For each fold its class indices, (rows,).
         train_rows: For each fold its number of training rows.
-        class_rows: Rows of each class in the table, (num_classes,).
+        class_rows: Rows of each class that count (Evaluation.class_rows), (num_classes,).
     """
     test_rows = [len(fold_targets) for fold_targets in targets]
     test_per_train = float(np.mean(np.divide(test_rows, train_rows)))

@@ -43,6 +43,7 @@ class Evaluation:
         metric: The score by which candidates are chosen.
         stopped: For each race the candidates that were stopped in it, and in which epoch: it
             cannot choose them.
+        groups: The group of each row (rows,), where rows belong together; None for none.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Evaluation:
         num_candidates: int,
         metric: str,
         stopped: Mapping[Race, Mapping[int, int]] = MappingProxyType({}),
+        groups: np.ndarray | None = None,
     ) -> None:
         self.stopped = stopped
         self.targets = targets
@@ -60,6 +62,12 @@ class Evaluation:
         self.num_candidates = num_candidates
         self.metric = metric
         self.outer_folds = [index for index, fold in enumerate(folds) if not fold.inner]
+        self.is_held_out = np.zeros(len(targets), bool)  # the first rows in time never are
+        for index in self.outer_folds:
+            self.is_held_out[folds[index].indices["test"]] = True
+        self.num_groups = None
+        if groups is not None:
+            self.num_groups = len(np.unique(groups[self.is_held_out]))
         self.members = sorted(outcomes)
         self.failures = [member for member in self.members if outcomes[member].failed_in]
         # By candidate and fold: (networks, test rows, num_classes).
@@ -152,8 +160,20 @@ class Evaluation:
             [probabilities for _, probabilities in predictions],
             [self.targets[fold.indices["test"]] for fold, _ in predictions],
             [len(fold.indices["train"]) for fold, _ in predictions],
-            np.bincount(self.targets),
+            self.class_rows,
         )
+
+    @property
+    def class_rows(self) -> np.ndarray:
+        """How many of each class's held-out rows count in an interval, (num_classes,).
+
+        All rows; with groups, shares of the groups as large as those of the rows: rows of a group
+        are right or wrong together, so that at worst a group says no more than one row.
+        """
+        rows: np.ndarray = np.bincount(self.targets[self.is_held_out])
+        if self.num_groups is not None:
+            rows = rows * (self.num_groups / rows.sum())
+        return rows
 
     def difference(self, first: int, second: int) -> Difference:
         """The accuracy gained from the first candidate to the second, over the same folds."""
@@ -181,7 +201,8 @@ class Evaluation:
         total = self.zeros(float)
         for fold, probabilities in self.predictions(selection):
             total[fold.indices["test"]] += probabilities.sum(0)
-        return float((total.argmax(-1) == self.targets).mean())
+        correct = total.argmax(-1) == self.targets
+        return float(correct[self.is_held_out].mean())
 
     def zeros(self, dtype: type) -> np.ndarray:
         """An array (rows, num_classes) of zeros."""

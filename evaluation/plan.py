@@ -9,6 +9,7 @@ from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
 from data.members import check_validation, choose_members, member_splits
 from data.sampling import row_order
+from data.splits import remaining
 from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
 from evaluation.devices import check_memory, stack_bytes
@@ -48,6 +49,11 @@ class Plan:
     class_weights: list[list[float] | None]
     member_splits: list[Splits]
     members: list[Member]
+
+    @property
+    def repeats(self) -> int:
+        """How often the rows were cut into folds."""
+        return self.folds[-1].repeat
 
     @property
     def members_per_fold(self) -> int:
@@ -114,7 +120,7 @@ def make_plan(
         datamodule: The DataModule of the table.
         candidates: The components of each candidate.
         folds: Number of folds; each is held out once.
-        repeats: How often the rows are shuffled and cut into folds.
+        repeats: How often the rows are shuffled and cut into folds; once if they are cut by time.
         inner_folds: Folds of an outer fold's training rows; 0 for none.
         seeds: Networks for each candidate and fold.
         first_seed: The seed of the first network.
@@ -125,7 +131,10 @@ def make_plan(
         ValueError: A component, number of folds or size that cannot be used.
     """
     table = datamodule.read()
-    layout = table.layout()
+    rows = remaining(len(table.targets), datamodule.held_back)
+    if datamodule.times is not None:
+        repeats = 1  # there is one way to cut by time
+    layout = table.layout(None if datamodule.held_back is None else rows)
     num_features = len(layout.names)
     num_classes = datamodule.num_classes
     candidates = [fit_to_table(candidate, datamodule, layout) for candidate in candidates]
@@ -141,18 +150,18 @@ def make_plan(
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
-    train_targets = [table.targets[fold.indices["train"]] for fold in cut_folds]
-    members = choose_members(datamodule, members, train_targets)
-    splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling)
+    train_rows = [fold.indices["train"] for fold in cut_folds]
+    members = choose_members(datamodule, members, train_rows)
+    splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling, layout)
     class_weights = []
     if weights is not None:
-        class_weights = [datamodule.weigh_classes(targets) for targets in train_targets]
+        class_weights = [datamodule.weigh_classes(table.targets[rows]) for rows in train_rows]
     split_of_member = splits
     if members > 1:
         check_validation(datamodule, members)
         split_of_member = []
-        for fold_splits in splits:
-            split_of_member += member_splits(fold_splits, members, datamodule)
+        for fold_splits, rows in zip(splits, train_rows, strict=True):
+            split_of_member += member_splits(fold_splits, members, datamodule, rows)
         class_weights = [weights for weights in class_weights for _ in range(members)]
     return Plan(
         candidates=candidates,

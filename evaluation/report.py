@@ -63,7 +63,8 @@ def report(result: EvaluationResult) -> Iterator[str]:
 def performance_lines(result: EvaluationResult, performance: Performance) -> Iterator[str]:
     """The scores with their intervals; beside the one that chose, what it would flatter."""
     choice = result.choice
-    yield f"{'':22}{'mean':>8}   95 % interval"
+    groups = "" if result.groups is None else f", of {result.groups} groups"
+    yield f"{'':22}{'mean':>8}   95 % interval{groups}"
     for name, title in TITLES.items():
         estimate = getattr(performance.estimates, name)
         if estimate is None:

@@ -1,6 +1,6 @@
 """EvaluationResult: what an evaluation found, as result.json holds it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from evaluation.estimates import Difference, Estimate, Estimates
@@ -232,6 +232,8 @@ class EvaluationResult:
         failures: A description of each network that failed.
         run: How the evaluation was run.
         baselines: The scores of scikit-learn's classifiers; None for a comparison.
+        groups: How many groups were held out, where rows belong together; None for none.
+        warnings: What makes the estimates too good.
     """
 
     performance: Performance | None
@@ -241,6 +243,8 @@ class EvaluationResult:
     failures: list[str]
     run: RunInfo
     baselines: list[BaselineResult] | None = None
+    groups: int | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def networks_per_row(self) -> int:
@@ -262,6 +266,10 @@ class EvaluationResult:
             )
         if self.baselines is not None:
             content["baselines"] = [baseline.to_json() for baseline in self.baselines]
+        if self.groups is not None:
+            content["groups"] = self.groups
+        if self.warnings:
+            content["warnings"] = self.warnings
         content["settings"] = [candidate.to_json() for candidate in self.candidates]
         content["failed"] = len(self.failures)
         content["failures"] = self.failures
@@ -296,6 +304,8 @@ class EvaluationResult:
             failures=content["failures"],
             run=RunInfo(**{name: content[name] for name in RunInfo.__dataclass_fields__}),
             baselines=baselines,
+            groups=content.get("groups"),
+            warnings=content.get("warnings", []),
         )
 
 

@@ -55,7 +55,8 @@ class Members:
         self.datamodule = datamodule
         self.trainer = trainer
         self.components = {name: classifier.hparams[name] for name in LEARNED}
-        self.splits = member_splits(datamodule.splits, members, datamodule)
+        rows = datamodule.indices["train"]
+        self.splits = member_splits(datamodule.splits, members, datamodule, rows)
         everyone = [Member(0, index, seed + index) for index in range(members)]
         self.population = Population(
             datamodule.num_features,
@@ -89,8 +90,13 @@ class Members:
         outcomes = [population.outcomes[member] for member in sorted(population.outcomes)]
         prediction = as_one(outcomes, self.splits)
         self.best_epoch = int(np.median([outcome.best_epoch for outcome in outcomes]))
+        held_out = prediction.held_out
+        targets = prediction.held_out_targets
+        if self.datamodule.times is not None:  # all hold out the same rows
+            targets = targets[: len(targets) // len(self.splits)]
+            held_out = held_out.reshape(len(self.splits), len(targets), -1).mean(0)
         self.held_out = SplitMetrics.from_probabilities(
-            prediction.held_out, prediction.held_out_targets, self.datamodule.class_names
+            held_out, targets, self.datamodule.class_names
         )
         classifier = self.ensemble(prediction.temperature)
         if run.is_main_process:

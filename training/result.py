@@ -31,7 +31,8 @@ class SplitMetrics:
     """Metrics of a split: number of rows, training criterion, and the scores of model/scores.py.
 
     The AUROC is None where all rows are of one class. A result.json of version 0.1.0 has only loss
-    and accuracy. `recall` holds each class's share of right rows, by its name.
+    and accuracy. `recall` holds each class's share of right rows, by its name. `groups` is the
+    number of groups that the rows are of, where rows belong together.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class SplitMetrics:
     brier: float | None = None
     calibration_error: float | None = None
     recall: dict[str, float] = field(default_factory=dict)
+    groups: int | None = None
 
     @classmethod
     def from_test(
@@ -67,7 +69,11 @@ class SplitMetrics:
             values[name] = value if isfinite(value) else None
         recall = dict(zip(datamodule.class_names, recalls.tolist(), strict=True))
         recall = {name: value for name, value in recall.items() if isfinite(value)}
-        return cls(rows=len(datamodule.indices[split]), **values, recall=recall)
+        rows = datamodule.indices[split]
+        groups = None
+        if datamodule.groups is not None:
+            groups = datamodule.cutter(datamodule.targets).independent(rows)
+        return cls(rows=len(rows), **values, recall=recall, groups=groups)
 
     @classmethod
     def from_probabilities(
@@ -75,7 +81,7 @@ class SplitMetrics:
     ) -> Self:
         """The metrics of predictions (rows, num_classes) of classes (rows,); no loss."""
         predictions = torch.from_numpy(probabilities), torch.from_numpy(targets)
-        values = {name: score(name, *predictions).item() for name in TITLES}
+        values: dict[str, Any] = {name: score(name, *predictions).item() for name in TITLES}
         recall = dict(zip(class_names, recalls(confusion(*predictions)).tolist(), strict=True))
         return cls(rows=len(targets), loss=None, **values, recall=recall)
 
@@ -99,6 +105,7 @@ class TrainResult:
         fit_seconds: Seconds of the fit.
         seed: The run's seed.
         versions: Versions of Python and the libraries.
+        warnings: What makes the test too good.
         checkpoint: The kept epoch's checkpoint, in the run's folder.
         classifier: The Classifier with the weights of the kept epoch, in evaluation mode.
     """
@@ -111,6 +118,7 @@ class TrainResult:
     fit_seconds: float
     seed: int
     versions: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
     checkpoint: Path | None = None
     classifier: Classifier | None = field(default=None, repr=False)
 
@@ -121,8 +129,13 @@ class TrainResult:
 
     @property
     def test_interval(self) -> tuple[float, float]:
-        """The test accuracy's 95 % Wilson interval."""
+        """The test accuracy's 95 % Wilson interval, of groups where rows belong together.
+
+        Rows of a group are right or wrong together: at worst they say no more than one row.
+        """
         test = self.splits["test"]
+        if test.groups is not None:
+            return wilson_interval(test.accuracy * test.groups, test.groups)
         correct = round(test.accuracy * test.rows)  # accuracy is a rounded ratio of whole numbers
         return wilson_interval(correct, test.rows)
 
@@ -137,6 +150,9 @@ class TrainResult:
     def to_json(self) -> dict[str, Any]:
         """What result.json holds."""
         low, high = self.test_interval
+        groups = {split: values.groups for split, values in self.splits.items() if values.groups}
+        dependent = {"groups": groups, "warnings": self.warnings}
+        content = {name: value for name, value in dependent.items() if value}
         return self.metrics() | {
             "test/accuracy/low": low,
             "test/accuracy/high": high,
@@ -148,6 +164,7 @@ class TrainResult:
             "fit_seconds": self.fit_seconds,
             "seed": self.seed,
             "versions": self.versions,
+            **content,
         }
 
     @classmethod
@@ -164,7 +181,8 @@ class TrainResult:
             values: dict[str, Any] = {
                 name: content.get(f"{split}/{name}") for name in ("loss", *TITLES)
             }
-            splits[split] = SplitMetrics(rows=rows, **values, recall=recall)
+            groups = content.get("groups", {}).get(split)
+            splits[split] = SplitMetrics(rows=rows, **values, recall=recall, groups=groups)
         names = [name.name for name in fields(cls) if name.name in content]
         return cls(splits=splits, **{name: content[name] for name in names})
 
@@ -183,6 +201,8 @@ class TrainResult:
             line = f"{title:20}" + "".join(cell(number, digits) for number in numbers)
             if name == "accuracy":
                 line += f"   95 % interval {low:.3f} to {high:.3f}"
+                if splits[-1].groups is not None:
+                    line += f", of {splits[-1].groups} groups"
             if name == "loss":
                 line += "   what training minimizes"
             yield line

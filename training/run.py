@@ -8,7 +8,7 @@ import signal
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -119,9 +119,10 @@ class Run:
         (self.run_dir / "result.json").write_text(text)
         self.has_result = True
 
-    def show_columns(self, datamodule: TabularData) -> None:
-        """Print how the table's columns are used, and log the same to TensorBoard."""
-        about = datamodule.about()
+    def show_columns(self, datamodule: TabularData, warnings: Sequence[str] = ()) -> None:
+        """Print how the table is used, and what makes its scores too good; log it, too."""
+        cutter = datamodule.cutter(datamodule.targets)
+        about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
             print(about, end="\n\n")
             self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
