@@ -208,8 +208,8 @@ class Cutter:
             if len(shared):
                 row = np.flatnonzero(np.isin(self.groups, shared))[0]
                 raise ValueError(
-                    f"{len(shared)} groups have rows in {name} and in {later}, among them that of "
-                    f"row {row + 1}; a group must be on one side"
+                    f"the group of row {row + 1}, one of {len(shared)}, has rows in {name} and in "
+                    f"{later}; a group must be on one side"
                 )
         if self.times is not None and self.times[rows].max() >= self.times[later_rows].min():
             raise ValueError(f"{later} has rows that are not later than all of {name}")

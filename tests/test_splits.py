@@ -390,9 +390,9 @@ def test_a_loader_gives_its_splits():
     drawn.setup()
     assert np.array_equal(drawn.indices["val"], np.arange(60))
     assert not set(drawn.groups[drawn.indices["test"]]) & set(drawn.groups[drawn.indices["train"]])
-    with pytest.raises(ValueError, match="Given.load: row 240 is in val_rows and in test_rows"):
+    with pytest.raises(ValueError, match=r"Given\.load: row 240 is in val_rows and in test_rows"):
         Given(np.arange(240, 300), np.arange(230, 250)).setup()
-    with pytest.raises(ValueError, match="2 groups have rows in train and in test|a group must be"):
+    with pytest.raises(ValueError, match="the group of row 241, one of 1, has rows in train"):
         Given(np.arange(241, 300), is_val).setup()
 
 
