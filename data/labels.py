@@ -67,7 +67,7 @@ def read_labels(
             "or give --data.unlabelled drop"
         )
     if missing:
-        notes.append(f"{missing:,} rows without a class are left out")
+        notes.append(f"{missing:,} rows without a class are left out, and not counted")
     counts = dict(text.drop_nulls().value_counts().iter_rows())
     check_number(counts, label_type, source)
     rare = sorted(name for name in counts if counts[name] < MIN_CLASS_ROWS)
@@ -81,7 +81,7 @@ def read_labels(
             notes.append(f"{rows:,} rows of rare classes are one class, {OTHER!r}: {listed}")
         else:
             text = text.set(text.is_in(rare), None)
-            notes.append(f"{rows:,} rows of rare classes are left out: {listed}")
+            notes.append(f"{rows:,} rows of rare classes are left out, and not counted: {listed}")
     check_counts(counts, source)
     names = sorted(counts) if label_type == "text" else sorted(counts, key=value_of)
     indices = text.replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)

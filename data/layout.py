@@ -70,11 +70,7 @@ class Layout:
         Raises:
             ValueError: More than 10,000 features.
         """
-        if len(column_names) > MAX_FEATURES:
-            raise ValueError(
-                f"the table has {len(column_names):,} columns to learn from; the most is "
-                f"{MAX_FEATURES:,}: give a table of fewer, such as those that vary most"
-            )
+        check_columns(len(column_names))
         features: list[Feature] = []
         counts: dict[str, int] = {}
         for column, name in enumerate(column_names):
@@ -92,6 +88,15 @@ class Layout:
             )
         names, *arrays = zip(*features, strict=True)
         return cls(list(names), *(np.array(array) for array in arrays))
+
+
+def check_columns(count: int) -> None:
+    """Refuse a table of more columns than there may be features."""
+    if count > MAX_FEATURES:
+        raise ValueError(
+            f"the table has {count:,} columns to learn from; the most is "
+            f"{MAX_FEATURES:,}: give a table of fewer, such as those that vary most"
+        )
 
 
 class Feature(NamedTuple):

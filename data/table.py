@@ -11,6 +11,7 @@ from data.encoder import Scaling
 from data.file import File
 from data.kinds import Kinds, make_columns
 from data.labels import label_indices, read_labels
+from data.layout import check_columns
 from data.roles import Roles
 from data.tabular import RawTable, TabularData
 from data.values import Reading
@@ -112,6 +113,7 @@ class Table(TabularData):
             raise ValueError(
                 f"{self.path} has no column left but the target {self.target!r}; ignore fewer"
             )
+        check_columns(len(names))
         frame = pl.concat(file.frames([*names, *self.roles.columns, self.target]))
         labels = read_labels(
             frame.get_column(self.target),
