@@ -235,7 +235,7 @@ def parameters_of(cls: Any) -> dict[str, Parameter]:
     """Return a constructor's parameters, including those passed on to the base class by `**kwargs`.
 
     >>> list(parameters_of(find("data", "Table")))[:5]
-    ['path', 'target', 'ignore', 'delimiter', 'batch_size']
+    ['path', 'target', 'ignore', 'id', 'categorical']
     """
     parameters: dict[str, Parameter] = {}
     for base in cls.__mro__:

@@ -106,8 +106,8 @@ class Kinds:
         if not known.count():
             return Kind("left out", "nothing but missing values", len(column))
         is_number = self.reading.numbers(known).is_not_null()
-        all_numbers = is_number.sum() == known.count() and not has_leading_zeros(known)
-        if all_numbers and not self.is_typed:
+        all_numbers = is_number.sum() == known.count()
+        if all_numbers and not (self.is_typed or has_leading_zeros(known)):
             return self.kind_of_numbers(column, known)
         if is_boolean(self.reading.known_text(text)):
             return self.category(column)
@@ -254,6 +254,9 @@ class Kinds:
         numbers = almost_numbers(sample)
         decorated = [value for value in numbers if number_hint(value) is not None]
         if not decorated or len(numbers) * 2 <= len(sample):
+            return
+        has_unit = all(value[-1].isalpha() for value in decorated)
+        if has_unit and len(numbers) <= MAX_CODES:  # codes, such as 2wd and 4wd
             return
         advice = f"{number_hint(decorated[0])}; if the column is text, give "
         advice += f'--data.categorical "[{in_list(column.name)}]"'

@@ -262,6 +262,11 @@ def test_typed_text_stays_text():
     assert table.columns.categories == {"c": ["1", "2", "3"]}
 
 
+def test_a_few_numbers_of_one_unit_are_codes():
+    assert column(["2wd", "4wd"]).columns.categories == {"c": ["2wd", "4wd"]}
+    assert column(["00", "0E0"]).columns.categories == {"c": ["00", "0E0"]}
+
+
 def test_leading_zeros_are_text_in_csv_too_and_flags_decide():
     values = ["00501", "501", "00777"]
     assert column(values).columns.categories == {"c": ["00501", "00777", "501"]}

@@ -482,8 +482,9 @@ booleans = st.sampled_from(["true", "false", "True"])
 names = st.lists(words, min_size=2, max_size=5, unique=True)
 REFUSED = (
     "has two columns|is missing in|in every row|each class needs 3|looks like regression"
-    "|holds dates|is constant|give a number|which are one number|change the fractions"
-    "|is blank|line 1 |has no column left"
+    "|is constant|give a number|change the fractions"
+    "|is blank|line 1 |has no column left|no column to learn from|give plain numbers"
+    "|most of the column|cannot be told apart|is text with"
 )
 
 
