@@ -109,6 +109,8 @@ class Reading:
 
     def without_missing(self, numbers: pl.Series) -> pl.Series:
         """Numbers without those that stand for a missing value, such as -999."""
+        if not self.missing:
+            return numbers
         values = pl.Series(self.missing, dtype=pl.String).cast(pl.Float64, strict=False)
         return numbers.set(numbers.is_in(values.drop_nulls().to_list()), None)
 

@@ -20,6 +20,7 @@ SCRIPTS = [
     "public_tables",
     "recipe",
     "small_tables",
+    "speed",
     "tables",
 ]
 
@@ -30,6 +31,8 @@ def modification_times():
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_it_runs_small_and_writes_nothing(script, tmp_path):
+    if script == "speed":
+        pytest.importorskip("skorch")  # of the bench extra
     before = modification_times()
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{script}", "--small"],
