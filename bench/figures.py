@@ -249,8 +249,11 @@ def predict() -> str:
 
 def latency() -> str:
     """One row at a time."""
-    costs = read("predict")["microseconds for one row"]
-    rows = [[name, f"{cost:,.0f}"] for name, cost in costs.items()]
+    result = read("predict")
+    rows = [[name, f"{cost:,.0f}"] for name, cost in result["microseconds for one row"].items()]
+    columns = result["columns of the wide table"]
+    for name, cost in result["microseconds for one wide row"].items():
+        rows.append([f"onnxruntime, {columns:,} columns, {name}", f"{cost:,.0f}"])
     return table(["one row at a time", "microseconds"], rows)
 
 
