@@ -93,6 +93,16 @@ def fitting_forms(text: pl.Series) -> list[str]:
     return [form for form in candidates if days(text, form).null_count() == 0]
 
 
+def are_dates(text: pl.Series) -> bool:
+    """Whether each of these values is a date, in whatever form.
+
+    >>> are_dates(pl.Series(["31.12.2024", "2024-12-31"])), are_dates(pl.Series(["1.2.10", "red"]))
+    (True, False)
+    """
+    by_form = [days(text, form) for form in DATE_FORMS]
+    return pl.select(pl.coalesce(by_form)).to_series().null_count() == 0
+
+
 def days(text: pl.Series, form: str) -> pl.Series:
     """Days since 1970-01-01 of text in a form, of a clock alone the part of the day; else null.
 
@@ -123,6 +133,7 @@ def days(text: pl.Series, form: str) -> pl.Series:
 
 def epoch_days(column: pl.Series) -> pl.Series:
     """Days since 1970-01-01 of a typed column of dates, of a clock alone the part of the day."""
+    column = column.alias("")  # polars takes a name such as ^a$ for a pattern
     if column.dtype == pl.Time:
         return column.cast(pl.Int64) / (1000 * MICROSECONDS_PER_DAY)
     if column.dtype == pl.Date:

@@ -8,7 +8,7 @@ import polars as pl
 
 from cli.errors import in_list
 from data.columns import Columns, has_leading_zeros, refuse, shown
-from data.dates import check_form, days, epoch_days, fitting_forms, is_typed_date
+from data.dates import are_dates, check_form, days, epoch_days, fitting_forms, is_typed_date
 from data.description import Kind
 from data.file import File
 from data.hints import almost_numbers, number_hint
@@ -23,6 +23,7 @@ MAX_CODES = 10
 
 SHOWN_CATEGORIES = 4
 SECONDS_PER_DAY = 86_400
+DATES_LOOKED_AT = 50  # different values that may be dates in several forms
 SAMPLE = 2_000  # different values that are looked at to see whether they are almost numbers
 
 
@@ -133,6 +134,10 @@ class Kinds:
             return Kind("left out", "nothing but missing values", len(column))
         is_whole = column.dtype.is_integer() if text is None else is_spelled_whole(text)
         if is_whole:
+            values = column.alias("") if text is None else text
+            exact = values.drop_nulls().cast(pl.Int64, strict=False)
+            if len(exact) == len(known) and not exact.null_count():
+                known = exact  # large ids are apart only as whole numbers
             if known.is_between(19000101, 21001231).all():
                 days_of = days(known.cast(pl.Int64).cast(pl.String), "%Y%m%d")
                 if days_of.null_count() == 0:
@@ -215,6 +220,11 @@ class Kinds:
         if not forms:
             for form in fitting_forms(sample[:1]):
                 self.refuse_few(column, known, days(known, form).is_not_null(), "dates")
+            if len(sample) > 1 and are_dates(sample[:DATES_LOOKED_AT]):
+                raise ValueError(
+                    f"{self.source}column {column.name!r} has dates in several forms, such as "
+                    f"{sample[0]!r}; write them alike, or leave it out (ignore)"
+                )
             return None
         by_form = [days(values, form) for form in forms]
         if not all(by_form[0].equals(other) for other in by_form):

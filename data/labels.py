@@ -61,10 +61,13 @@ def read_labels(
     text, label_type = texts_and_type(column, reading, is_typed, is_text)
     missing = text.null_count()
     if missing and unlabelled == "refuse":
-        first = int(text.is_null().arg_max() or 0) + 1
+        first = int(text.is_null().arg_max() or 0)
+        advice = "leave them out, or give --data.unlabelled drop"
+        word = text_of(column)[first]
+        if word is not None:
+            advice += f'; if {word!r} is a class, --data.categorical "[{in_list(column.name)}]"'
         raise ValueError(
-            f"{source} is missing in {missing} rows, first in row {first}; leave them out, "
-            "or give --data.unlabelled drop"
+            f"{source} is missing in {missing} rows, first in row {first + 1}; {advice}"
         )
     if missing:
         notes.append(f"{missing:,} rows without a class are left out, and not counted")

@@ -322,6 +322,16 @@ def test_ids_of_text_are_left_out_and_free_text_is_refused():
     assert column([f"a b {i}" for i in range(ROWS)], categorical=["c"]).columns.categories["c"]
 
 
+def test_large_ids_are_told_apart():
+    table = column([10**18 + 7 * i for i in range(ROWS)])
+    assert table.kinds["c"].name == "number"  # few rows
+    frame = pl.DataFrame({"c": [10**18 + 7 * i for i in range(1000)], "x": np.arange(1000) / 7})
+    frame.with_columns(pl.Series("y", ["a", "b"] * 500)).write_csv("t.csv")
+    table = Table("t.csv", "y")
+    table.read()
+    assert table.kinds["c"].about == "an id: 1,000 numbers, all different"
+
+
 def test_whole_numbers_that_are_all_different_are_a_quantity_in_a_small_table():
     values = np.random.default_rng(0).permutation(10**6)[:ROWS].tolist()
     assert column(values).kinds["c"].name == "number"
@@ -394,6 +404,18 @@ def test_dates_in_common_forms(form):
     assert table.read().features[0, 0] == expected
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_of_any_name_is_read(kind):
+    when = [datetime(2024, 1, 1 + i % 28, tzinfo=UTC).date() for i in range(60)]
+    frame = pl.DataFrame({"^a$": when, "^b.*$": np.arange(60) / 7, "^c$": ["u", "v"] * 30})
+    frame = frame.with_columns(pl.Series("^y$", ["a", "b"] * 30))
+    path = f"t.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    table = Table(path, "^y$")
+    table.setup()
+    assert [table.columns.kind(name) for name in frame.columns[:3]] == ["date", "number", "text"]
+
+
 def test_a_date_becomes_a_number_and_its_place_in_year_week_and_day():
     moments = [datetime(2023, 1, 1 + i % 28, i % 24, tzinfo=UTC) for i in range(ROWS)]
     moments += [datetime(2023, 9, 1 + i % 28, i % 24, tzinfo=UTC) for i in range(ROWS)]
@@ -438,6 +460,21 @@ def test_the_form_of_dates_is_kept_when_predicting():
         np.testing.assert_array_equal(classifier.predict_proba(frame), expected)
     with pytest.raises(ValueError, match="column 'c' is '2023-03-02'; give a date in the form"):
         classifier.predict_proba(pl.DataFrame({"c": ["2023-03-02"], "x": [0.1]}))
+
+
+def test_dates_in_several_forms_are_refused():
+    values = [f"2024-01-0{i + 1}" for i in range(5)] + [f"0{i + 1}.04.2024" for i in range(5)]
+    with pytest.raises(ValueError, match="column 'c' has dates in several forms, such as '2024-01"):
+        column(values)
+
+
+def test_a_word_for_missing_values_that_is_a_class():
+    pl.DataFrame({"x": [0.5, 1.5] * 10, "y": ["None", "mild"] * 10}).write_csv("t.csv")
+    with pytest.raises(ValueError, match=r"if 'None' is a class, --data\.categorical \"\[y\]\""):
+        Table("t.csv", "y").setup()
+    table = Table("t.csv", "y", categorical=["y"])
+    table.setup()
+    assert table.class_names == ["None", "mild"]
 
 
 def test_a_word_among_dates_is_refused():
