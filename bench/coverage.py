@@ -29,9 +29,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 
-from bench.measure import processor
+from bench.measure import processor, quiet_trainer
 from cli.command import quiet
 from data.folds import Fold, cross_validation
 from data.members import member_splits
@@ -126,15 +125,7 @@ def train(
 ) -> dict[Member, Outcome]:
     """The outcomes of a trained population."""
     population = Population(COLUMNS, 2, candidates, members, folds=folds)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
+    trainer = quiet_trainer(EPOCHS)
     trainer.fit(population)
     return population.outcomes
 

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 
-from bench.measure import processor
+from bench.measure import processor, quiet_trainer
 from bench.population import make_folds
 from cli.command import quiet
 from model import population as engine
@@ -57,15 +56,7 @@ def seconds(width: int, networks: int, limit: int) -> float:
         for candidate in range(CANDIDATES)
         for i in range(networks)
     ]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
+    trainer = quiet_trainer(EPOCHS)
     population = Population(4, 3, candidates, members, folds=folds)
     start = time.perf_counter()
     trainer.fit(population)

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lightning.pytorch import Trainer
+
 ROOT = Path(__file__).parents[1]
 
 # Runs between this process and the measured one, because a process starts with the peak memory of
@@ -17,6 +19,20 @@ code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subproces
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
+
+
+def quiet_trainer(epochs: int, accelerator: str = "cpu") -> Trainer:
+    """A Trainer that writes and prints nothing."""
+    return Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
 
 
 def processor() -> str:

@@ -25,11 +25,10 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from lightning.pytorch import Trainer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from bench.measure import processor
+from bench.measure import processor, quiet_trainer
 from cli.command import quiet
 from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
@@ -81,16 +80,7 @@ def population_cost(
     stack_bytes: int = STACK_BYTES,
 ) -> float:
     """Milliseconds per network of a population of `count` networks, building included."""
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
+    trainer = quiet_trainer(EPOCHS, accelerator)
     start = time.perf_counter()
     population = Population(
         4,

@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch import Trainer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
@@ -43,7 +42,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from bench.measure import processor
+from bench.measure import processor, quiet_trainer
 from bench.real_tables import DEVELOPMENT, HELD_OUT, write_table
 from cli.command import quiet
 from cli.component import LEARNED, to_config
@@ -68,15 +67,7 @@ Probabilities = list[np.ndarray]  # of the test rows of each fold, (rows, num_cl
 
 def fitted(datamodule: Table, plan: Plan) -> Population:
     """The networks of a plan, trained as evaluate.py trains them."""
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        log_every_n_steps=1,
-    )
+    trainer = quiet_trainer(EPOCHS)
     population = make_population(plan, datamodule, trainer, None, "log_loss")
     trainer.fit(population)
     return population

@@ -73,3 +73,20 @@ def is_missing_value(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating) and bool(value != value)
+
+
+def value_text(value: Any) -> str | None:
+    """A single value as text, None if it is missing; numbers of equal value have one text.
+
+    >>> [value_text(value) for value in (np.str_("a"), b"a", 1.0, np.int8(1), True, np.nan)]
+    ['a', 'a', '1', '1', 'true', None]
+    """
+    if is_missing_value(value):
+        return None
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)

@@ -7,10 +7,11 @@ import numpy as np
 
 from data.arrays import as_array, is_missing
 from data.columns import LARGEST, Columns
+from data.frames import with_names
 from data.order import check_val_rows, checked_rows, order_of
 from data.raw_table import RawTable
 from data.targets import class_indices, is_number, label_type, names_of
-from data.typed import categorical_names, columns_of, whole_frame, with_names
+from data.typed import categorical_names, columns_of, whole_frame
 
 
 def read_table(datamodule: Any) -> RawTable:

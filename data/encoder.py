@@ -98,6 +98,7 @@ class Encoder(nn.Module):
         raw: np.ndarray,
         channels: np.ndarray | None = None,
         scaling: Scaling = "standard",
+        weights: np.ndarray | None = None,
     ) -> "Encoder":
         """Compute what replaces missing values, and how features are scaled.
 
@@ -106,13 +107,15 @@ class Encoder(nn.Module):
             channels: The channel of each column (columns,), if the columns of a channel share a
                 mean and a standard deviation, as the pixels of an image do.
             scaling: How features are scaled.
+            weights: How much each row counts in standard scaling, above 0 (rows,): whole weights
+                give the statistics of repeated rows. None for all alike.
         """
-        fill = self.fill_values(raw)
+        fill = self.fill_values(raw, weights)
         self.fill = torch.from_numpy(fill[self.layout.source])
         if scaling == "robust":
             self.fit_robust(raw)
             return self
-        scaler, constant = self.fit_scaler(raw)
+        scaler, constant = self.fit_scaler(raw, weights)
         mean = scaler.mean_.copy()
         # Divided by infinity, a constant feature is 0.
         scale = np.where(constant, np.inf, scaler.scale_)
@@ -142,22 +145,26 @@ class Encoder(nn.Module):
         self.scale = torch.from_numpy(np.where(constant, np.inf, scale))
         self.limit = torch.tensor(ROBUST_LIMIT, dtype=torch.float64)
 
-    def fill_values(self, raw: np.ndarray) -> np.ndarray:
+    def fill_values(self, raw: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """What replaces a missing value of each column: its median or most frequent category."""
         has_code = ~np.isnan(self.layout.code)
         text_columns = set(self.layout.source[has_code].tolist())
         fill = np.zeros(raw.shape[1])
         for column in range(raw.shape[1]):
-            known = raw[~np.isnan(raw[:, column]), column]
+            is_known = ~np.isnan(raw[:, column])
+            known = raw[is_known, column]
+            known_weights = None if weights is None else weights[is_known]
             if not len(known):
                 continue
             if column in text_columns:
-                fill[column] = np.bincount(known.astype(int)).argmax()
-            else:
+                fill[column] = np.bincount(known.astype(int), known_weights).argmax()
+            elif known_weights is None:
                 fill[column] = np.median(known)
+            else:
+                fill[column] = weighted_median(known, known_weights)
         return fill
 
-    def fit_scaler(self, raw: np.ndarray) -> tuple[Any, np.ndarray]:
+    def fit_scaler(self, raw: np.ndarray, weights: np.ndarray | None) -> tuple[Any, np.ndarray]:
         """Fit scikit-learn's StandardScaler to the features, a piece at a time.
 
         Returns:
@@ -169,10 +176,14 @@ class Encoder(nn.Module):
         scaler = StandardScaler()
         first_row = self.encode(torch.from_numpy(raw[:1].astype(float))).numpy()
         constant = np.ones(len(self.layout.names), dtype=bool)
+        start = 0
         for piece in pieces(raw):
             features = self.encode(piece).numpy()
-            scaler.partial_fit(features)
+            stop = start + len(features)
+            piece_weights = None if weights is None else weights[start:stop]
+            scaler.partial_fit(features, sample_weight=piece_weights)
             constant &= (features == first_row).all(0)
+            start = stop
         return scaler, constant
 
     def transform(self, raw: np.ndarray) -> Tensor:
@@ -225,6 +236,22 @@ def robust_scale(values: np.ndarray) -> tuple[float, float]:
     if scale == 0:
         scale = (values.max() - values.min()) / 2
     return float(median), float(scale) or 1.0
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The median of values (rows,) that count with weights (rows,).
+
+    >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.array([1, 1, 2]))  # of 1, 2, 2, 3
+    2.0
+    >>> weighted_median(np.array([3.0, 1.0]), np.array([2, 2]))
+    2.0
+    """
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    half = cumulative[-1] / 2
+    lower = values[order[np.searchsorted(cumulative, half)]]
+    upper = values[order[np.searchsorted(cumulative, half, side="right")]]
+    return float((lower + upper) / 2)
 
 
 def pool(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from polars.selectors import by_name
 
+from data.arrays import value_text
+
 SHOWN_NAMES = 10  # column names in a message about an array's shape
 SHOWN_MISSING = 5  # column names in a message about missing columns
 
@@ -26,11 +28,7 @@ def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     Raises:
         ValueError: A column is missing or there twice, or the array is of another shape.
     """
-    if isinstance(table, pl.LazyFrame):
-        table = table.collect()
-    is_pandas = hasattr(table, "iloc")
-    if not is_pandas and hasattr(table, "__arrow_c_stream__"):  # polars' own DataFrame has it too
-        table = pl.DataFrame(table)
+    table = with_names(table)
     if not hasattr(table, "columns"):
         return array_to_frame(np.asarray(table), names)
     known = [str(name) for name in table.columns]
@@ -45,6 +43,16 @@ def to_frame(table: Any, names: Sequence[str]) -> pl.DataFrame:
     if len(set(known)) < len(known):
         raise ValueError("the table has two columns of one name; rename one")
     return pandas_to_frame(table.set_axis(known, axis=1), names)
+
+
+def with_names(table: Any) -> Any:
+    """Arrow tables and lazy frames as polars DataFrames; anything else is returned unchanged."""
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    is_pandas = hasattr(table, "iloc")
+    if hasattr(table, "columns") and not is_pandas and hasattr(table, "__arrow_c_stream__"):
+        return pl.DataFrame(table)
+    return table
 
 
 def array_to_frame(array: np.ndarray, names: Sequence[str]) -> pl.DataFrame:
@@ -92,19 +100,5 @@ def to_series(name: str, values: np.ndarray) -> pl.Series:
         return pl.Series(name, objects, strict=False)
     if known and all(isinstance(value, Real) and not isinstance(value, bool) for value in known):
         return pl.Series(name, objects, strict=False)
-    texts = [to_text(value) for value in objects]
+    texts = [value_text(value) for value in objects]
     return pl.Series(name, texts, pl.String)
-
-
-def to_text(value: Any) -> str | None:
-    """A value as the file would spell it; None and NaN are missing.
-
-    >>> to_text("red"), to_text(2.0), to_text(float("nan"))
-    ('red', '2', None)
-    """
-    is_missing = value is None or value != value
-    if is_missing:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

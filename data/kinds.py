@@ -13,7 +13,7 @@ from data.description import Kind
 from data.file import File
 from data.hints import almost_numbers, number_hint
 from data.ids import is_id_name, why_id
-from data.values import BOOLEANS, Reading, canonical, numbers_of, text_of
+from data.values import BOOLEANS, Reading, canonical, is_boolean, numbers_of, text_of
 
 # Text of which more than half the values differ is free text, if so many do.
 FREE_TEXT_VALUES = 50
@@ -292,11 +292,6 @@ def is_spelled_whole(text: pl.Series) -> bool:
 def are_codes(text: pl.Series) -> bool:
     """Whether numbers are few and whole, so that text beside them is one more code."""
     return is_spelled_whole(text) and text.n_unique() <= MAX_CODES
-
-
-def is_boolean(text: pl.Series) -> bool:
-    """Whether all values are true or false, in upper or lower case."""
-    return set(text.drop_nulls().str.to_lowercase()) <= set(BOOLEANS)
 
 
 def without_equal_numbers(categories: list[str]) -> list[str]:

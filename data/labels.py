@@ -7,8 +7,7 @@ import polars as pl
 
 from cli.errors import in_list
 from data.columns import category_codes, has_leading_zeros, shown
-from data.kinds import is_boolean
-from data.values import LARGEST_WHOLE, Reading, canonical, text_of
+from data.values import LARGEST_WHOLE, Reading, canonical, is_boolean, text_of
 
 LabelType = Literal["text", "int", "float", "bool"]  # LABEL_TYPES of the checkpoint
 

@@ -24,7 +24,8 @@ class RawTable(NamedTuple):
 
     features: np.ndarray
     targets: np.ndarray
-    column_names: list[str] = []  # noqa: RUF012  # never changed
+    # RUF012: the defaults are never changed.
+    column_names: list[str] = []  # noqa: RUF012
     class_names: list[str] = []  # noqa: RUF012
     categories: dict[str, list[str]] = {}  # noqa: RUF012
     dates: dict[str, str] = {}  # noqa: RUF012

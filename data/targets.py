@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data.arrays import as_array, is_missing, is_missing_value
+from data.arrays import as_array, is_missing, value_text
 from data.labels import MAX_NUMERIC_CLASSES, LabelType
 
 
@@ -63,7 +63,7 @@ def label_values(targets: np.ndarray) -> np.ndarray:
     missing = is_missing(targets)
     values = targets
     if targets.dtype.kind not in "iuf":
-        texts = [str(text_of(value)).strip() for value in targets]
+        texts = [str(value_text(value)).strip() for value in targets]
         values = np.array(texts, dtype=object)
         missing |= values == ""
     if missing.any():
@@ -160,7 +160,7 @@ def names_of(what: str, names: Any) -> list[str]:
     texts: list[str] = []
     known: set[str] = set()
     for name in names:
-        text = text_of(name)
+        text = value_text(name)
         if text is None:
             raise ValueError(f"{what} has no text in place {len(texts) + 1}; give a name")
         if text in known:
@@ -168,20 +168,3 @@ def names_of(what: str, names: Any) -> list[str]:
         known.add(text)
         texts.append(text)
     return texts
-
-
-def text_of(value: Any) -> str | None:
-    """A label or a name as text, None if it is missing; numbers of equal value have one text.
-
-    >>> [text_of(value) for value in (np.str_("a"), b"a", 1.0, np.int8(1), True, np.nan)]
-    ['a', 'a', '1', '1', 'true', None]
-    """
-    if is_missing_value(value):
-        return None
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, bool | np.bool_):
-        return str(value).lower()
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)

@@ -12,16 +12,6 @@ from data.kinds import Kinds, make_columns
 from data.values import Reading
 
 
-def with_names(table: Any) -> Any:
-    """Arrow tables and lazy frames as polars DataFrames; anything else is returned unchanged."""
-    if isinstance(table, pl.LazyFrame):
-        return table.collect()
-    is_pandas = hasattr(table, "iloc")
-    if hasattr(table, "columns") and not is_pandas and hasattr(table, "__arrow_c_stream__"):
-        return pl.DataFrame(table)
-    return table
-
-
 def has_types(table: Any) -> bool:
     """Whether a table is a pandas or polars DataFrame of more than numbers."""
     if not hasattr(table, "columns"):

@@ -159,6 +159,11 @@ def numbers_of(column: pl.Series, reading: Reading) -> tuple[pl.Series, pl.Serie
     return reading.without_missing(numbers).fill_null(float("nan")), wrong
 
 
+def is_boolean(text: pl.Series) -> bool:
+    """Whether all values are true or false, in upper or lower case."""
+    return set(text.drop_nulls().str.to_lowercase()) <= set(BOOLEANS)
+
+
 def spellings(word: str) -> list[str]:
     """All ways to write a lower-case word in upper and lower case.
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.command import command
-from data.columns import Columns, category_codes
+from data.columns import LARGEST, Columns, category_codes
 from data.dates import days
 from data.frames import to_frame
 from data.labels import typed_names
@@ -167,6 +167,21 @@ def test_a_text_is_a_number_only_if_python_says_so(text):
         assert not wrong[0]
     elif not wrong[0]:
         assert values[0] == float(stripped) or np.isnan(float(stripped))
+
+
+@given(st.lists(PLAIN, max_size=5), TEXTS)
+def test_a_text_that_is_no_number_is_refused_with_its_row_and_column(before, text):
+    texts = [*before, text]
+    _, wrong = numbers_of(pl.Series([text]), Reading())
+    too_large = [abs(float(number)) > LARGEST for number in before]
+    refused = np.flatnonzero([*too_large, wrong[0]])
+    columns = Columns(["size"])
+    if not len(refused):
+        matrix = columns.matrix(pl.DataFrame({"size": texts}))
+        np.testing.assert_array_equal(matrix[:-1, 0], [float(number) for number in before])
+        return
+    with pytest.raises(ValueError, match=f"row {refused[0] + 1}, column 'size' is "):
+        columns.matrix(pl.DataFrame({"size": texts}))
 
 
 # A row by itself

@@ -26,8 +26,8 @@ from cli.errors import unknown
 from cli.schema import REQUIRED, component_schema
 from data.arrays import densified
 from data.columns import Columns
-from data.frames import to_frame
-from data.typed import categorical_names, columns_of, has_types, whole_frame, with_names
+from data.frames import to_frame, with_names
+from data.typed import categorical_names, columns_of, has_types, whole_frame
 from model import recipe
 from training.factories import check_factory, loss_maker, network_maker
 from training.fast import FastClassifier, TensorBatches
@@ -43,6 +43,7 @@ LEAF_SPEC = ".*LeafSpec.*"  # a warning of Lightning 2.6.6 on torch 2.14
 warnings.filterwarnings("ignore", message=LEAF_SPEC)
 
 
+# N803 and N806 below: scikit-learn calls the rows X.
 class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # no types
     """A neural network as a scikit-learn classifier; NaN is missing and imputed (data/encoder.py).
 

@@ -9,7 +9,6 @@ from sklearn.utils import check_array
 
 from data.columns import Columns
 from data.tabular import RawTable, TabularData
-from data.weighted import weigh_statistics
 
 
 class Rows(TabularData):
@@ -69,7 +68,7 @@ class Rows(TabularData):
         is_first = not self.splits
         super().setup(stage)
         if is_first and self.weights is not None:
-            weigh_statistics(self.encoder, self.table.features, self.weights)
+            self.encoder.fit(self.table.features, weights=self.weights)
             features = self.encoder.transform(self.table.features)
             weights = torch.from_numpy(self.weights * self.by_class[self.table.targets])
             weights = (weights / weights.mean()).float()
