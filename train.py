@@ -23,6 +23,7 @@ from data.iris import Iris
 from data.leakage import warnings_of
 from data.members import choose_members
 from data.tabular import TabularData
+from evaluation.devices import check_processes, is_sharded
 from model import recipe
 from model.scores import Metric, check_metric, watched
 from training.callbacks import make_callbacks
@@ -128,6 +129,7 @@ def train(
         num_sanity_val_steps=0,
         **(defaults | (trainer or {})),
     )
+    check_processes(fit_trainer)
     # Batches are slices of tensors on the training device; training/fast.py says why.
     datamodule.make_loader = partial(TensorBatches, trainer=fit_trainer)
     many = None
@@ -148,6 +150,9 @@ def train(
             classifier = many.fit(run, resume)
         else:
             fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
+            if is_sharded(fit_trainer):  # the test loads the checkpoint into a whole network
+                classifier = make_classifier(datamodule, config, curve)
+        num_parameters = sum(parameter.numel() for parameter in classifier.parameters())
         fit_seconds = time.perf_counter() - start
         epochs = fit_trainer.current_epoch
         # Only the main process knows run.run_dir.
@@ -166,7 +171,7 @@ def train(
             best_epoch = many.best_epoch
         result = TrainResult(
             splits=splits,
-            num_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
+            num_parameters=num_parameters,
             device=device_name(fit_trainer),
             epochs=epochs,
             best_epoch=best_epoch,

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -21,11 +22,12 @@ sys.exit(code)
 """
 
 
-def quiet_trainer(epochs: int, accelerator: str = "cpu") -> Trainer:
+def quiet_trainer(epochs: int, accelerator: str = "cpu", precision: Any = "32-true") -> Trainer:
     """A Trainer that writes and prints nothing."""
     return Trainer(
         accelerator=accelerator,
         devices=1,
+        precision=precision,
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,

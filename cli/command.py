@@ -51,6 +51,7 @@ def quiet() -> None:
     ignored = (
         ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
         ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15
+        "GPU available but not used",  # --accelerator cpu says so
         "Checkpoint directory .* exists and is not empty",  # when a run is resumed
     )
     for message in ignored:

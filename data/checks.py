@@ -228,7 +228,7 @@ def check_values(
     if features.dtype.kind == "f":
         # fmax and fmin skip NaN without a copy of the table.
         largest = np.maximum(np.fmax.reduce(features), -np.fmin.reduce(features))
-        for column in np.flatnonzero(largest > LARGEST).tolist():
+        for column in np.flatnonzero(largest.astype(float) > LARGEST).tolist():
             row = int((np.abs(features[:, column]) > LARGEST).argmax())
             raise ValueError(
                 f"features has {features[row, column]} in row {row + 1}, column "

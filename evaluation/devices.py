@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from model.classifier import Classifier
 from model.population import STACK_BYTES
@@ -59,17 +60,45 @@ def check_memory(
         )
 
 
+def check_processes(trainer: Trainer) -> None:
+    """Refuse processes that would not work on one run together.
+
+    Raises:
+        ValueError: The strategy starts processes inside the fit, or more processes were started
+            than the Trainer uses: each would train the whole run.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            "strategy starts its processes inside the fit, and their results would be lost; "
+            "give ddp, or a single device"
+        )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > trainer.world_size:
+        raise ValueError(
+            f"{started} processes were started, but devices and num_nodes ask for "
+            f"{trainer.world_size}; give --devices and --num_nodes, whose product is {started}, "
+            "and --strategy ddp"
+        )
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether the fit divides a network between devices, as FSDP does."""
+    return not isinstance(trainer.strategy, (DDPStrategy, SingleDeviceStrategy))
+
+
 def train_shares(trainer: Trainer) -> None:
     """Let every device train its share of the networks, without exchanging gradients.
 
     Raises:
-        ValueError: The strategy would divide each network between the devices.
+        ValueError: The strategy would divide each network between the devices, or what
+            `check_processes` refuses.
     """
+    check_processes(trainer)
     if isinstance(trainer.strategy, DDPStrategy):
         # Wrapping the population in DistributedDataParallel would average gradients. Lightning has
         # no option for that, so its method is replaced.
         trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
-    elif not isinstance(trainer.strategy, SingleDeviceStrategy):
+    elif is_sharded(trainer):
         raise ValueError(
             f"strategy is {type(trainer.strategy).__name__}; "
             "give auto or ddp, with which each device trains its share"

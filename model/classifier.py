@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -117,7 +118,10 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.optimize(self.network.parameters(), total_steps)
+        options = {}
+        if self.trainer.gradient_clip_val and "mixed" in self.trainer.precision:
+            options["fused"] = False  # Lightning refuses to clip for a fused optimizer
+        optimizer, schedule = self.optimize(self.network.parameters(), total_steps, **options)
         if schedule is None:
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):
@@ -132,12 +136,15 @@ class Classifier(LightningModule):
         }
 
     def optimize(
-        self, parameters: Iterable[nn.Parameter], total_steps: int
+        self, parameters: Iterable[nn.Parameter], total_steps: int, **options: Any
     ) -> tuple[Optimizer, LRScheduler | None]:
-        """A new optimizer of the parameters, and its schedule over `total_steps` steps."""
+        """A new optimizer of the parameters, and its schedule over `total_steps` steps.
+
+        Options are arguments of the optimizer that it gets if its class takes them.
+        """
         checks.check_learning_rate(self.make_optimizer)
-        length = accepted_by(self.make_optimizer, {"total_steps": total_steps})
-        optimizer = self.make_optimizer(parameters, **length)
+        accepted = accepted_by(self.make_optimizer, options | {"total_steps": total_steps})
+        optimizer = self.make_optimizer(parameters, **accepted)
         if self.make_schedule is None:
             return optimizer, None
         arguments = run_arguments(self.make_schedule, self.make_optimizer, optimizer, total_steps)

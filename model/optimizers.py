@@ -24,6 +24,7 @@ class ScaledAdamW(optim.AdamW):
         total_steps: Steps of the whole run.
         lr: Learning rate; null for 0.5 / √steps, at most 0.05.
         weight_decay: Weight decay; null for 3 / √steps, at most 0.3.
+        fused: Whether torch updates all parameters in one kernel.
         arguments: Any other argument of torch.optim.AdamW.
     """
 
@@ -33,6 +34,7 @@ class ScaledAdamW(optim.AdamW):
         total_steps: int,
         lr: float | None = None,
         weight_decay: float | None = None,
+        fused: bool | None = None,
         **arguments: Any,
     ) -> None:
         root = sqrt(max(total_steps, 100))
@@ -40,4 +42,4 @@ class ScaledAdamW(optim.AdamW):
             lr = 0.5 / root
         if weight_decay is None:
             weight_decay = 3 / root
-        super().__init__(params, lr=lr, weight_decay=weight_decay, **arguments)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=fused, **arguments)

@@ -186,8 +186,8 @@ class FastClassifier(Classifier):
     def end_train_epoch(self) -> None:
         """Check the weights, and record the metrics of the training rows."""
         # The last step may have made a weight infinite or NaN, which no loss shows yet.
-        weights = sum(parameter.detach().sum().item() for parameter in self.parameters())
-        self.check_finite({"the sum of all weights": weights})
+        sums = [parameter.detach().sum() for parameter in self.parameters()]
+        self.check_finite({"the sum of all weights": torch.stack(sums).sum().item()})
         self.is_recorded = True
         metrics = self.epoch_metrics("train")
         self.record(

@@ -31,7 +31,8 @@ from data.tabular import TabularData
 from training.hparams import VALUES, VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
-Precision = Literal["64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
+# Not 16-true: the 1e-8 that AdamW adds to a divisor is 0 in half precision.
+Precision = Literal["64-true", "32-true", "bf16-true", "16-mixed", "bf16-mixed"]
 VERSIONS = {
     "python": python_version(),
     "torch": torch.__version__,
@@ -240,7 +241,7 @@ def checkpoint_step(path: str) -> int:
         ValueError: The file is not a whole checkpoint.
     """
     try:
-        return int(torch.load(path, weights_only=True)["global_step"])
+        return int(torch.load(path, "cpu", weights_only=True)["global_step"])
     except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
         message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
         raise ValueError(message) from error
@@ -248,7 +249,7 @@ def checkpoint_step(path: str) -> int:
 
 def saved_epoch(path: Path) -> int:
     """The epoch, counted from 1, at whose end a checkpoint was saved."""
-    return int(torch.load(path, weights_only=True)["epoch"]) + 1
+    return int(torch.load(path, "cpu", weights_only=True)["epoch"]) + 1
 
 
 def new_version(log_dir: Path) -> str:
