@@ -1,6 +1,7 @@
 """Population: many networks trained as one tensor program, each as if it were alone."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -181,20 +182,17 @@ class Population(LightningModule):
         Members of one candidate, and candidates of one loss, are next to each other.
         """
 
-        def network_and_rows(index: int) -> str:
-            member = self.members[index]
-            splits = self.folds[member.fold]
-            rows = {split: len(targets) for split, (_, targets) in splits.items()}
-            return f"{self.candidates[member.candidate]['network']} {rows}"
+        @cache  # members are many, candidates and folds few
+        def position(candidate: int, fold: int) -> tuple[str, str, int, str]:
+            rows = {split: len(targets) for split, (_, targets) in self.folds[fold].items()}
+            network_and_rows = f"{self.candidates[candidate]['network']} {rows}"
+            loss = str(self.candidates[candidate]["loss"])
+            return network_and_rows, loss, candidate, self.loss_key(Member(candidate, fold, seed=0))
 
-        def position(index: int) -> tuple[str, str, int, str]:
-            member = self.members[index]
-            loss = str(self.candidates[member.candidate]["loss"])
-            return network_and_rows(index), loss, member.candidate, self.loss_key(member)
-
+        positions = [position(member.candidate, member.fold) for member in self.members]
         stacks: list[list[int]] = []
-        ordered = sorted(range(len(self.members)), key=position)
-        for _, group in groupby(ordered, network_and_rows):
+        ordered = sorted(range(len(self.members)), key=positions.__getitem__)
+        for _, group in groupby(ordered, lambda index: positions[index][0]):
             indices = list(group)
             first = self.members[indices[0]]
             _, targets = self.folds[first.fold]["train"]
@@ -228,8 +226,11 @@ class Population(LightningModule):
         stack = Stack(make_network, [member.seed for member in members])
         stack.loop_unless_vmap(num_features)
         if self.folds:
-            for split in self.folds[members[0].fold]:
-                stack.set_rows(split, [self.folds[member.fold][split] for member in members])
+            folds = sorted({member.fold for member in members})
+            positions = {fold: position for position, fold in enumerate(folds)}
+            owners = torch.tensor([positions[member.fold] for member in members])
+            for split in self.folds[folds[0]]:
+                stack.set_rows(split, [self.folds[fold][split] for fold in folds], owners)
         return stack
 
     def forward(self, features: Tensor) -> Tensor:
