@@ -256,7 +256,7 @@ def plain_defaults(cls: Any) -> dict[str, Any]:
     """Return the defaults of a constructor that are plain data, without those of torch's classes.
 
     >>> plain_defaults(find("optimizer", "ScaledAdamW"))
-    {'lr': None, 'weight_decay': None}
+    {'lr': None, 'weight_decay': None, 'fused': None}
     """
     bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.")]
     torchs = parameters_of(bases[0]) if bases else {}

@@ -90,7 +90,7 @@ def repeated(network: nn.Module, recorder: Recorder, seeds: Sequence[int]) -> St
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     draws = [draw for draw in recorder.draws if draw.pointer in names]
     fits = all(sizes[names[draw.pointer]] == draw.numel for draw in draws)
-    if not (recorder.is_whole and fits):
+    if not (draws and fits and recorder.is_whole):
         return None
     calls = [(draw.operation, draw.arguments) for draw in draws]
     stacks = [parameters[names[draw.pointer]] for draw in draws]

@@ -497,6 +497,32 @@ def test_two_processes_train_one_network(tmp_path):
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "fused", [[], ["--optimizer", "AdamW", "--optimizer.fused", "true", "--optimizer.lr", "0.05"]]
+)
+def test_gradients_are_clipped_in_every_precision(precision, fused):
+    line = ["--precision", precision, "--max_epochs", "20", *fused]
+    clipped = run(*line, "--trainer.gradient_clip_val", "0.01", "--optimizer.eps", "0.1")
+    whole = run(*line, "--trainer.gradient_clip_val", "1e6", "--optimizer.eps", "0.1")
+    free = run(*line, "--optimizer.eps", "0.1")
+    assert clipped["train/loss"] > 1.5 * whole["train/loss"]
+    assert whole["train/loss"] == pytest.approx(free["train/loss"], rel=0.01)
+
+
+def test_processes_that_would_each_train_the_whole_run_are_refused(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for line, message in {
+        "--devices 1": "2 processes were started, but devices and num_nodes ask for 1",
+        "--devices 2 --strategy ddp_spawn": "strategy starts its processes inside the fit",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            command(train, ["--accelerator", "cpu", *line.split()])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not Path("lightning_logs").exists()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "16-mixed"])
