@@ -29,7 +29,8 @@ from inference.predictor import load
 from model import scores
 from tests.helpers import ROOT, python, run, started, weights
 from train import train
-from training.fast import FastClassifier, LastCheckpoint
+from training.checkpoints import LastCheckpoint
+from training.fast import FastClassifier
 from training.result import TrainResult
 from training.run import new_version, uninterrupted
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from pickle import UnpicklingError
 from platform import python_version
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -26,8 +25,10 @@ from torch import Tensor, nn
 
 from cli.component import to_yaml
 from cli.errors import first_line
+from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
+from training.checkpoints import read_resumed
 from training.hparams import VALUES, VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -126,7 +127,8 @@ class Run:
         about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
             print(about, end="\n\n")
-            self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
+            if not self.is_resumed:
+                self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
     def print_report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
@@ -238,18 +240,14 @@ def checkpoint_step(path: str) -> int:
     """The optimizer step at which a checkpoint was written.
 
     Raises:
-        ValueError: The file is not a whole checkpoint.
+        ValueError: The fit cannot go on from this file.
     """
-    try:
-        return int(torch.load(path, "cpu", weights_only=True)["global_step"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-        message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
-        raise ValueError(message) from error
+    return int(read_resumed(path)["global_step"])
 
 
 def saved_epoch(path: Path) -> int:
     """The epoch, counted from 1, at whose end a checkpoint was saved."""
-    return int(torch.load(path, "cpu", weights_only=True)["epoch"]) + 1
+    return int(read_file(str(path))["epoch"]) + 1
 
 
 def new_version(log_dir: Path) -> str:
