@@ -97,8 +97,7 @@ def publish(run: Run, trainer: Trainer, config: dict[str, Any], result: TrainRes
     """Log a run's result everywhere, write its result.json, and print it."""
     log_final(trainer.loggers[1:], result.metrics(), trainer.global_step)
     if run.is_main_process:
-        # One step on: a resumed run replaces what was logged after the step of its checkpoint.
-        log_result(run.logger, config, result.metrics(), trainer.global_step + 1)
+        log_result(run.logger, config, result.metrics(), trainer.global_step)
         run.write_result(result)
         run.print_report(result.lines())
 

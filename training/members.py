@@ -11,7 +11,7 @@ from evaluation.devices import stack_bytes, train_shares
 from evaluation.ensemble import write_checkpoint
 from evaluation.members import as_one
 from model.ensemble import Ensemble
-from model.population import Member, Population
+from model.population import Member, Population, gathered
 from model.scores import Metric
 from training.curves import CurveBands
 from training.fast import FastClassifier
@@ -90,7 +90,7 @@ class Members:
         if not population.outcomes:  # the fit was over when the run was interrupted
             population.to(self.trainer.strategy.root_device)
             population.on_train_start()
-            bands.on_train_end(self.trainer, population)
+            bands.write(gathered(population.learning_curves()))
             population.on_train_end()
 
         outcomes = [population.outcomes[member] for member in sorted(population.outcomes)]

@@ -40,6 +40,8 @@ VERSIONS = {
     "lightning": lightning.__version__,
 }
 
+AFTER_FIT = ".after_fit"  # ends the name of the event file of what is logged after the fit
+
 
 class Result(Protocol):
     """What a run ends with: figures that result.json holds."""
@@ -194,13 +196,16 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
         version = "unused"  # only process 0 writes; the others ask it for the folder
-        purge_step = None
+        purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
             run_dir = run_dir_of(resume)
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
             # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
             purge_step = checkpoint_step(resume) + 1
+            if rank == 0:
+                for path in run_dir.glob(f"*{AFTER_FIT}"):
+                    path.unlink()
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
@@ -209,6 +214,11 @@ class RunLogger(TensorBoardLogger):
                 message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
                 raise ValueError(message) from error
         super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+
+    def end_fit(self) -> None:
+        """Go on in a second file, which a resumed run replaces: test, result and pictures."""
+        self.experiment.close()
+        self.experiment.filename_suffix = AFTER_FIT
 
     def draw_graph(self, network: nn.Module, example: Tensor) -> None:
         """Draw the network into the Graphs tab."""
@@ -233,7 +243,7 @@ class RunLogger(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:
         if self.rank == 0:
-            self.experiment.flush()  # closing after the fit would start a second file for the test
+            self.experiment.flush()
 
 
 def checkpoint_step(path: str) -> int:

@@ -86,7 +86,10 @@ class ConfusionMatrix(Picture):
             split, epoch, step, counts = self.recorded[i]
             title = f"{int(counts.sum()):,} {SPLIT_NAMES[split]} rows, epoch {epoch}"
             figure = draw_matrix(counts.cpu().numpy(), view.class_names, title)
-            view.show(f"ConfusionMatrix/{SPLIT_NAMES[split]}", figure, step)
+            # During the fit at the current step, to which the counts have not changed.
+            view.show(
+                f"ConfusionMatrix/{SPLIT_NAMES[split]}", figure, step if view.is_tested else None
+            )
         self.recorded.clear()
         if view.is_tested:
             features, targets = view.splits["test"]

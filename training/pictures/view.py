@@ -57,8 +57,7 @@ class View:
         settings: The run's settings by name.
         metrics: The latest metrics by name.
         writer: TensorBoard's writer.
-        step: Training step of the network; one more once the run is tested, so that a resumed run
-            replaces what it drew after its last checkpoint.
+        step: Training step of the network.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -192,7 +191,7 @@ def view_of(trainer: Trainer, module: LightningModule, is_tested: bool) -> View:
         settings=settings_of(trainer, module),
         metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
         writer=writer_of(trainer),
-        step=trainer.global_step + is_tested,
+        step=trainer.global_step,
     )
 
 
