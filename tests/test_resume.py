@@ -38,7 +38,7 @@ MEMBERS = ("--callbacks", "[tests.killer.Kill]", "--accelerator", "cpu", "--memb
 DROPOUT = ("--network.dropout", "0.3")
 
 CASES = {
-    "plain": ((*ALL, "--max_epochs", "6"), "epoch 5"),
+    "plain": ((*ALL, "--max_epochs", "6", "--pictures", "[ConfusionMatrix]"), "epoch 5"),
     "validation": ((*BARE, "--pictures", "all"), "epoch 5"),
     "before a best epoch": (BARE, "validation 5"),
     "dropout": ((*BARE, *DROPOUT), "epoch 5"),
@@ -55,7 +55,7 @@ CASES = {
         "epoch 5",
     ),
     "stopped": (STOPPED, "test"),
-    "tested": ((*ALL, "--max_epochs", "6", "--data.val_fraction", "0.2"), "tested"),
+    "tested": ((*BARE, "--pictures", "[ConfusionMatrix,Embedding,Histograms]"), "tested"),
     "members": ((*MEMBERS, *DROPOUT, "--data.batch_size", "32"), "epoch 5"),
     "members in the test": (MEMBERS, "test"),
 }
@@ -92,13 +92,15 @@ def resume(run_dir, *arguments):
 
 
 def logged(run_dir):
-    """Steps and values of all that TensorBoard shows, by tag; of pictures the steps alone."""
+    """Steps of all that TensorBoard shows, by tag, with the values of scalars."""
     kinds = ("scalars", "images", "histograms", "text", "pr_curves")
     events = EventAccumulator(str(run_dir), tensor_size_guidance=dict.fromkeys(kinds, 0)).Reload()
     content = {}
     for tag in events.Tags()["tensors"]:
         points = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
-        content[tag] = [(step, value.item() if value.size == 1 else None) for step, value in points]
+        content[tag] = [
+            (step, value.tolist()) if value.ndim == 0 else step for step, value in points
+        ]
     return content
 
 
@@ -130,34 +132,40 @@ def test_a_killed_run_ends_as_an_undisturbed_one(case):
     assert_same(Path("whole/version_0"), run_dir)
 
 
-@pytest.mark.parametrize("log_dir", ["absolute", "./killed", "moved", "elsewhere"])
-def test_it_does_wherever_its_folder_is(log_dir, tmp_path, monkeypatch):
-    command(train, [*BARE, "--log_dir", "whole"])
-    given = {"absolute": str(tmp_path / "killed"), "./killed": "./killed"}.get(log_dir, "killed")
-    killed(*BARE, "--log_dir", given, KILL="epoch 5", SAVE="3")
-    run_dir = Path(given, "version_0")
-    if log_dir == "moved":
-        run_dir = shutil.move(run_dir, "renamed")
-    if log_dir == "elsewhere":
-        Path("other").mkdir()
-        monkeypatch.chdir("other")
-        run_dir = "../killed/version_0"
-    resume(run_dir)
-    assert_same(tmp_path / "whole" / "version_0", Path(run_dir))
+@pytest.fixture(scope="module")
+def whole_and_killed(tmp_path_factory):
+    """The folders of an undisturbed run, and of one that was killed when it was somewhere else."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        command(train, [*BARE, "--log_dir", "whole"])
+        killed(*BARE, "--log_dir", str(folder / "killed"), KILL="epoch 5", SAVE="3")
+    return folder / "whole" / "version_0", folder / "killed" / "version_0"
 
 
-def test_killed_while_it_writes_a_checkpoint_it_has_the_one_before(monkeypatch):
-    command(train, [*BARE, "--log_dir", "whole"])
+@pytest.mark.parametrize("path", ["{folder}/moved/run_1", "./moved/run_1", "../moved/run_1"])
+def test_it_does_wherever_its_folder_is(path, whole_and_killed, tmp_path, monkeypatch):
+    whole, before = whole_and_killed
+    moved = tmp_path / "moved" / "run_1"
+    shutil.copytree(before, moved)
+    if path.startswith(".."):
+        Path("elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+    resume(path.format(folder=tmp_path))
+    assert_same(whole, moved)
+
+
+def test_killed_while_it_writes_a_checkpoint_it_has_the_one_before(whole_and_killed):
     killed(*BARE, "--log_dir", "killed", KILL="write")
     run_dir = Path("killed/version_0")
     unfinished = run_dir / "checkpoints" / "last.ckpt.part"
     assert unfinished.stat().st_size == 1000
     resume(run_dir)
-    assert_same(Path("whole/version_0"), run_dir)
+    assert_same(whole_and_killed[0], run_dir)
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_was():
-    command(train, [*ALL, "--max_epochs", "3", "--log_dir", "whole"])
+    command(train, [*ALL, "--max_epochs", "3", "--log_dir", "whole"])  # with all pictures
     shutil.copytree("whole", "again")
     resume("again/version_0")
     assert_same(Path("whole/version_0"), Path("again/version_0"))
