@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ STACK_BYTES = 16 * 2**20
 # call costs more than what it computes. Joint is 5 times as fast at 100 elements, 1.4 times at
 # 5,000 and no faster at 20,000 (bench/results/joint.json); SGD and GPUs were not measured.
 JOINT_ELEMENTS = 2**13
+
+# Entries of a fit's checkpoint in which the processes differ.
+OF_A_PROCESS = ("state_dict", "optimizer_states", "fits", "curves")
 
 Item = TypeVar("Item")
 
@@ -413,10 +417,15 @@ class Population(LightningModule):
         checkpoint["curves"] = {
             name: torch.from_numpy(np.stack(epochs)) for name, epochs in self.curves.items()
         }
+        if self.trainer.world_size > 1:  # only the first process writes, but all have networks
+            own = {name: checkpoint[name] for name in OF_A_PROCESS}
+            checkpoint["processes"] = gathered(move_data_to_device(own, torch.device("cpu")))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The fits do not exist yet: Lightning restores the weights before it asks for optimizers.
         # The checkpoint of an evaluation has none: it is not resumed.
+        if "processes" in checkpoint:
+            checkpoint.update(checkpoint["processes"][self.trainer.global_rank])
         self.fit_states = checkpoint.get("fits", [])
         curves = checkpoint.get("curves", {})
         self.curves = {name: list(epochs.numpy()) for name, epochs in curves.items()}

@@ -29,7 +29,8 @@ from inference.predictor import load
 from model import scores
 from tests.helpers import ROOT, python, run, started, weights
 from train import train
-from training.fast import FastClassifier, LastCheckpoint
+from training.checkpoints import LastCheckpoint
+from training.fast import FastClassifier
 from training.result import TrainResult
 from training.run import new_version, uninterrupted
 
@@ -128,7 +129,8 @@ def test_the_folder_holds_what_it_should(default_run):
     assert names[2:4] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     assert names[4] == "config.yaml"
     assert names[5].startswith("events.out.tfevents")
-    assert names[6:] == ["projector_config.pbtxt", "result.json"]
+    assert names[6].endswith(".after_fit")
+    assert names[7:] == ["projector_config.pbtxt", "result.json"]
     result = json.loads((folder / "result.json").read_text())
     assert set(METRICS) < set(result)
     assert result["epochs"] == 100
@@ -451,7 +453,9 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
     monkeypatch.setattr(LastCheckpoint, "seconds", 0.0)
     save = LastCheckpoint.save
     monkeypatch.setattr(
-        LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer))
+        LastCheckpoint,
+        "save",
+        lambda self, trainer, **options: (spy(self, trainer), save(self, trainer, **options)),
     )
     run("--max_epochs", "20", "--data.batch_size", "16", "--data.val_fraction", "0.1")
     losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/log_loss")]

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from pickle import UnpicklingError
 from platform import python_version
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -26,8 +25,10 @@ from torch import Tensor, nn
 
 from cli.component import to_yaml
 from cli.errors import first_line
+from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
+from training.checkpoints import read_resumed
 from training.hparams import VALUES, VISUAL
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -38,6 +39,8 @@ VERSIONS = {
     "torch": torch.__version__,
     "lightning": lightning.__version__,
 }
+
+AFTER_FIT = ".after_fit"  # ends the name of the event file of what is logged after the fit
 
 
 class Result(Protocol):
@@ -126,7 +129,8 @@ class Run:
         about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
             print(about, end="\n\n")
-            self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
+            if not self.is_resumed:
+                self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
     def print_report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
@@ -192,13 +196,16 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
         version = "unused"  # only process 0 writes; the others ask it for the folder
-        purge_step = None
+        purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
             run_dir = run_dir_of(resume)
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
             # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
             purge_step = checkpoint_step(resume) + 1
+            if rank == 0:
+                for path in run_dir.glob(f"*{AFTER_FIT}"):
+                    path.unlink()
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
@@ -207,6 +214,11 @@ class RunLogger(TensorBoardLogger):
                 message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
                 raise ValueError(message) from error
         super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+
+    def end_fit(self) -> None:
+        """Go on in a second file, which a resumed run replaces: test, result and pictures."""
+        self.experiment.close()
+        self.experiment.filename_suffix = AFTER_FIT
 
     def draw_graph(self, network: nn.Module, example: Tensor) -> None:
         """Draw the network into the Graphs tab."""
@@ -231,25 +243,21 @@ class RunLogger(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:
         if self.rank == 0:
-            self.experiment.flush()  # closing after the fit would start a second file for the test
+            self.experiment.flush()
 
 
 def checkpoint_step(path: str) -> int:
     """The optimizer step at which a checkpoint was written.
 
     Raises:
-        ValueError: The file is not a whole checkpoint.
+        ValueError: The fit cannot go on from this file.
     """
-    try:
-        return int(torch.load(path, "cpu", weights_only=True)["global_step"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-        message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
-        raise ValueError(message) from error
+    return int(read_resumed(path)["global_step"])
 
 
 def saved_epoch(path: Path) -> int:
     """The epoch, counted from 1, at whose end a checkpoint was saved."""
-    return int(torch.load(path, "cpu", weights_only=True)["epoch"]) + 1
+    return int(read_file(str(path))["epoch"]) + 1
 
 
 def new_version(log_dir: Path) -> str:
