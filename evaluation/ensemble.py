@@ -1,5 +1,7 @@
 """The networks of an evaluation as one checkpoint, an ensemble."""
 
+import io
+import os
 from pathlib import Path
 
 import lightning
@@ -25,7 +27,7 @@ def save_ensemble(
     Each member standardizes with the statistics of its own training rows.
 
     Args:
-        path: The checkpoint, in a new folder.
+        path: The checkpoint.
         evaluation: Says which candidate is best and which networks failed.
         group: The candidates that were trained with the best one.
         population: Their trained population.
@@ -36,21 +38,34 @@ def save_ensemble(
     members = [group.own(member) for member in ensemble_members(evaluation)]
     ensemble = population.ensemble(members, [weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     write_checkpoint(path, ensemble, datamodule)
 
 
 def write_checkpoint(path: Path, module: LightningModule, datamodule: TabularData) -> None:
-    """Write a module that predicts, with what its table needs, as Lightning would."""
+    """Write a module that predicts, with what its table needs, as Lightning would.
+
+    Raises:
+        OSError: It cannot be written, for example because the disk is full; nothing is left of it.
+    """
     checkpoint = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
         "pytorch-lightning_version": lightning.__version__,
         type(datamodule).__qualname__: datamodule.state_dict(),
     }
+    content = io.BytesIO()  # torch's writer of files hides why it fails
+    torch.save(checkpoint, content)
     unfinished = path.with_suffix(".part")  # renamed when complete: never half a checkpoint
-    torch.save(checkpoint, unfinished)
-    unfinished.rename(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def ensemble_members(evaluation: Evaluation) -> list[Member]:
