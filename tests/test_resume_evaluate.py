@@ -176,7 +176,7 @@ OTHERS = {
     "--folds 10": "folds is 10, but 3 in {}; leave out --folds",
     "--network.hidden [16]": "network.hidden is [16], but [8] in {}; leave out --network.hidden",
     "--optimizer SGD": "optimizer is SGD, but ScaledAdamW in {}",
-    "--sweep.optimizer.lr [0.1]": "sweep is None",
+    "--sweep.optimizer.lr [0.1]": "sweep.optimizer.lr is [0.1], but None in {}",
     "--save": "save is True, but False in {}",
     "--log_dir other": "log_dir is other, but lightning_logs in {}",
 }
@@ -275,13 +275,14 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 
 def test_networks_that_cannot_be_saved_cost_no_result(monkeypatch, capsys):
     """The disk is full after the result: a limit on the size of files stands for it."""
-    run_dir, expected = run("--save")
+    large = ("--save", "--network.hidden", "[2000]")  # the only large file
+    run_dir, expected = run(*large)
     whole = run_dir / "checkpoints" / "population.ckpt"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, limits[1]))
     try:
-        error = refused(capsys, *FAST, "--save", "--log_dir", "full")
+        error = refused(capsys, *FAST, *large, "--log_dir", "full")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
