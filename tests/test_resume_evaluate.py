@@ -1,10 +1,12 @@
 """evaluate.py killed and resumed: the same numbers; and what is refused. A result is never lost."""
 
 import json
+import os
 import resource
 import shlex
 import shutil
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from data.raw_table import RawTable
 from evaluate import evaluate
 from model.networks import MLP
 from model.population import Population
-from tests.helpers import weights
+from tests.helpers import python, started, weights
 from training.fast import LastCheckpoint
 from training.groups import GroupCheckpoint
 
@@ -87,14 +89,20 @@ HALVED = (
     "--search 6 --sweep.optimizer.lr [0.001,0.003,0.01,0.02,0.05,0.1] --data.batch_size 64 "
     "--sweep.network.hidden [[4],[8]]"
 )
+SEARCH = "--search 8 --sweep.optimizer.lr [0.001,0.003,0.01,0.02,0.05] --sweep.max_epochs [7,8]"
+COMPARED = "--compare a.yaml b.yaml"
 PLATEAU = "--optimizer SGD --schedule ReduceLROnPlateau --data.batch_size 32 --patience 2"
 WEIGHTED = "--data.class_weight balanced --data.val_fraction 0.2 --metric auroc --patience 3"
 MEMBERS = "--members 2 --patience 3 --precision 64-true"
 
 
-@pytest.mark.parametrize("flags", [PLAIN, SWEEP, HALVED, PLATEAU, WEIGHTED, MEMBERS])
+@pytest.mark.parametrize(
+    "flags", [PLAIN, SWEEP, HALVED, SEARCH, COMPARED, PLATEAU, WEIGHTED, MEMBERS]
+)
 @pytest.mark.parametrize("epoch", [2, 5])
 def test_a_killed_evaluation_ends_with_the_same_numbers(flags, epoch, monkeypatch):
+    Path("a.yaml").write_text("loss: CrossEntropyLoss\n")
+    Path("b.yaml").write_text("loss: MSELoss\n")
     expected_dir, expected = run(*flags.split())
     fits = 2 if "max_epochs" in flags else 1
     run_dir = killed(monkeypatch, fits, epoch, *flags.split())
@@ -335,3 +343,33 @@ def test_what_no_config_can_hold_is_refused_at_the_start(given, message):
     with pytest.raises(ValueError, match=message):
         evaluate(**given)
     assert not Path("lightning_logs").exists()
+
+
+def test_an_evaluation_that_failed_keeps_nothing(monkeypatch):
+    monkeypatch.setattr(LastCheckpoint, "seconds", -1.0)
+    with pytest.raises(SystemExit) as stop:
+        run("--optimizer", "SGD", "--optimizer.lr", "1e30", "--schedule", "null")
+    assert stop.value.code == 1
+    assert list(Path("lightning_logs").iterdir()) == []
+
+
+def test_two_killed_processes_go_on_to_the_same_numbers(tmp_path, capsys):
+    flags = ["--max_epochs", "1000", "--data.batch_size", "50"]
+    two = ["--devices", "2", "--strategy", "ddp"]
+    run_dir = Path("lightning_logs/version_0")
+    kept = run_dir / "checkpoints/group_1.ckpt"
+    with started("evaluate.py", *FAST, *flags, *two, cwd=tmp_path, process_group=0) as process:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not kept.exists():
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (run_dir / "result.json").exists()
+    error = refused(capsys, "--resume", str(run_dir), "--devices", "1", "--strategy", "auto")
+    assert "2 devices trained its networks, and there are 1; give --devices 2" in error
+    done = python("evaluate.py", "--resume", run_dir, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    _, both = last_run()
+    _, alone = run(*flags)
+    assert both["confusion"] == alone["confusion"]
+    for key in ("accuracy/mean", "log_loss/mean", "log_loss/low"):
+        assert both[key] == pytest.approx(alone[key], rel=1e-4)

@@ -53,6 +53,8 @@ class EvaluationRun(Run):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if isinstance(error, FloatingPointError) and self.is_main_process:
+            self.remove_kept()  # it would end so again
         super().__exit__(kind, error, traceback)
         words = self.resume_words()
         if words and isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
