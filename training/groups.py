@@ -97,15 +97,15 @@ class GroupCheckpoint(LastCheckpoint):
         self.path = kept_file(self.path.parent.parent, self.index)
         self.written = self.started
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        begin = time.monotonic()
+        super().on_train_epoch_end(trainer, pl_module)
+        self.seconds = max(self.seconds, (time.monotonic() - begin) / self.share)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         is_due = time.monotonic() - self.started > LastCheckpoint.seconds
         if trainer.strategy.broadcast(is_due):
             super().on_train_end(trainer, pl_module)
-
-    def save(self, trainer: Trainer) -> None:
-        begin = time.monotonic()
-        super().save(trainer)
-        self.seconds = max(self.seconds, (time.monotonic() - begin) / self.share)
 
 
 def kept_file(run_dir: Path, index: int) -> Path:
