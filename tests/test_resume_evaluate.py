@@ -295,10 +295,8 @@ def test_networks_that_cannot_be_saved_cost_no_result(monkeypatch, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     run_dir = Path("full/version_0")
-    assert error == (
-        f"error: {run_dir}/checkpoints/population.ckpt cannot be written: File too large; "
-        f"then go on with: python evaluate.py --resume {run_dir}\n"
-    )
+    assert "File too large" in error
+    assert error.endswith(f"python evaluate.py --resume {run_dir}\n")
     result = json.loads((run_dir / "result.json").read_text())
     assert {name: result[name] for name in expected} == expected
     assert not list(run_dir.glob("checkpoints/*.part"))
