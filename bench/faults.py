@@ -50,7 +50,16 @@ RUNS: dict[str, list[str]] = {
     "validation": ["--max_epochs", "500", "--data.val_fraction", "0.2"],
     "patience": ["--max_epochs", "900", "--data.val_fraction", "0.2", "--patience", "300"],
     "dropout": ["--max_epochs", "400", "--network.dropout", "0.3", "--data.batch_size", "64"],
-    "augmentation": "--max_epochs 60 --data Images --data.rotation 10 --data.batch_size 256".split(),
+    "augmentation": [
+        "--max_epochs",
+        "60",
+        "--data",
+        "Images",
+        "--data.rotation",
+        "10",
+        "--data.batch_size",
+        "256",
+    ],
     "plateau": [
         *("--max_epochs", "500", "--data.val_fraction", "0.2"),
         *("--schedule", "ReduceLROnPlateau"),
@@ -94,7 +103,7 @@ def in_pairs(calls: Iterable[Callable[[], list[Try]]]) -> list[Try]:
 
 
 def killed_train() -> list[Try]:
-    """kill -9 of train.py after its first checkpoint; it ends as an undisturbed run."""
+    """Kill -9 of train.py after its first checkpoint; it ends as an undisturbed run."""
     names = ["validation", "dropout"] if SMALL else list(RUNS)
     return in_pairs(partial(killed_runs, name, RUNS[name], tries(7, 1)) for name in names)
 
@@ -152,7 +161,7 @@ def compared(ended: Ended, run_dir: Path, expected: Outcome, how: str) -> Try:
 
 
 def killed_evaluate() -> list[Try]:
-    """kill -9 of evaluate.py at any moment of its run; resumed, it ends as undisturbed."""
+    """Kill -9 of evaluate.py at any moment of its run; resumed, it ends as undisturbed."""
     names = ["sweep"] if SMALL else list(EVALUATIONS)
     return in_pairs(
         partial(killed_evaluations, name, EVALUATIONS[name], tries(5, 1)) for name in names
@@ -186,7 +195,7 @@ def killed_evaluations(name: str, flags: list[str], count: int) -> list[Try]:
 
 
 def signals() -> list[Try]:
-    """SIGTERM and Ctrl-C at any moment, imports included: exit code, message, nothing half-written."""
+    """SIGTERM and Ctrl-C at any moment: exit code, message, nothing half-written."""
     numbers = random.Random("signals")
     lines = {
         "train.py": [*QUICK[:3], "--max_epochs", "600", "--pictures", "all"],

@@ -40,7 +40,11 @@ def save_ensemble(
 
 
 def write_checkpoint(path: Path, module: LightningModule, datamodule: TabularData) -> None:
-    """Write a module that predicts, with what its table needs, as Lightning would."""
+    """Write a module that predicts, with what its table needs, as Lightning would.
+
+    Raises:
+        OSError: It cannot be written, for example because the disk is full; nothing is left of it.
+    """
     checkpoint = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),

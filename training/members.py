@@ -11,7 +11,7 @@ from evaluation.devices import stack_bytes, train_shares
 from evaluation.ensemble import write_checkpoint
 from evaluation.members import as_one
 from model.ensemble import Ensemble
-from model.population import Member, Population, gathered
+from model.population import Member, Population
 from model.scores import Metric
 from training.curves import CurveBands
 from training.fast import FastClassifier
@@ -84,14 +84,8 @@ class Members:
         """
         population = self.population
         # Lightning's Trainer does not declare its list of callbacks.
-        bands = CurveBands([run.logger])
-        self.trainer.callbacks.insert(0, bands)  # type: ignore[attr-defined]
+        self.trainer.callbacks.insert(0, CurveBands([run.logger]))  # type: ignore[attr-defined]
         self.trainer.fit(population, ckpt_path=resume, weights_only=True)
-        if not population.outcomes:  # the fit was over when the run was interrupted
-            population.to(self.trainer.strategy.root_device)
-            population.on_train_start()
-            bands.write(gathered(population.learning_curves()))
-            population.on_train_end()
 
         outcomes = [population.outcomes[member] for member in sorted(population.outcomes)]
         prediction = as_one(outcomes, self.splits)

@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import shlex
 import shutil
 import signal
 import textwrap
@@ -23,7 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from cli.component import to_yaml
+from cli.component import as_plain, to_yaml
 from cli.errors import first_line
 from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
@@ -59,7 +60,7 @@ class Run:
     Args:
         trainer: The Trainer of the run, which gets the logger.
         log_dir: Folder of all runs.
-        resume: Checkpoint of the run to resume.
+        resume: Checkpoint of the run to resume, or the run's folder.
 
     Raises:
         ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder.
@@ -86,21 +87,26 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        can_resume = self.last_checkpoint.exists()
+        words = self.resume_words()
         if self.is_main_process:
             self.close()
-            if not (can_resume or self.is_resumed or self.has_result):
+            if not (words or self.is_resumed or self.has_result):
                 shutil.rmtree(self.run_dir)
         if is_interrupt(error):
             advice = "nothing was kept"
-            if can_resume:
-                config = self.run_dir / "config.yaml"
-                advice = f"resume with: python train.py --config {config} "
-                advice += f"--resume {self.last_checkpoint}"
+            if words:
+                advice = f"resume with: {shlex.join(words)}"
             stage = f"in epoch {self.trainer.current_epoch + 1}"
             if self.trainer.state.fn == TrainerFn.TESTING:
                 stage = "in the test"
             raise KeyboardInterrupt(f"stopped {stage}; {advice}") from error
+
+    def resume_words(self) -> list[str]:
+        """The words of the command that goes on with this run; empty if nothing was kept."""
+        if not self.last_checkpoint.exists():
+            return []
+        config = str(self.run_dir / "config.yaml")
+        return ["python", "train.py", "--config", config, "--resume", str(self.last_checkpoint)]
 
     def follow(self, trainer: Trainer) -> None:
         """Go on with this Trainer, which gets the logger."""
@@ -119,7 +125,7 @@ class Run:
 
     def write_result(self, result: Result) -> None:
         """Write result.json."""
-        text = json.dumps(result.to_json(), indent=2) + "\n"
+        text = json.dumps(result.to_json(), indent=2, default=as_plain) + "\n"
         (self.run_dir / "result.json").write_text(text)
         self.has_result = True
 
@@ -182,12 +188,12 @@ def uninterrupted() -> Iterator[None]:
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
+    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed run.
 
     Args:
         log_dir: Folder of all runs.
         rank: Index of this process.
-        resume: Checkpoint of the run to resume.
+        resume: Checkpoint of the run to resume, or the run's folder.
 
     Raises:
         ValueError: The folder cannot be made, or `resume` is not a whole checkpoint.
@@ -198,11 +204,13 @@ class RunLogger(TensorBoardLogger):
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
-            run_dir = run_dir_of(resume)
+            run_dir = Path(resume).resolve()
+            if not run_dir.is_dir():
+                run_dir = run_dir_of(resume)
+                # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
+                purge_step = checkpoint_step(resume) + 1
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
-            # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
-            purge_step = checkpoint_step(resume) + 1
             if rank == 0:
                 for path in run_dir.glob(f"*{AFTER_FIT}"):
                     path.unlink()
