@@ -27,6 +27,7 @@ from evaluation.devices import check_processes, is_sharded
 from model import recipe
 from model.scores import Metric, check_metric, watched
 from training.callbacks import make_callbacks
+from training.curves import add_layout
 from training.fast import TensorBatches, make_classifier, skip_driver_lookup
 from training.loggers import attach_loggers, check_loggers, publish
 from training.members import Members
@@ -169,6 +170,7 @@ def train(
         best_epoch = saved_epoch(kept) if datamodule.val_fraction else epochs
         if many:
             splits["held_out"] = many.held_out
+            add_layout([run.logger], many.population.curves)
             best_epoch = many.best_epoch
         result = TrainResult(
             splits=splits,

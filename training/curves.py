@@ -46,10 +46,7 @@ class CurveBands(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         # Not on_train_end, which a fit that is resumed and was over does not have.
-        shares = gathered(pl_module.learning_curves())
-        self.write(shares)
-        for logger in self.loggers:
-            logger.experiment.add_custom_scalars(band_layout(shares[0][1]))
+        self.write(gathered(pl_module.learning_curves()))
 
     def write(self, shares: list[Curves]) -> None:
         """Write the epochs since the last write, from the curves of every process."""
@@ -74,6 +71,12 @@ class CurveBands(Callback):
                 low, high = np.quantile(finite, self.quantiles)
                 points = [float(finite.mean()), float(low), float(high)]
                 logger.log_metrics(dict(zip(band_tags(tag), points, strict=True)), step=epoch)
+
+
+def add_layout(loggers: Iterable[TensorBoardLogger], metrics: Iterable[str]) -> None:
+    """Lay out TensorBoard's Custom Scalars tab, after a fit."""
+    for logger in loggers:
+        logger.experiment.add_custom_scalars(band_layout(metrics))
 
 
 def band_tags(metric: str) -> list[str]:

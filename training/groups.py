@@ -21,7 +21,7 @@ from evaluation.groups import Group
 from model.population import Population
 from model.shares import share_of
 from training.checkpoints import LastCheckpoint
-from training.curves import CurveBands
+from training.curves import CurveBands, add_layout
 from training.run import Run
 
 # Settings with which an evaluation may go on otherwise: they say where it computes.
@@ -204,3 +204,4 @@ def fit_groups(
             GroupCheckpoint(index, started),
         ]
         group.trainer.fit(population, ckpt_path=kept[index], weights_only=True)
+        add_layout(own_loggers, population.curves)
