@@ -99,17 +99,20 @@ def logged(run_dir):
     for tag in events.Tags()["tensors"]:
         points = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
         content[tag] = [
-            (step, value.tolist()) if value.ndim == 0 else step for step, value in points
+            (step, value.item()) if value.ndim == 0 and value.dtype.kind == "f" else step
+            for step, value in points
         ]
     return content
 
 
 def timeless(path):
-    """The bytes of a checkpoint without the seconds that a population's fit took."""
+    """The bytes of a checkpoint; of a population's without the seconds that it took."""
     content = read_file(str(path))
-    content.pop("seconds", None)
-    write_file(Path("timeless.ckpt"), content)
-    return Path("timeless.ckpt").read_bytes()
+    if "seconds" not in content:
+        return path.read_bytes()
+    del content["seconds"]
+    write_file(Path("timeless"), content)
+    return Path("timeless").read_bytes()
 
 
 def assert_same(first, second):
