@@ -1,18 +1,12 @@
-"""Read a checkpoint as data: nothing in it runs, and what was damaged or altered is refused."""
+"""A checkpoint's network and table, as data: what does not fit together is refused."""
 
-import zipfile
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from cli.component import ComponentConfig, defines
-from cli.errors import first_line
+from data.checkpoint_file import read_file
 from data.checkpoint_format import KEYS, LABEL_TYPES, READABLE_FORMATS
-
-LONGEST_REASON = 200  # characters of torch's own message in ours
 
 
 class Checkpoint(NamedTuple):
@@ -29,8 +23,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     Raises:
         ValueError: It is damaged, holds code, or another program wrote it; the message says which.
     """
-    check_archive(path)
-    content = read_content(path)
+    content = read_file(path)
     hyper_parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
     if isinstance(hyper_parameters, dict) and "_instantiator" in hyper_parameters:
         raise ValueError(f"{path} names code to run (_instantiator), and was not loaded")
@@ -43,40 +36,6 @@ def read_checkpoint(path: str) -> Checkpoint:
     (table,) = tables
     check_table(table, hyper_parameters, path)
     return Checkpoint(content["state_dict"], hyper_parameters, table)
-
-
-def check_archive(path: str) -> None:
-    """Refuse a file that is not a whole zip archive as torch writes it.
-
-    torch.load ignores the checksums, and takes an entry that is marked as a folder for
-    uninitialized weights; torch itself writes neither folders nor compressed entries.
-    """
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder; give a checkpoint in it, such as best.ckpt")
-    if not Path(path).is_file():
-        raise ValueError(f"there is no checkpoint {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            damaged: str | None = "its list of files"
-            if not any(entry.compress_type or entry.external_attr for entry in entries):
-                damaged = archive.testzip()
-    except Exception as error:  # zipfile raises many kinds on a damaged archive
-        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
-    if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
-
-
-def read_content(path: str) -> Any:
-    """Unpickle a checkpoint, plain data and tensors only."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds code, not data alone, and was not loaded: {torch_reason(error)}"
-        ) from error
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
 
 
 def find_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -141,11 +100,3 @@ def check_class(config: ComponentConfig | None, path: str) -> None:
         raise ValueError(
             f"{path} names {name}, and no module defines such a class; it was not imported"
         )
-
-
-def torch_reason(error: Exception) -> str:
-    """The line of torch's message that names a forbidden class, else its first line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    causes = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    reason = causes[0] if causes else first_line(error)
-    return reason[:LONGEST_REASON]

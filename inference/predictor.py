@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cli.component import build
+from data.checkpoint_file import torch_reason
 from data.columns import Columns, shown
 from data.encoder import Encoder
 from data.file import File
 from data.frames import to_frame
 from data.labels import LabelType, label_indices, typed_names
-from inference.checkpoint import Checkpoint, check_class, read_checkpoint, torch_reason
+from inference.checkpoint import Checkpoint, check_class, read_checkpoint
 
 PASS_ROWS = 16_384  # rows in one forward pass: their hidden units stay in the cache
 SMALLEST_PROBABILITY = 1e-300  # keeps the log-loss finite where a probability is 0

@@ -1,0 +1,68 @@
+"""Read a checkpoint's file as data: nothing in it runs, and what was damaged or altered is refused.
+
+All commands read checkpoints through `read_file`. It is at the ground, and does not import
+Lightning, which takes longer than predicting.
+"""
+
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from cli.errors import first_line
+
+LONGEST_REASON = 200  # characters of torch's own message in ours
+
+
+def read_file(path: str) -> Any:
+    """The plain data and tensors of a checkpoint, on the CPU.
+
+    Raises:
+        ValueError: It is damaged, or holds code; the message says which.
+    """
+    check_archive(path)
+    return read_content(path)
+
+
+def check_archive(path: str) -> None:
+    """Refuse a file that is not a whole zip archive as torch writes it.
+
+    torch.load ignores the checksums, and takes an entry that is marked as a folder for
+    uninitialized weights; torch itself writes neither folders nor compressed entries.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; give a checkpoint in it, such as best.ckpt")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            damaged: str | None = "its list of files"
+            if not any(entry.compress_type or entry.external_attr for entry in entries):
+                damaged = archive.testzip()
+    except Exception as error:  # zipfile raises many kinds on a damaged archive
+        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
+
+
+def read_content(path: str) -> Any:
+    """Unpickle a checkpoint, plain data and tensors only."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds code, not data alone, and was not loaded: {torch_reason(error)}"
+        ) from error
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
+
+
+def torch_reason(error: Exception) -> str:
+    """The line of torch's message that names a forbidden class, else its first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    reason = causes[0] if causes else first_line(error)
+    return reason[:LONGEST_REASON]
