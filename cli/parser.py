@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection, Iterable
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from cli.arguments import (
@@ -51,6 +52,7 @@ def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
     function_arguments = function_schema(function)
     booleans = [key for key, argument in function_arguments.items() if argument.hint is bool]
     line = read_command_line(argv, booleans)
+    line.configs = [*resumed_configs(line.settings), *line.configs]
     if "compare" in parameters and "compare" in line.settings:
         files = line.settings.pop("compare")
         arguments = compare(function, line, files)
@@ -60,6 +62,19 @@ def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
         print(to_yaml(to_config(arguments)), end="")
         sys.exit(0)
     return arguments
+
+
+def resumed_configs(settings: Settings) -> list[str]:
+    """The config.yaml of the run that `--resume` names by its folder or a checkpoint.
+
+    Its settings are those of the run, unless others are given.
+    """
+    if settings.get("resume") in (None, "null"):
+        return []
+    path = Path(settings["resume"]).absolute()
+    run_dir = path if path.is_dir() else path.parent.parent
+    config = run_dir / "config.yaml"
+    return [str(config)] if config.is_file() else []
 
 
 def read_arguments(function: Function, line: CommandLine, files: Iterable[str]) -> dict[str, Any]:

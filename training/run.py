@@ -2,17 +2,14 @@
 
 import atexit
 import json
-import os
+import shlex
 import shutil
 import signal
+import sys
 import textwrap
 import threading
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from platform import python_version
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -22,13 +19,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
 
 from cli.component import to_yaml
-from cli.errors import first_line
-from data.checkpoint_format import run_dir_of
+from cli.files import write_whole
+from cli.interrupts import catch, interrupt_of, restore, stop, uninterrupted
 from data.tabular import TabularData
-from training.hparams import VALUES, VISUAL
+from training.event_files import EventLogger, RunLogger
+from training.stopping import OurSignals, advice_on, disk_fault, leave_process_group
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 # Not 16-true: the 1e-8 that AdamW adds to a divisor is 0 in half precision.
@@ -63,18 +60,26 @@ class Run:
     """
 
     def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
-        self.logger = RunLogger(log_dir, trainer.global_rank, resume)
-        self.run_dir = Path(self.logger.log_dir)
-        self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
         self.is_main_process = trainer.is_global_zero
         self.is_resumed = resume is not None
         self.has_result = False
-        self.loggers: list[TensorBoardLogger] = [self.logger]
-        self.follow(trainer)
+        try:
+            with uninterrupted():
+                self.logger = RunLogger(log_dir, trainer.global_rank, resume)
+                self.loggers: list[EventLogger] = [self.logger]
+                self.run_dir = Path(self.logger.log_dir)
+                self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+                self.follow(trainer)
+        except KeyboardInterrupt:  # the folder was made
+            self.remove_unused()
+            raise
         if trainer.world_size > 1:
             atexit.register(leave_process_group)
 
     def __enter__(self) -> Self:
+        self.handlers = catch(stop)
+        self.thread_hook = threading.excepthook
+        threading.excepthook = self.report_thread
         return self
 
     def __exit__(
@@ -83,41 +88,56 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        can_resume = self.last_checkpoint.exists()
-        if self.is_main_process:
-            self.close()
-            if not (can_resume or self.is_resumed or self.has_result):
-                shutil.rmtree(self.run_dir)
-        if is_interrupt(error):
-            advice = "nothing was kept"
-            if can_resume:
-                config = self.run_dir / "config.yaml"
-                advice = f"resume with: python train.py --config {config} "
-                advice += f"--resume {self.last_checkpoint}"
-            stage = f"in epoch {self.trainer.current_epoch + 1}"
-            if self.trainer.state.fn == TrainerFn.TESTING:
-                stage = "in the test"
-            raise KeyboardInterrupt(f"stopped {stage}; {advice}") from error
+        interrupt = interrupt_of(error)
+        fault = disk_fault(error, self.run_dir)
+        try:
+            with uninterrupted():
+                words = self.resume_words()
+                if self.is_main_process:
+                    self.close()
+        except OSError as write_error:
+            fault = fault or write_error
+        self.remove_unused()
+        threading.excepthook = self.thread_hook
+        restore(self.handlers)
+        if interrupt is not None:
+            self.end_other_processes()
+            advice = f"resume with: {shlex.join(words)}" if words else "nothing was kept"
+            raise type(interrupt)(f"stopped {self.stage()}; {advice}") from error
+        if fault is not None:
+            raise OSError(f"{self.run_dir} cannot be written: {advice_on(fault, words)}") from error
+
+    def resume_words(self) -> list[str]:
+        """The words of the command that goes on with this run; empty if nothing was kept."""
+        if not self.last_checkpoint.exists():
+            return []
+        script = sys.argv[0]
+        if Path(script).name != "train.py":  # it was called from Python
+            script = "train.py"
+        return ["python", script, "--resume", str(self.last_checkpoint)]
 
     def follow(self, trainer: Trainer) -> None:
         """Go on with this Trainer, which gets the logger."""
         self.trainer = trainer
         trainer.logger = self.logger
+        if trainer.world_size > 1:
+            # Lightning does not declare its list of callbacks.
+            trainer.callbacks.insert(0, OurSignals())  # type: ignore[attr-defined]
 
     def add_logger(self, name: str) -> TensorBoardLogger:
         """Add a logger in a subfolder, which TensorBoard shows as a run of its own."""
-        logger = TensorBoardLogger(self.run_dir, "", name)
+        logger = EventLogger(self.run_dir, "", name)
         self.loggers.append(logger)
         return logger
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml, from which the run can be replayed."""
-        (self.run_dir / "config.yaml").write_text(to_yaml(config), "utf-8")
+        write_whole(self.run_dir / "config.yaml", to_yaml(config))
 
     def write_result(self, result: Result) -> None:
         """Write result.json."""
         text = json.dumps(result.to_json(), indent=2) + "\n"
-        (self.run_dir / "result.json").write_text(text)
+        write_whole(self.run_dir / "result.json", text)
         self.has_result = True
 
     def show_columns(self, datamodule: TabularData, warnings: Sequence[str] = ()) -> None:
@@ -134,117 +154,51 @@ class Run:
         print(f"\nrun      {self.run_dir}")
         print(f"curves   tensorboard --logdir {self.run_dir.parent}")
 
+    def stage(self) -> str:
+        """Where the run is, in words."""
+        state = self.trainer.state
+        if state.fn == TrainerFn.TESTING:
+            return "in the test"
+        if state.fn is None:
+            return "before the fit"
+        if state.finished:
+            return "after the fit"
+        return f"in epoch {self.trainer.current_epoch + 1}"
+
     def close(self) -> None:
-        """Close all event files: a writer's thread would go on in a folder that is gone."""
+        """Close all event files: a writer's thread would go on in a folder that is gone.
+
+        Raises:
+            OSError: One of them is not complete.
+        """
+        errors = []
         for logger in self.loggers:
-            logger.experiment.close()
-
-
-def is_interrupt(error: BaseException | None) -> bool:
-    """Whether it is Ctrl-C, which Lightning turns into a SystemExit during a fit or test."""
-    if isinstance(error, SystemExit):
-        return isinstance(error.__context__, KeyboardInterrupt)
-    return isinstance(error, KeyboardInterrupt)
-
-
-def leave_process_group() -> None:
-    """Stop the threads of torch.distributed before Python ends.
-
-    Lightning does so for NCCL only. Gloo's threads would sometimes outlive the interpreter:
-    "terminate called without an active exception".
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends.
-
-    TensorBoard's writer is a queue between two threads. Interrupted while it takes a value, it can
-    lose count, and closing it would wait for ever.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupts: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupts:
-        raise KeyboardInterrupt
-
-
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
-
-    Args:
-        log_dir: Folder of all runs.
-        rank: Index of this process.
-        resume: Checkpoint of the run to resume.
-
-    Raises:
-        ValueError: The folder cannot be made, or `resume` is not a whole checkpoint.
-    """
-
-    def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
-        self.rank = rank
-        version = "unused"  # only process 0 writes; the others ask it for the folder
-        purge_step = None
-        if resume is not None:
-            run_dir = run_dir_of(resume)
-            log_dir = os.path.relpath(run_dir.parent)
-            version = run_dir.name
-            # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
-            purge_step = checkpoint_step(resume) + 1
-        elif rank == 0:
             try:
-                version = new_version(Path(log_dir))
+                logger.close()
             except OSError as error:
-                reason = error.strerror
-                message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
-                raise ValueError(message) from error
-        super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+                errors.append(error)
+        for path in self.run_dir.glob("**/events.out.tfevents.*"):
+            if not path.stat().st_size:  # the disk was full
+                path.unlink()
+        if errors:
+            raise errors[0]
 
-    def draw_graph(self, network: nn.Module, example: Tensor) -> None:
-        """Draw the network into the Graphs tab."""
-        try:
-            self.experiment.add_graph(network, example)
-        except Exception as error:  # a network that cannot be traced can still be trained
-            warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
+    def remove_unused(self) -> None:
+        """Remove the folder of a run that kept nothing."""
+        is_kept = self.is_resumed or self.has_result or self.last_checkpoint.exists()
+        if self.is_main_process and not is_kept:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
 
-    def add_images(self, images: dict[str, Tensor]) -> None:
-        """Show samples of what the network sees, images (channels, height, width) by name."""
-        for name, image in images.items():
-            self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
+    def end_other_processes(self) -> None:
+        """End the processes that Lightning started: they would wait for this one."""
+        launcher = self.trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signal.SIGKILL)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # Under its own name, the epoch would come before the learning curves.
-        tags = {"epoch": f"{VALUES}/epoch"}
-        with uninterrupted():
-            super().log_metrics({tags.get(name, name): metrics[name] for name in metrics}, step)
-
-    def save(self) -> None:
-        pass  # no hparams.yaml: config.yaml has the settings
-
-    def finalize(self, status: str) -> None:
-        if self.rank == 0:
-            self.experiment.flush()  # closing after the fit would start a second file for the test
-
-
-def checkpoint_step(path: str) -> int:
-    """The optimizer step at which a checkpoint was written.
-
-    Raises:
-        ValueError: The file is not a whole checkpoint.
-    """
-    try:
-        return int(torch.load(path, "cpu", weights_only=True)["global_step"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-        message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
-        raise ValueError(message) from error
+    def report_thread(self, thread: threading.ExceptHookArgs) -> None:
+        """Report an error in a thread, but for a writer's, which comes to the main thread too."""
+        if not isinstance(thread.exc_value, OSError):
+            self.thread_hook(thread)
 
 
 def saved_epoch(path: Path) -> int:
@@ -252,24 +206,7 @@ def saved_epoch(path: Path) -> int:
     return int(torch.load(path, "cpu", weights_only=True)["epoch"]) + 1
 
 
-def new_version(log_dir: Path) -> str:
-    """Make the first free folder version_N.
-
-    mkdir is atomic, so two runs that start together get two folders.
-    """
-    log_dir.mkdir(parents=True, exist_ok=True)
-    for name in map("version_{}".format, count()):
-        try:
-            (log_dir / name).mkdir()
-        except FileExistsError:
-            continue
-        return name
-    raise AssertionError("count() is endless")
-
-
-def check_run(
-    accelerator: str, max_epochs: int, patience: int | None, resume: str | None = None
-) -> None:
+def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
     """Refuse arguments that cannot work on this machine.
 
     Raises:
@@ -286,10 +223,6 @@ def check_run(
     if accelerator in ("gpu", "cuda") and not (has_cuda or has_mps):
         raise ValueError(
             f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
-        )
-    if resume and not (run_dir_of(resume) / "config.yaml").is_file():
-        raise ValueError(
-            f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )
 
 
