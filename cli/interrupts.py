@@ -5,6 +5,7 @@ Ctrl-C would be a traceback. Afterwards a signal raises an exception, so that fi
 temporary ones removed; `uninterrupted` holds it back while something is written.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -106,3 +107,5 @@ def is_command() -> bool:
 
 if is_command():
     catch(leave)
+    # Python's very end, where it takes handlers away: registered first, this is called last.
+    atexit.register(catch, signal.SIG_IGN)

@@ -102,7 +102,11 @@ class Run:
         restore(self.handlers)
         if interrupt is not None:
             self.end_other_processes()
-            advice = f"resume with: {shlex.join(words)}" if words else "nothing was kept"
+            advice = "nothing was kept"
+            if self.has_result:
+                advice = f"the result is in {self.run_dir}"
+            elif words:
+                advice = f"resume with: {shlex.join(words)}"
             raise type(interrupt)(f"stopped {self.stage()}; {advice}") from error
         if fault is not None:
             raise OSError(f"{self.run_dir} cannot be written: {advice_on(fault, words)}") from error

@@ -5,10 +5,12 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cli.errors import FULL
 from cli.interrupts import catch, stop
 
 
@@ -16,18 +18,22 @@ def disk_fault(error: BaseException | None, run_dir: Path) -> OSError | None:
     """The failed write into a run's folder that an error comes from, if there is one."""
     while error is not None:
         if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):
-            name = error.filename
-            is_path = isinstance(name, str | bytes | os.PathLike)
-            # A write to an open file has no name.
-            if name is None or (is_path and is_inside(Path(os.fsdecode(name)), run_dir)):
+            names = [name for name in (error.filename, error.filename2) if is_path(name)]
+            # A write to a file that is open has no name.
+            if not names or any(is_inside(name, run_dir) for name in names):
                 return error
         error = error.__cause__ or error.__context__
     return None
 
 
-def is_inside(path: Path, folder: Path) -> bool:
+def is_path(name: Any) -> bool:
+    """Whether an error's file is a path, not a number or nothing."""
+    return isinstance(name, str | bytes | os.PathLike)
+
+
+def is_inside(path: str | bytes | os.PathLike[str], folder: Path) -> bool:
     """Whether a path is in a folder, or the folder itself."""
-    return path.absolute().is_relative_to(folder.absolute())
+    return Path(os.fsdecode(path)).absolute().is_relative_to(folder.absolute())
 
 
 def advice_on(fault: OSError, words: Sequence[str]) -> str:
@@ -40,9 +46,7 @@ def advice_on(fault: OSError, words: Sequence[str]) -> str:
         fault: The failed write.
         words: Words of the command that goes on with the run; none where nothing was kept.
     """
-    steps = []
-    if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        steps = ["make space"]
+    steps = ["make space"] if fault.errno in FULL else []
     if words:
         steps.append(f"resume with: {shlex.join(words)}")
         return f"{fault.strerror}; {', then '.join(steps)}"
