@@ -32,9 +32,7 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     code = 1
     try:
         handlers = catch(stop)
-        function(**parse(function, tokens))
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk shows here at the latest
+        call(function, tokens)
         code = 0
     except BaseException as error:
         code = exit_code(error)
@@ -45,6 +43,15 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
             restore(handlers)
     if code:
         sys.exit(code)
+
+
+def call(function: Callable[..., Any], tokens: Sequence[str]) -> None:
+    """Call the function; what it, or --help, printed is written when this returns."""
+    try:
+        function(**parse(function, tokens))
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 def exit_code(error: BaseException) -> int:

@@ -22,15 +22,18 @@ from training.hparams import VALUES, VISUAL
 class EventLogger(TensorBoardLogger):
     """A TensorBoard logger whose writer is not interrupted while it takes an event."""
 
-    held: Any = None  # the writer of the open event file
+    is_open = False
+    held: Any = None  # the writer of the event file, which holds signals back
 
     @property
     def experiment(self) -> Any:
         experiment = super().experiment
-        if isinstance(experiment, SummaryWriter) and experiment.file_writer is not self.held:
+        if isinstance(experiment, SummaryWriter):
+            self.is_open = True
             writer: Any = experiment.file_writer
-            writer.add_event = uninterrupted()(writer.add_event)
-            self.held = writer
+            if writer is not None and writer is not self.held:
+                writer.add_event = uninterrupted()(writer.add_event)
+                self.held = writer
         return experiment
 
     def close(self) -> None:
@@ -39,13 +42,14 @@ class EventLogger(TensorBoardLogger):
         Raises:
             OSError: It is not complete.
         """
-        if self.held is None:
+        if not self.is_open:
             return
+        self.is_open = False
+        experiment = super().experiment
         try:
-            self.experiment.flush()
+            experiment.flush()
         finally:
-            self.experiment.close()
-            self.held = None
+            experiment.close()
 
 
 class RunLogger(EventLogger):

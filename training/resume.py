@@ -26,7 +26,6 @@ CHANGEABLE = {
     "pictures",
     "callbacks",
     "loggers",
-    "data.path",  # the rows themselves are compared
     "trainer.log_every_n_steps",
     "trainer.max_time",
     "trainer.profiler",
@@ -63,11 +62,11 @@ def check_resume(
     check_settings(flatten(config), before)
     check_length(config, before)
     content = read_file(str(checkpoint))
-    check_components(module, content["hyper_parameters"], checkpoint)
-    datamodule.load_state_dict(content[type(datamodule).__qualname__])
+    check_components(module, content.get("hyper_parameters", {}), checkpoint)
     if isinstance(module, Population):
         check_single_process(trainer)
     else:
+        datamodule.load_state_dict(content[type(datamodule).__qualname__])
         check_steps(content, datamodule, trainer)
     return str(checkpoint)
 

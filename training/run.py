@@ -1,7 +1,9 @@
 """The folder of a run: made when all arguments are valid, removed when nothing was kept."""
 
 import atexit
+import errno
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -113,7 +115,7 @@ class Run:
 
     def resume_words(self) -> list[str]:
         """The words of the command that goes on with this run; empty if nothing was kept."""
-        if not self.last_checkpoint.exists():
+        if not (self.last_checkpoint.exists() and (self.run_dir / "config.yaml").exists()):
             return []
         script = sys.argv[0]
         if Path(script).name != "train.py":  # it was called from Python
@@ -139,7 +141,13 @@ class Run:
         write_whole(self.run_dir / "config.yaml", to_yaml(config))
 
     def write_result(self, result: Result) -> None:
-        """Write result.json."""
+        """Write result.json.
+
+        Raises:
+            OSError: It cannot be written, or the folder was removed meanwhile.
+        """
+        if not (self.run_dir / "config.yaml").exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.run_dir))
         text = json.dumps(result.to_json(), indent=2) + "\n"
         write_whole(self.run_dir / "result.json", text)
         self.has_result = True
@@ -189,7 +197,7 @@ class Run:
 
     def remove_unused(self) -> None:
         """Remove the folder of a run that kept nothing."""
-        is_kept = self.is_resumed or self.has_result or self.last_checkpoint.exists()
+        is_kept = self.is_resumed or self.has_result or self.resume_words()
         if self.is_main_process and not is_kept:
             shutil.rmtree(self.run_dir, ignore_errors=True)
 
