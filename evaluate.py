@@ -13,7 +13,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.optim import Optimizer
@@ -28,15 +28,7 @@ from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.conclude import conclude
 from evaluation.devices import train_shares
 from evaluation.ensemble import save_ensemble
-from evaluation.evaluation import Evaluation
-from evaluation.groups import (
-    check_groups,
-    group_of,
-    joined_outcomes,
-    joined_stops,
-    make_groups,
-    smallest_plan,
-)
+from evaluation.groups import check_groups, evaluation_of, group_of, make_groups
 from evaluation.plan import check_arguments, make_plan
 from evaluation.report import MAX_CANDIDATES, report
 from evaluation.result import EvaluationResult, RunInfo
@@ -44,8 +36,8 @@ from evaluation.search import Sweep
 from model import recipe
 from model.scores import Metric
 from training.callbacks import FitBar
-from training.curves import CurveBands
 from training.fast import skip_driver_lookup
+from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
 
@@ -76,6 +68,7 @@ def evaluate(
     metric: Metric = "log_loss",
     seed: int = 0,
     log_dir: str = "lightning_logs",
+    resume: str | None = None,
 ) -> EvaluationResult | None:
     """Estimate what training will reach: repeated stratified k-fold, all networks trained at once.
 
@@ -117,6 +110,7 @@ def evaluate(
             place of log_loss.
         seed: Seed of the first network; the others count up from it.
         log_dir: Folder of all runs; this run becomes version_N in it.
+        resume: Folder of an interrupted evaluation, its version_N: go on with its settings.
 
     Returns:
         What result.json holds; None on every process but the first.
@@ -124,20 +118,26 @@ def evaluate(
     Raises:
         ValueError: An argument that cannot be used; nothing was written.
         FloatingPointError: No network ended with finite weights.
-        KeyboardInterrupt: Ctrl-C; nothing was kept.
+        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        OSError: The disk is full; what was written before is kept.
     """
     config = to_config(locals())
+    config.pop("resume")  # config.yaml replays the whole evaluation
+    if resume is not None:
+        check_settings(resume, config)
     check_arguments(repeats, seeds, precision)
-    classifiers = find_classifiers(baselines, seed)
+    classifiers = find_classifiers(config["baselines"], config["seed"])
     settings = {name: config[name] for name in (*LEARNED, *SHARED)}
-    candidates = make_candidates(settings, sweep, compare, search, seed)
+    candidates = make_candidates(
+        settings, config["sweep"], config["compare"], config["search"], config["seed"]
+    )
     for candidate in candidates.values():
         check_run(accelerator, candidate["max_epochs"], candidate["patience"])
     if compare is not None:
         config["compare"] = {
             name: {component: candidate[component] for component in LEARNED}
             for name, candidate in candidates.items()
-        }  # as plain data, also when it is called from Python
+        }  # with the components that all have
     skip_driver_lookup()
 
     # Which networks are trained on which rows: all of them, and the share of this process.
@@ -146,11 +146,11 @@ def evaluate(
         partial(make_trainer, accelerator, devices, strategy, num_nodes, precision),
         partial(
             make_plan,
-            folds=folds,
-            repeats=repeats,
-            inner_folds=inner_folds if sweep else 0,
-            seeds=seeds,
-            first_seed=seed,
+            folds=config["folds"],
+            repeats=config["repeats"],
+            inner_folds=config["inner_folds"] if sweep else 0,
+            seeds=config["seeds"],
+            first_seed=config["seed"],
         ),
     )
     check_groups(groups, metric, bool(sweep), save)
@@ -161,29 +161,26 @@ def evaluate(
     populations = [
         group.population(metric, halving) for group, halving in zip(groups, halvings, strict=True)
     ]
+    kept = find_kept(resume, groups, populations)
 
     # All arguments are valid: create the run folder.
-    with Run(groups[0].trainer, log_dir) as run:
+    with EvaluationRun(groups[0].trainer, log_dir, resume) as run:
         loggers = []
         if run.is_main_process:
+            if not resume:
+                run.write_config(config)
             loggers = candidate_loggers(run, len(candidates))
             run.show_columns(groups[0].datamodule, warnings)
-        for group, population in zip(groups, populations, strict=True):
-            run.follow(group.trainer)
-            seed_everything(seed, verbose=False)
-            group_loggers = []
-            if loggers and len(candidates) <= MAX_CANDIDATES:
-                group_loggers = [loggers[index] for index in group.candidates]
-            # Lightning's Trainer does not declare its list of callbacks.
-            group.trainer.callbacks.append(CurveBands(group_loggers))  # type: ignore[attr-defined]
-            group.trainer.fit(population)
+        curve_loggers = loggers if len(candidates) <= MAX_CANDIDATES else []
+        fit_groups(run, groups, populations, kept, curve_loggers, config["seed"])
+        kept_seconds = sum(population.kept_seconds for population in populations)
         info = RunInfo(
             members=sum(len(group.plan.members) for group in groups),
-            folds=folds,
+            folds=config["folds"],
             repeats=first.repeats,
-            seeds=seeds,
-            fit_seconds=time.perf_counter() - start,
-            seed=seed,
+            seeds=config["seeds"],
+            fit_seconds=time.perf_counter() - start + kept_seconds,
+            seed=config["seed"],
             device=device_name(run.trainer),
             versions=VERSIONS,
         )
@@ -192,17 +189,7 @@ def evaluate(
             return None
 
         # What the held-out rows say.
-        plan = smallest_plan(groups)
-        outcomes = joined_outcomes(groups, populations)
-        evaluation = Evaluation(
-            plan.targets,
-            plan.folds,
-            outcomes,
-            len(candidates),
-            metric,
-            joined_stops(groups, halvings),
-            groups[0].datamodule.groups,
-        )
+        evaluation = evaluation_of(groups, populations, halvings, metric)
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:
@@ -216,17 +203,21 @@ def evaluate(
             fit_baselines(classifiers, first.folds, first.splits, first.num_classes),
             warnings,
         )
+
+        # The result comes before all that may fail.
+        lines = list(report(result))
+        try:
+            run.write_result(result)
+        finally:
+            run.print_report(lines)
         if save:
             best = group_of(groups, evaluation.final_candidate())
             path = run.run_dir / "checkpoints" / "population.ckpt"
             save_ensemble(path, evaluation, groups[best], populations[best], weights[best])
-        run.write_config(config)
-        run.write_result(result)
         for logger, row in zip(loggers, result.candidates, strict=True):
             log_result(logger, configs[row.name], row.figures())
-        lines = list(report(result))
         run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
-        run.print_report(lines)
+        run.remove_kept()
     return result
 
 

@@ -160,6 +160,7 @@ def train(
                 classifier = make_classifier(datamodule, config, curve)
         num_parameters = sum(parameter.numel() for parameter in classifier.parameters())
         fit_seconds = time.perf_counter() - start
+        run.logger.end_fit()
         epochs = fit_trainer.current_epoch
         # Only the main process knows run.run_dir.
         kept = Path(str(fit_trainer.log_dir), "checkpoints", "best.ckpt")

@@ -226,6 +226,32 @@ def population_scaling() -> str:
     return table(["varied", "ms per network"], rows)
 
 
+def gpu() -> str:
+    """What a CUDA GPU makes of a population, of wide networks and of images."""
+    result = read("gpu")
+    speeds = result["speed"]
+    populations = [
+        [name, f"{row['networks per second']:,}", f"{row['ratio to scikit-learn']:,}"]
+        for name, row in speeds.items()
+        if "ratio to scikit-learn" in row
+    ]
+    fits = [
+        [
+            name,
+            f"{row['rows per second']:,}",
+            f"{row['ratio to a bare loop']:.2f}",
+            f"{row['TFLOP per second']:.1f}",
+        ]
+        for name, row in speeds.items()
+        if "rows per second" in row
+    ]
+    return paragraphs(
+        table(["population", "networks per second", "ratio to scikit-learn"], populations),
+        table(["fit", "rows per second", "ratio to a bare loop", "TFLOP per second"], fits),
+        measured(result, result["n"]),
+    )
+
+
 def predict() -> str:
     """Predicting a large CSV file, as whole processes."""
     result = read("predict")
@@ -318,6 +344,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "pictures": pictures,
     "population": population,
     "population-scaling": population_scaling,
+    "gpu": gpu,
     "predict": predict,
     "latency": latency,
     "small-tables": small_tables,

@@ -12,9 +12,7 @@ section.
 """
 
 import contextlib
-import io
 import json
-import math
 import os
 import platform
 import subprocess
@@ -22,211 +20,31 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import lightning
 import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from sklearn.datasets import load_iris
-from torch import nn
+from sklearn.exceptions import ConvergenceWarning
 
+from bench.gpu_commands import DEVICE, QUICK, SMALL, Attempt, works
+from bench.gpu_speed import memory, speed, syncs
 from bench.measure import ROOT, processor, quiet_trainer
-from bench.population import CANDIDATE, make_folds, population_cost, scikit_learn_cost
-from cli.command import command, quiet
-from cli.component import describe
-from data.augmentation import Augmentation
-from data.raw_table import RawTable
+from bench.population import CANDIDATE, make_folds
+from cli.command import quiet
 from data.sampling import row_order
-from data.tabular import TabularData
 from evaluate import evaluate
 from model.classifier import Classifier
-from model.convnet import ConvNet
-from model.networks import MLP
 from model.population import Member, Population
-from model.recipe import LOSS, OPTIMIZER, SCHEDULE
-from model.stack import Stack
 from train import train
-from training.fast import TensorBatches, make_classifier
 
 RESULT = Path(__file__).with_name("results") / "gpu.json"
-SMALL = "--small" in sys.argv
-DEVICE = "cpu" if SMALL else "gpu"
-QUICK = ["--pictures", "none", "--max_epochs", "20"]
-MINI_BATCHES = ["--data.batch_size", "16", "--data.val_fraction", "0.1"]
-PRECISIONS = ["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
-IMAGES = [
-    "--data",
-    "Images",
-    "--data.rotation",
-    "10",
-    "--data.shift",
-    "0.1",
-    "--data.flip",
-    "true",
-    "--network",
-    "ConvNet",
-    "--data.batch_size",
-    "64",
-    "--max_epochs",
-    "3",
-    "--pictures",
-    "none",
-]
-
-TRAIN_RUNS: dict[str, list[str]] = {
-    "train": ["--pictures", "all"],
-    **{f"train, {name}": ["--pictures", "none", "--precision", name] for name in PRECISIONS},
-    **{
-        f"train, {name}, patience": [*QUICK, *MINI_BATCHES, "--precision", name, "--patience", "9"]
-        for name in PRECISIONS
-    },
-    **{
-        f"train, {name}, clipped": [
-            *QUICK,
-            "--precision",
-            name,
-            "--trainer.gradient_clip_val",
-            "1",
-        ]
-        for name in ("32-true", "bf16-mixed", "16-mixed")
-    },
-    "train, SGD, 16-mixed": [
-        "--optimizer",
-        "SGD",
-        "--optimizer.lr",
-        "0.1",
-        "--precision",
-        "16-mixed",
-    ],
-    "train, deterministic": [*QUICK, *MINI_BATCHES, "--trainer.deterministic", "true"],
-    "train, accumulated": [*QUICK, *MINI_BATCHES, "--trainer.accumulate_grad_batches", "4"],
-    "train, MSELoss": [*QUICK, "--loss", "MSELoss"],
-    "train, MultiMarginLoss": [*QUICK, "--loss", "MultiMarginLoss"],
-    "train, balanced": [*QUICK, "--data.class_weight", "balanced"],
-    "train, auroc": [*QUICK, *MINI_BATCHES, "--metric", "auroc"],
-    "train, members": [*QUICK, "--members", "8"],
-    "train, members, bf16-mixed": [*QUICK, "--members", "8", "--precision", "bf16-mixed"],
-    "train, images": IMAGES,
-    "train, images, bf16-mixed": [*IMAGES, "--precision", "bf16-mixed"],
-    "train, ddp": [*QUICK, "--strategy", "ddp"],
-    "train, fsdp": [*QUICK, "--strategy", "fsdp"],
-}
-EVALUATE_RUNS: dict[str, list[str]] = {
-    "evaluate": [],
-    "evaluate, batches": MINI_BATCHES[:2],
-    "evaluate, patience": [*MINI_BATCHES, "--patience", "10"],
-    "evaluate, auroc": [*MINI_BATCHES, "--metric", "auroc"],
-    "evaluate, bf16-mixed": ["--precision", "bf16-mixed"],
-    "evaluate, bf16-true": ["--precision", "bf16-true"],
-    "evaluate, 64-true": ["--precision", "64-true"],
-    "evaluate, MSELoss": ["--loss", "MSELoss"],
-    "evaluate, balanced": ["--data.class_weight", "balanced"],
-    "evaluate, dropout": ["--network.dropout", "0.2"],
-    "evaluate, SGD": ["--optimizer", "SGD", "--optimizer.lr", "0.1"],
-    "evaluate, plateau": ["--schedule", "ReduceLROnPlateau", "--max_epochs", "10"],
-    "evaluate, members": ["--members", "8", "--max_epochs", "20"],
-    "evaluate, sweep": [
-        "--folds",
-        "3",
-        "--save",
-        "--sweep.network.hidden",
-        "[[16],[32]]",
-        "--inner_folds",
-        "2",
-    ],
-    "evaluate, search": [
-        "--sweep.optimizer.lr",
-        "{low:0.01,high:0.1,log:true}",
-        "--search",
-        "4",
-        "--inner_folds",
-        "2",
-        "--folds",
-        "3",
-    ],
-    "evaluate, images": [*IMAGES[:-4], "--max_epochs", "1", "--folds", "2", "--repeats", "1"],
-}
-
-# Rows, columns, hidden units, rows of a batch, precision.
-THROUGHPUTS: dict[str, tuple[int, int, list[int], int, str]] = {
-    "1,000,000 rows, 256-256": (1_000_000, 50, [256, 256], 4096, "32-true"),
-    "1,000,000 rows, 256-256, bf16-mixed": (1_000_000, 50, [256, 256], 4096, "bf16-mixed"),
-    "width 2,048, bf16-mixed": (262_144, 50, [2048] * 4, 8192, "bf16-mixed"),
-    "width 8,192, bf16-mixed": (131_072, 50, [8192] * 4, 16_384, "bf16-mixed"),
-}
-if SMALL:
-    THROUGHPUTS = {"2,000 rows": (2000, 5, [8], 256, "bf16-mixed")}
-
-
-class Attempt:
-    """A command run in this process: seconds, result.json, its error, warnings and folder."""
-
-    def __init__(
-        self, function: Callable[..., Any], argv: Iterable[str], device: str = DEVICE
-    ) -> None:
-        self.error = ""
-        stderr = io.StringIO()
-        line = [*argv, "--accelerator", device, "--devices", "1", "--log_dir", "logs"]
-        start = time.perf_counter()
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(stderr),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always")
-            quiet()
-            try:
-                command(function, line)
-            except SystemExit:
-                self.error = stderr.getvalue().strip().splitlines()[-1]
-            except Exception as error:  # what a user would see as a traceback
-                self.error = f"{type(error).__name__}: {error}"[:300]
-        self.seconds = time.perf_counter() - start
-        self.warnings = sorted({str(warning.message)[:200] for warning in caught})
-        folders = sorted(Path("logs").glob("version_*"), key=lambda path: int(path.name[8:]))
-        self.run_dir = folders[-1] if folders else Path("logs")
-        self.result: dict[str, Any] = {}
-        if not self.error:
-            self.result = json.loads((self.run_dir / "result.json").read_text())
-
-
-def works() -> dict[str, Any]:
-    """Each command on the GPU and on the CPU: the same loss within 5 %, no error, no warning."""
-    Attempt(train, QUICK)  # makes the GPU's context
-    rows = {}
-    commands: list[tuple[str, Callable[..., Any], list[str], str]] = []
-    commands += [(name, train, line, "train/loss") for name, line in TRAIN_RUNS.items()]
-    folds = ["--folds", "5", "--repeats", "2"]
-    commands += [
-        (name, evaluate, [*folds, *line], "log_loss/mean") for name, line in EVALUATE_RUNS.items()
-    ]
-    for name, function, line, key in commands:
-        gpu = Attempt(function, line)
-        row: dict[str, Any] = {"seconds": round(gpu.seconds, 2)}
-        if gpu.error:
-            row["error"] = gpu.error
-        else:
-            row["loss"] = gpu.result[key]
-        if "fsdp" not in name:  # a CPU cannot
-            cpu = Attempt(function, line, "cpu")
-            row["on the CPU"] = cpu.error or cpu.result[key]
-        if gpu.warnings:
-            row["warnings"] = gpu.warnings
-        same = gpu.error == "" and (
-            "fsdp" in name or math.isclose(row["loss"], row["on the CPU"], rel_tol=0.05)
-        )
-        row["ok"] = bool(same and not gpu.warnings)
-        rows[name] = row
-        print(f"{name:34}", row, flush=True)
-    return rows
 
 
 def alone() -> dict[str, Any]:
@@ -289,13 +107,13 @@ def trained_alone(
 
 def checkpoints() -> dict[str, Any]:
     """Exit codes of commands that read, with and without the GPU, what it wrote."""
-    single = Attempt(train, [*QUICK, "--data.val_fraction", "0.1"]).run_dir
-    many = Attempt(evaluate, ["--folds", "3", "--repeats", "1", "--save", "--max_epochs", "20"])
+    single = Attempt(train, f"{QUICK} --data.val_fraction 0.1").run_dir
+    many = Attempt(evaluate, "--folds 3 --repeats 1 --save --max_epochs 20")
     iris = load_iris(as_frame=True)
     table = iris.data.assign(species=iris.target_names[iris.target])
     pl.DataFrame({name: table[name].to_list() for name in table}).write_csv("iris.csv")
     last = single / "checkpoints" / "last.ckpt"
-    rows = {}
+    rows: dict[str, Any] = {}
     for where, visible in (("with the GPU", {}), ("without", {"CUDA_VISIBLE_DEVICES": ""})):
         accelerator = "cpu" if visible else DEVICE
         resume = ["--config", str(single / "config.yaml"), "--resume", str(last)]
@@ -384,241 +202,15 @@ def path_with_root() -> str:
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
-def syncs() -> dict[str, Any]:
-    """How often a line waits for the GPU, per epoch: the twelve that wait most."""
-    rows: dict[str, Any] = {}
-    if SMALL:
-        return rows
-    epochs = 50
-    lines = {
-        "train": (train, []),
-        "train, batches": (train, MINI_BATCHES),
-        "evaluate, batches": (evaluate, ["--folds", "5", "--repeats", "2", *MINI_BATCHES]),
-    }
-    for name, (function, line) in lines.items():
-        quick = ["--max_epochs", str(epochs)]
-        if function is train:
-            quick += ["--pictures", "none"]
-        torch.cuda.set_sync_debug_mode("warn")
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            warnings.simplefilter("always")
-            command(function, [*line, *quick, "--accelerator", "gpu", "--log_dir", "logs"])
-        torch.cuda.set_sync_debug_mode("default")
-        waits = Counter(
-            f"{Path(warning.filename).name}:{warning.lineno}"
-            for warning in caught
-            if "synchroniz" in str(warning.message)
-        )
-        rows[name] = {place: count / epochs for place, count in waits.most_common(12)}
-    return rows
-
-
-def memory() -> dict[str, Any]:
-    """Peak GiB of images of MNIST's shape: a test batch, and held-out rows of ten networks."""
-    rows: dict[str, Any] = {}
-    if SMALL:
-        return rows
-    network = ConvNet(784, 10).cuda().eval()
-    for count in (2048, 16_384):
-        with peak_memory(rows, f"ConvNet, {count:,} rows"), torch.inference_mode():
-            network(torch.randn(count, 784, device="cuda"))
-    stack = Stack(lambda: ConvNet(784, 10), range(10)).cuda().eval()
-    for count in (100, 700):
-        with peak_memory(rows, f"10 ConvNets as one, {count} rows each"), torch.no_grad():
-            stack(torch.randn(10, 784, count, device="cuda"))
-    return rows
-
-
-@contextlib.contextmanager
-def peak_memory(rows: dict[str, Any], name: str) -> Any:
-    """Record the peak memory of a block, in GiB."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    yield
-    rows[name] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-
-
-def speed() -> dict[str, Any]:
-    """Networks per second of a population, a fit on both devices, and a batch of images."""
-    rows: dict[str, Any] = {}
-    folds = make_folds(1)
-    population_cost(folds, 10, accelerator=DEVICE)  # warm up
-    sklearn_ms = scikit_learn_cost(folds, 1 if SMALL else 10)
-    for count in (10,) if SMALL else (100, 1000, 10_000, 100_000):
-        start = time.perf_counter()
-        Stack(lambda: MLP(4, 3, hidden=[16]), range(count))
-        building = (time.perf_counter() - start) / count * 1000
-        rounds = 1 if count > 10_000 else 3
-        cost = median(
-            population_cost(folds, count, accelerator=DEVICE, stack_bytes=2**34)
-            for _ in range(rounds)
-        )
-        rows[f"{count:,} networks"] = {
-            "networks per second": round(1000 / cost),
-            "ratio to scikit-learn": round(sklearn_ms / cost),
-            "share of building": round(building / cost, 2),
-        }
-        print(count, rows[f"{count:,} networks"], flush=True)
-    if not SMALL:
-        cost = population_cost(folds, 1000, 16, accelerator=DEVICE, stack_bytes=2**34)
-        rows["1,000 networks, batches of 16"] = {"networks per second": round(1000 / cost)}
-    for name, line in {"fit": [], "fit, batches of 16": MINI_BATCHES}.items():
-        attempts = {
-            device: [
-                Attempt(train, ["--pictures", "none", *line], device).result["fit_seconds"]
-                for _ in range(1 if SMALL else 3)
-            ]
-            for device in (DEVICE, "cpu")
-        }
-        rows[name] = {
-            f"seconds on {device}": round(median(values), 3) for device, values in attempts.items()
-        }
-    rows["512 images, ms"] = image_costs()
-    for name, (count, columns, hidden, batch, precision) in THROUGHPUTS.items():
-        rows[name] = throughput(count, columns, hidden, batch, precision)
-        print(name, rows[name], flush=True)
-    return rows
-
-
-class Noise(TabularData):
-    """A table of random numbers."""
-
-    def __init__(self, count: int, columns: int, batch_size: int) -> None:
-        super().__init__(batch_size)
-        self.shape = (count, columns)
-
-    def load(self) -> RawTable:
-        random = np.random.default_rng(0)
-        features = random.standard_normal(self.shape, np.float32)
-        targets = (features[:, 0] > 0).astype(np.int64)
-        names = [f"column {i}" for i in range(self.shape[1])]
-        return RawTable(features, targets, names, ["negative", "positive"])
-
-
-def throughput(
-    count: int, columns: int, hidden: list[int], batch_size: int, precision: Any
-) -> dict[str, Any]:
-    """Rows per second of a fit as train.py runs it, and of a bare loop over tensors.
-
-    With the share of the largest matrix product's speed that the fit's products reach.
-    """
-    noise = Noise(count, columns, batch_size)
-    noise.setup()
-    epochs = 4
-    config = {
-        "network": {"class": "MLP", "hidden": hidden},
-        "loss": describe("loss", LOSS),
-        "optimizer": describe("optimizer", OPTIMIZER),
-        "schedule": describe("schedule", SCHEDULE),
-    }
-    classifier = make_classifier(noise, config, "train/loss")
-    trainer = quiet_trainer(epochs, DEVICE, precision)
-    clock = EpochClock()
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    noise.make_loader = partial(TensorBatches, trainer=trainer)
-    trainer.fit(classifier, noise)
-    rows = len(noise.splits["train"][1])
-    ours = rows / median(clock.seconds[1:])
-    bare = rows / bare_epoch(noise, hidden, precision, epochs)
-    weights = sum(parameter.numel() for parameter in classifier.parameters())
-    result = {
-        "rows per second": round(ours),
-        "ratio to a bare loop": round(ours / bare, 2),
-        "TFLOP per second": round(6 * weights * ours / 1e12, 1),
-    }
-    if not SMALL:
-        result["of the peak"] = round(6 * weights * ours / matmul_speed(precision), 2)
-    return result
-
-
-class EpochClock(Callback):
-    """Seconds of each epoch of a fit, the GPU's work included."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds: list[float] = []
-        self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not SMALL:
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self.start)
-        self.start = time.perf_counter()
-
-
-def bare_epoch(noise: Noise, hidden: list[int], precision: str, epochs: int) -> float:
-    """Median seconds of an epoch of a plain PyTorch loop over tensors on the device."""
-    device = "cpu" if SMALL else "cuda"
-    features, targets = (tensor.to(device) for tensor in noise.splits["train"])
-    network = MLP(features.shape[1], 2, hidden=hidden).to(device)
-    loss = LOSS()
-    optimizer = OPTIMIZER(network.parameters(), total_steps=1000)
-    size = noise.batch_size or len(targets)
-    seconds = []
-    for _ in range(epochs):
-        start = time.perf_counter()
-        order = torch.randperm(len(targets), device=device)
-        for x, y in zip(features[order].split(size), targets[order].split(size), strict=True):
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                value = loss(network(x), y)
-            value.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        value.item()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
-
-
-def matmul_speed(precision: str) -> float:
-    """FLOP per second of a product of 8,192 x 8,192 matrices."""
-    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
-    return 2 * 8192**3 / (milliseconds(lambda: a @ a) / 1000)
-
-
-def image_costs() -> dict[str, float]:
-    """Milliseconds to augment 512 images of 8 x 8, and of a ConvNet's step with them."""
-    device = "cpu" if SMALL else "cuda"
-    augment = Augmentation(
-        (1, 8, 8), torch.zeros(1, 64), rotation=10, flip=True, scale=0.1, shift=0.1
-    )
-    images = torch.rand(512, 64, device=device)
-    targets = torch.zeros(512, dtype=torch.long, device=device)
-    network = ConvNet(64, 10).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-
-    def step() -> None:
-        nn.functional.cross_entropy(network(images), targets).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return {
-        "augmentation": round(milliseconds(lambda: augment(images)), 2),
-        "step": round(milliseconds(step), 2),
-    }
-
-
-def milliseconds(function: Callable[[], Any], rounds: int = 15) -> float:
-    """Median time of a call, the GPU's work included."""
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        if not SMALL:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 1000 * median(times)
-
-
 SECTIONS = (works, alone, checkpoints, processes, syncs, memory, speed)
 
 
 def main() -> None:
     """Run the sections named on the command line, or all; write gpu.json."""
     quiet()
+    for message in ("Total length of `list`", "You defined a `validation_step`"):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.simplefilter("ignore", ConvergenceWarning)
     named = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
     result: dict[str, Any] = {
         "command": " ".join(["python -m bench.gpu", *named]),

@@ -37,6 +37,8 @@ def measured(result: dict[str, Any], repetitions: str) -> str:
     processor = hardware.get("processor")
     cores = f"{hardware['cpus']} cores"
     machine = f"{cores} ({processor})" if processor else cores
+    if "gpu" in hardware:
+        machine = f"{hardware['gpu']} and {machine}"
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return f"`{result['command']}`: {repetitions}, on {machine}; {versions}."
 

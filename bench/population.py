@@ -48,7 +48,7 @@ MEMBER_COUNTS = [1, 10] if SMALL else [1, 10, 100, 1000, 10_000]
 ROW_COUNTS = [150, 1500] if SMALL else [150, 1500, 15_000]
 STACK_MIB = [1, 4, 16, 64]
 GPU_COUNTS = [10] if SMALL else [1000, 10_000, 100_000, 1_000_000]
-CANDIDATE = {
+CANDIDATE: dict[str, Any] = {
     "network": {"class": "MLP", "hidden": [16], "activation": "ReLU"},
     "loss": {"class": "CrossEntropyLoss"},
     "optimizer": {"class": "AdamW", "lr": 0.001, "fused": True},

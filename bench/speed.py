@@ -47,7 +47,8 @@ from data.iris import Iris
 from model import recipe
 from model.classifier import Batch, Classifier
 from training import fast
-from training.fast import FastClassifier, LastCheckpoint, skip_driver_lookup
+from training.checkpoints import LastCheckpoint
+from training.fast import FastClassifier, skip_driver_lookup
 
 SMALL = "--small" in sys.argv
 N = 1 if SMALL else 7

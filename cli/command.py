@@ -103,6 +103,8 @@ def quiet() -> None:
         ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
         ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15
         "GPU available but not used",  # --accelerator cpu says so
+        ".*AccumulateGrad node's stream.*",  # Lightning 2.6.6's ddp on torch 2.11
+        ".*NO_SHARD.*",  # fsdp on one device
         "Checkpoint directory .* exists and is not empty",  # when a run is resumed
     )
     for message in ignored:

@@ -12,9 +12,10 @@ from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from inspect import Parameter, isbuiltin, isclass, isfunction, signature
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import yaml
 
 from cli.errors import unknown
@@ -194,8 +195,10 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
     Raises:
         ValueError: An argument is not plain data.
     """
-    if factory is None or isinstance(factory, dict):
-        return factory
+    if factory is None:
+        return None
+    if isinstance(factory, dict):
+        return {name: as_plain(value) for name, value in factory.items()}
     bound = partial(factory)  # flattens: the result is one partial, for a class or a partial of one
     cls = bound.func
     arguments = dict(zip(signature(cls).parameters, bound.args, strict=False)) | bound.keywords
@@ -203,12 +206,12 @@ def describe(component: str, factory: Factory | ComponentConfig | None) -> Compo
         supplied = SUPPLIED.get(component, ())
         defaults = plain_defaults(cls)
         arguments = {name: defaults[name] for name in defaults if name not in supplied} | arguments
+    arguments = {name: as_plain(value) for name, value in arguments.items()}
     for name, value in arguments.items():
         if not is_plain(value):
             kind = type(value).__name__
             raise ValueError(f"{component}.{name} is a {kind}; give numbers, text or lists of them")
-    plain_arguments = {name: as_plain(value) for name, value in arguments.items()}
-    return {"class": name_of(component, cls)} | plain_arguments
+    return {"class": name_of(component, cls)} | arguments
 
 
 def check_name(component: str, factory: Factory | ComponentConfig | None) -> None:
@@ -256,7 +259,7 @@ def plain_defaults(cls: Any) -> dict[str, Any]:
     """Return the defaults of a constructor that are plain data, without those of torch's classes.
 
     >>> plain_defaults(find("optimizer", "ScaledAdamW"))
-    {'lr': None, 'weight_decay': None}
+    {'lr': None, 'weight_decay': None, 'fused': None}
     """
     bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.")]
     torchs = parameters_of(bases[0]) if bases else {}
@@ -269,15 +272,27 @@ def plain_defaults(cls: Any) -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether YAML can hold this: null, a boolean, a number, text, or a list of these."""
+    """Return whether YAML can hold this: null, a boolean, a number, text, or lists of these."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def as_plain(value: Any) -> Any:
-    """Return a tuple as a list, which YAML can hold, and anything else unchanged."""
-    return list(value) if isinstance(value, tuple) else value
+    """Return what YAML can hold: tuples and NumPy's arrays as lists, NumPy's numbers as Python's.
+
+    >>> as_plain({"hidden": (8, np.int64(4))})
+    {'hidden': [8, 4]}
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {as_plain(key): as_plain(item) for key, item in value.items()}
+    return value
 
 
 def name_of(component: str, cls: Any) -> str:
@@ -319,10 +334,33 @@ def to_config(arguments: dict[str, Any]) -> dict[str, Any]:
             check_name(name, value)
             config[name] = describe(name, value)
         elif isinstance(value, list):
-            config[name] = [item for item in value if is_plain(item)]
+            config[name] = [as_plain(item) for item in value if is_plain(as_plain(item))]
+        elif isinstance(value, dict):
+            config[name] = {
+                key: to_config(item) if isinstance(item, dict) else as_plain(item)
+                for key, item in value.items()
+            }
         else:
             config[name] = as_plain(value)
+        check_plain(name, config[name])
     return config
+
+
+def check_plain(name: str, value: Any) -> None:
+    """Refuse an argument that config.yaml could not hold, before anything is done.
+
+    Raises:
+        ValueError: It has an object.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_plain(f"{name}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            check_plain(name, item)
+    elif not is_plain(value):
+        kind = type(value).__name__
+        raise ValueError(f"{name} has a {kind}; give numbers, text or lists of them")
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

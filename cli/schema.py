@@ -32,7 +32,7 @@ SET_BY_PROGRAM = {
 }
 
 # The arguments that one command has alone.
-TRAIN_ONLY = ("pictures", "callbacks", "loggers", "resume", "trainer")
+TRAIN_ONLY = ("pictures", "callbacks", "loggers", "trainer")
 EVALUATE_ONLY = (
     "folds",
     "repeats",

@@ -1,9 +1,13 @@
-"""Read a checkpoint's file as data: nothing in it runs, and what was damaged or altered is refused.
+"""Checkpoint files: written whole, and read as data: nothing in them runs, damage is refused.
 
 All commands read checkpoints through `read_file`. It is at the ground, and does not import
 Lightning, which takes longer than predicting.
 """
 
+import copy
+import io
+import os
+import sys
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +28,49 @@ def read_file(path: str) -> Any:
     """
     check_archive(path)
     return read_content(path)
+
+
+def write_file(path: Path, content: Any) -> None:
+    """Write a checkpoint, so that its name never leads to half a file.
+
+    It is written beside an older one of this name, to the disk, and takes its place when complete.
+    """
+    buffer = io.BytesIO()
+    torch.save(canonical(content), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:  # such as a full disk, or Ctrl-C
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def canonical(content: Any) -> Any:
+    """A copy in which equal texts are one object, so that equal content is written as equal bytes.
+
+    Pickle writes an object once and then refers to it, so a text that was read from a file would
+    otherwise be written apart from an equal one of the program.
+
+    >>> content = canonical({"a": ["".join("bc"), "bc"]})
+    >>> content["a"][0] is content["a"][1]
+    True
+    """
+    if type(content) is str:
+        return sys.intern(content)
+    if type(content) in (list, tuple):
+        return type(content)(map(canonical, content))
+    if isinstance(content, dict):
+        items = {canonical(key): canonical(value) for key, value in content.items()}
+        same = copy.copy(content)  # of its class, with its attributes
+        same.clear()
+        same.update(items)
+        return same
+    return content
 
 
 def check_archive(path: str) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import lightning
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from data.checkpoint_file import write_file
 from data.tabular import TabularData
 from evaluation.evaluation import Evaluation
 from evaluation.groups import Group
@@ -25,7 +25,7 @@ def save_ensemble(
     Each member standardizes with the statistics of its own training rows.
 
     Args:
-        path: The checkpoint, in a new folder.
+        path: The checkpoint.
         evaluation: Says which candidate is best and which networks failed.
         group: The candidates that were trained with the best one.
         population: Their trained population.
@@ -36,21 +36,22 @@ def save_ensemble(
     members = [group.own(member) for member in ensemble_members(evaluation)]
     ensemble = population.ensemble(members, [weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
-    path.parent.mkdir()
     write_checkpoint(path, ensemble, datamodule)
 
 
 def write_checkpoint(path: Path, module: LightningModule, datamodule: TabularData) -> None:
-    """Write a module that predicts, with what its table needs, as Lightning would."""
+    """Write a module that predicts, with what its table needs, as Lightning would.
+
+    Raises:
+        OSError: It cannot be written, for example because the disk is full; nothing is left of it.
+    """
     checkpoint = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
         "pytorch-lightning_version": lightning.__version__,
         type(datamodule).__qualname__: datamodule.state_dict(),
     }
-    unfinished = path.with_suffix(".part")  # renamed when complete: never half a checkpoint
-    torch.save(checkpoint, unfinished)
-    unfinished.rename(path)
+    write_file(path, checkpoint)
 
 
 def ensemble_members(evaluation: Evaluation) -> list[Member]:

@@ -10,7 +10,7 @@ from cli.component import LEARNED, build
 from data.tabular import TabularData
 from evaluation.candidates import SHARED, Candidate
 from evaluation.devices import available_memory
-from evaluation.evaluation import Race
+from evaluation.evaluation import Evaluation, Race
 from evaluation.halving import Halving
 from evaluation.plan import Plan, check_folds, check_save, make_population
 from model.population import Member, Outcome, Population
@@ -102,6 +102,25 @@ def make_groups(
                 "give those once, outside the sweep"
             )
     return groups
+
+
+def evaluation_of(
+    groups: Sequence[Group],
+    populations: Sequence[Population],
+    halvings: Sequence[Halving | None],
+    metric: Metric,
+) -> Evaluation:
+    """What the networks of all groups predict for the rows held out from them."""
+    plan = smallest_plan(groups)
+    return Evaluation(
+        plan.targets,
+        plan.folds,
+        joined_outcomes(groups, populations),
+        sum(len(group.candidates) for group in groups),
+        metric,
+        joined_stops(groups, halvings),
+        groups[0].datamodule.groups,
+    )
 
 
 def joined_outcomes(

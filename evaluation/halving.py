@@ -1,6 +1,7 @@
 """Successive halving: in a search the worse half of the candidates stops, again and again."""
 
 from collections.abc import Collection
+from typing import Any
 
 from data.folds import Fold
 from evaluation.evaluation import FINAL, Evaluation, Race, race_of
@@ -53,6 +54,15 @@ class Halving:
             for candidate in ranked[-(-len(left) // 2) :]:
                 stopped[candidate] = epoch
         return {member for member in outcomes if not self.is_needed(member)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the races stand, as plain data."""
+        return {
+            "stopped": [[*race, list(stops.items())] for race, stops in self.stopped.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stopped = {(repeat, fold): dict(stops) for repeat, fold, stops in state["stopped"]}
 
     def is_needed(self, member: Member) -> bool:
         """Whether a network's candidate is left in a race in which it takes part."""

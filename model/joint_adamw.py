@@ -121,6 +121,22 @@ class JointOptimizer(MemberOptimizer):
         self.sources = [self.sources[index] for index in left]
         return super().keep_only(stack, members, start)
 
+    def schedule_state(self) -> Any:
+        sources = [
+            (optimizer.state_dict(), schedule and schedule.state_dict())
+            for optimizer, schedule in self.sources
+        ]
+        return {"steps": self.adamw.steps, "sources": sources}
+
+    def load_schedule_state(self, state: Any) -> None:
+        self.adamw.steps = state["steps"]
+        for source, source_state in zip(self.sources, state["sources"], strict=True):
+            optimizer, schedule = source
+            optimizer_state, schedule_state = source_state
+            optimizer.load_state_dict(optimizer_state)
+            if schedule is not None:
+                schedule.load_state_dict(schedule_state)
+
 
 def is_joinable(classifier: Classifier) -> bool:
     """Whether a candidate's optimizer is an AdamW whose rates can be those of a joint one."""

@@ -1,6 +1,8 @@
 """Population: many networks trained as one tensor program, each as if it were alone."""
 
+import time
 from collections.abc import Callable, Collection, Sequence
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +25,8 @@ from model.probes import (
     refuse_state_across_rows,
 )
 from model.scores import Metric, watched
+from model.shares import add_other_shares, fingerprint_of, share_of
+from model.shares import gathered as gathered  # other modules import it from here
 from model.stack import Stack
 from model.stack_fit import LossGroup, MemberOptimizer, StackFit, monitored
 
@@ -59,6 +63,14 @@ class Outcome(NamedTuple):
     val_probabilities: np.ndarray | None = None
     best_epoch: int = 0
 
+    def state(self) -> list[Any]:
+        """The same as plain data and tensors, for a checkpoint."""
+        return [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in self]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> "Outcome":
+        return cls._make(x.numpy() if isinstance(x, Tensor) else x for x in state)
+
 
 class Stopper(Protocol):
     """What decides after some epochs, the rungs, which members stop."""
@@ -66,6 +78,10 @@ class Stopper(Protocol):
     rungs: Collection[int]
 
     def losers(self, epoch: int, outcomes: dict[Member, Outcome]) -> set[Member]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Population(LightningModule):
@@ -79,6 +95,8 @@ class Population(LightningModule):
     Train it with `Trainer.fit(population)`: a step of the Trainer is an epoch of all members, so
     that processes whose shares have different sizes take the same number of steps. Afterwards
     `outcomes` holds what each member predicts for its test rows, which were used for nothing else.
+    A fit that was interrupted goes on with `Trainer.fit(population, ckpt_path=...)`, in as many
+    processes; one that was over ends at once.
 
     `forward` is that of the ensemble. It takes standardized features, (rows, num_features) or
     (members, rows, num_features), and returns logits: the logarithm of the mean of the members'
@@ -153,27 +171,21 @@ class Population(LightningModule):
         self.criteria = nn.ModuleList(classifier.loss for classifier in self.classifiers)
         self.vmaps_loss = [can_vmap_loss(loss, num_classes) for loss in self.criteria]
 
-        self.stack_indices = self.group_members(stack_bytes) if stacks is None else stacks
-        self.stack_members = [
-            [self.members[index] for index in indices] for indices in self.stack_indices
-        ]  # without those that the stopper stopped
-        self.stacks: Sequence[Stack] = nn.ModuleList(  # type: ignore[assignment]
-            self.make_stack(members, num_features) for members in self.stack_members
-        )
         self.save_hyperparameters(
             {
                 "num_features": num_features,
                 "num_classes": num_classes,
                 "settings": self.candidates,  # the name that every checkpoint of a population has
                 "members": [list(member) for member in self.members],
-                "stacks": self.stack_indices,
             },
             logger=False,
         )
+        self.make_stacks(self.group_members(stack_bytes) if stacks is None else stacks)
         # One array (members,) per epoch for each metric; NaN for members that had stopped.
         self.curves: dict[str, list[np.ndarray]] = {}
         self.outcomes: dict[Member, Outcome] = {}
-        self.fit_states: list[dict[str, Any]] = []  # of a resumed fit, until it starts
+        self.kept: dict[str, Any] = {}  # the share of a resumed fit, until it starts
+        self.kept_seconds = 0.0  # that the resumed fit had taken
 
     def group_members(self, stack_bytes: int) -> list[list[int]]:
         """The member indices of each stack: the same network, and splits of the same sizes.
@@ -181,20 +193,17 @@ class Population(LightningModule):
         Members of one candidate, and candidates of one loss, are next to each other.
         """
 
-        def network_and_rows(index: int) -> str:
-            member = self.members[index]
-            splits = self.folds[member.fold]
-            rows = {split: len(targets) for split, (_, targets) in splits.items()}
-            return f"{self.candidates[member.candidate]['network']} {rows}"
+        @cache  # members are many, candidates and folds few
+        def position(candidate: int, fold: int) -> tuple[str, str, int, str]:
+            rows = {split: len(targets) for split, (_, targets) in self.folds[fold].items()}
+            network_and_rows = f"{self.candidates[candidate]['network']} {rows}"
+            loss = str(self.candidates[candidate]["loss"])
+            return network_and_rows, loss, candidate, self.loss_key(Member(candidate, fold, seed=0))
 
-        def position(index: int) -> tuple[str, str, int, str]:
-            member = self.members[index]
-            loss = str(self.candidates[member.candidate]["loss"])
-            return network_and_rows(index), loss, member.candidate, self.loss_key(member)
-
+        positions = [position(member.candidate, member.fold) for member in self.members]
         stacks: list[list[int]] = []
-        ordered = sorted(range(len(self.members)), key=position)
-        for _, group in groupby(ordered, network_and_rows):
+        ordered = sorted(range(len(self.members)), key=positions.__getitem__)
+        for _, group in groupby(ordered, lambda index: positions[index][0]):
             indices = list(group)
             first = self.members[indices[0]]
             _, targets = self.folds[first.fold]["train"]
@@ -203,6 +212,18 @@ class Population(LightningModule):
             num_stacks = min(-(-needed // stack_bytes), len(indices))
             stacks += [stack.tolist() for stack in np.array_split(indices, num_stacks)]
         return stacks
+
+    def make_stacks(self, stack_indices: list[list[int]]) -> None:
+        """Make the stacks of these member indices."""
+        self.stack_indices = stack_indices
+        self.stack_members = [
+            [self.members[index] for index in indices] for indices in stack_indices
+        ]  # without those that the stopper stopped
+        num_features = self.hparams["num_features"]
+        self.stacks: Sequence[Stack] = nn.ModuleList(  # type: ignore[assignment]
+            self.make_stack(members, num_features) for members in self.stack_members
+        )
+        self.hparams["stacks"] = stack_indices
 
     def loss_config(self, member: Member) -> Any:
         """A member's loss as plain data, with the class weights of its fold."""
@@ -228,8 +249,11 @@ class Population(LightningModule):
         stack = Stack(make_network, [member.seed for member in members])
         stack.loop_unless_vmap(num_features)
         if self.folds:
-            for split in self.folds[members[0].fold]:
-                stack.set_rows(split, [self.folds[member.fold][split] for member in members])
+            folds = sorted({member.fold for member in members})
+            positions = {fold: position for position, fold in enumerate(folds)}
+            owners = torch.tensor([positions[member.fold] for member in members])
+            for split in self.folds[folds[0]]:
+                stack.set_rows(split, [self.folds[fold][split] for fold in folds], owners)
         return stack
 
     def forward(self, features: Tensor) -> Tensor:
@@ -367,12 +391,15 @@ class Population(LightningModule):
             finite = values[np.isfinite(values)]
             if len(finite):
                 self.trainer.callback_metrics[name] = torch.tensor(finite.mean())
-        active = any(bool(fit.active.any()) for fit in self.fits)
         if self.stopper is not None and self.current_epoch + 1 in self.stopper.rungs:
             self.stop_losers(self.stopper)
-        anywhere = self.trainer.strategy.reduce_boolean_decision(active, all=False)
-        if not anywhere:
+        if not self.any_active():
             self.trainer.should_stop = True
+
+    def any_active(self) -> bool:
+        """Whether any member, of any process, still trains."""
+        active = any(bool(fit.active.any()) for fit in self.fits)
+        return self.trainer.strategy.reduce_boolean_decision(active, all=False)
 
     def stop_losers(self, stopper: Stopper) -> None:
         """Stop members, as the stopper says; their stacks go on without them."""
@@ -390,7 +417,7 @@ class Population(LightningModule):
     def on_train_end(self) -> None:
         """Give every member the weights it kept, and predict its test rows, once."""
         for fit in self.fits:
-            fit.end_fit(self.current_epoch)
+            fit.end_fit(self.num_epochs)
         self.outcomes = self.predict() | self.stopped
 
     def predict(self) -> dict[Member, Outcome]:
@@ -407,23 +434,68 @@ class Population(LightningModule):
                 outcomes[member] = Outcome(test[i], failed_in, val[i], best_epoch)
         return merged(gathered(outcomes))
 
+    @property
+    def num_epochs(self) -> int:
+        """How many epochs were trained."""
+        return len(self.curves.get("train/loss", []))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A text that is equal for populations of the same members and rows."""
+        return fingerprint_of(self.members, self.folds)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fits"] = [fit.state_dict() for fit in self.fits]
         checkpoint["curves"] = {
             name: torch.from_numpy(np.stack(epochs)) for name, epochs in self.curves.items()
         }
+        checkpoint["stacks"] = self.stack_indices
+        checkpoint["stopped"] = [
+            [list(member), outcome.state()] for member, outcome in self.stopped.items()
+        ]
+        checkpoint["fingerprint"] = self.fingerprint
+        checkpoint["seconds"] = self.kept_seconds + time.perf_counter() - self.started
+        if self.stopper is not None:
+            checkpoint["stopper"] = self.stopper.state_dict()
+        add_other_shares(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The fits do not exist yet: Lightning restores the weights before it asks for optimizers.
-        # The checkpoint of an evaluation has none: it is not resumed.
-        self.fit_states = checkpoint.get("fits", [])
-        curves = checkpoint.get("curves", {})
-        self.curves = {name: list(epochs.numpy()) for name, epochs in curves.items()}
+        if not self.folds:  # the networks alone
+            return
+        processes = self.trainer.world_size
+        self.kept = share_of(checkpoint, self.fingerprint, self.global_rank, processes)
+        if self.kept["stacks"] != self.stack_indices:  # on a GPU they depend on its free memory
+            self.make_stacks(self.kept["stacks"])
+        checkpoint["optimizer_states"] = self.kept["optimizer_states"]
+        # The weights follow when the fits have left out the members that were stopped.
+        checkpoint["state_dict"] = self.state_dict()
+        self.kept_seconds = checkpoint.get("seconds", 0.0)
+        if self.stopper is not None:
+            self.stopper.load_state_dict(checkpoint["stopper"])
 
-    def on_train_start(self) -> None:
-        for fit, state in zip(self.fits, self.fit_states, strict=False):
+    def on_fit_start(self) -> None:
+        self.started = time.perf_counter()
+        if self.kept:
+            self.resume(self.kept)
+            self.kept = {}
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Go on with a fit, or end one that was over: Lightning then trains no epoch."""
+        self.curves = {name: list(epochs.numpy()) for name, epochs in kept["curves"].items()}
+        self.stopped = {
+            Member(*member): Outcome.from_state(state) for member, state in kept["stopped"]
+        }
+        self.stack_members = [
+            [member for member in members if member not in self.stopped]
+            for members in self.stack_members
+        ]
+        for fit, state in zip(self.fits, kept["fits"], strict=True):
             fit.load_state_dict(state)
-        self.fit_states = []
+        self.load_state_dict(kept["state_dict"])
+        if not self.any_active():
+            self.trainer.should_stop = True
+        if self.trainer.should_stop or self.num_epochs >= (self.trainer.max_epochs or 1):
+            self.on_train_end()
 
     def ensemble(self, members: list[Member], states: list[dict[str, Tensor]]) -> "Population":
         """Members of one candidate, with these weights, as a new population that predicts.
@@ -465,15 +537,6 @@ class Population(LightningModule):
                 state = stack.member_state(i)
                 states[member] = {name: tensor.cpu() for name, tensor in state.items()}
         return merged(gathered(states))
-
-
-def gathered(item: Item) -> list[Item]:
-    """The items of all processes, in the order of their ranks; one item without processes."""
-    if not torch.distributed.is_initialized():
-        return [item]
-    items: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(items, item)
-    return items
 
 
 def merged(shares: list[dict[Member, Item]]) -> dict[Member, Item]:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
 from model.embedding import PeriodicEmbedding
+from model.initial import stacked_networks
 
 # Layers that treat every number by itself, whatever the layout of the tensor.
 ELEMENTWISE = (
@@ -44,23 +45,19 @@ class Stack(nn.Module):
 
     def __init__(self, make_network: Callable[[], nn.Module], seeds: Sequence[int]) -> None:
         super().__init__()
-        networks = []
-        for seed in seeds:
-            # Not torch.manual_seed, which takes 95 us to seed the other devices too.
-            torch.default_generator.manual_seed(seed)
-            networks.append(make_network())
-        parameters, buffers = stack_module_state(networks)
+        network, (parameters, buffers) = stacked_networks(make_network, seeds)
+        trained = {name: own.requires_grad for name, own in network.named_parameters()}
         self.parameter_names = list(parameters)
         self.buffer_names = list(buffers)
         self.stacked = nn.ParameterList(
-            nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-            for parameter in parameters.values()
+            nn.Parameter(parameter.detach(), requires_grad=trained[name])
+            for name, parameter in parameters.items()
         )
         for name, buffer in buffers.items():
             self.register_buffer(buffer_attribute(name), buffer)
         # In a list, so that PyTorch does not register the template's parameters with the stack.
-        self.template = [networks[0]]
-        self.is_chain = is_chain(networks[0])
+        self.template = [network]
+        self.is_chain = is_chain(network)
         self.run = self.run_chain if self.is_chain else self.run_vmap
 
     def forward(self, features: Tensor) -> Tensor:
@@ -159,15 +156,16 @@ class Stack(nn.Module):
         for name, buffer in list(self.named_buffers()):
             setattr(self, name, buffer[indices])
 
-    def set_rows(self, split: str, rows: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def set_rows(self, split: str, folds: Sequence[tuple[Tensor, Tensor]], owners: Tensor) -> None:
         """Store the rows of every member, so that they move between devices with the module.
 
         Args:
             split: "train", "val" or "test".
-            rows: For each member features (rows, num_features) and targets (rows,).
+            folds: Features (rows, num_features) and targets (rows,) of each fold.
+            owners: The index of each member's fold, (members,).
         """
-        features = torch.stack([member_features.T for member_features, _ in rows]).contiguous()
-        targets = torch.stack([member_targets for _, member_targets in rows])
+        features = torch.stack([fold_features.T for fold_features, _ in folds])[owners]
+        targets = torch.stack([fold_targets for _, fold_targets in folds])[owners]
         self.register_buffer(f"{split}_features", features, persistent=False)
         self.register_buffer(f"{split}_targets", targets, persistent=False)
 

@@ -92,6 +92,15 @@ class MemberOptimizer:
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(losses[self.members])
 
+    def schedule_state(self) -> Any:
+        """What a resumed fit needs besides the state of the optimizer; None for nothing."""
+        return self.schedule and self.schedule.state_dict()
+
+    def load_schedule_state(self, state: Any) -> None:
+        """Go on with what `schedule_state` returned."""
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state)
+
 
 class StackFit:
     """What a fit knows about one stack: losses, optimizers, and each member's best epoch.
@@ -351,20 +360,22 @@ class StackFit:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs besides the weights and the optimizers."""
-        state: dict[str, Any] = {"kept": self.kept}
+        state: dict[str, Any] = {"kept": self.kept, "positions": self.positions.tolist()}
         for name in MEMBER_STATE:
             state[name] = torch.from_numpy(getattr(self, name))
-        schedules = [member.schedule for member in self.optimizers]
-        state["schedules"] = [schedule and schedule.state_dict() for schedule in schedules]
+        state["schedules"] = [member.schedule_state() for member in self.optimizers]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the state of a fit: first leave out the members that were left out of it."""
+        positions = state.get("positions", self.positions)
+        if len(positions) < self.size:
+            self.keep_only(positions)
         self.kept = [kept.to(self.device) for kept in state["kept"]]
         for name in MEMBER_STATE:
             setattr(self, name, state[name].numpy().copy())
         for member, schedule in zip(self.optimizers, state["schedules"], strict=True):
-            if member.schedule is not None:
-                member.schedule.load_state_dict(schedule)
+            member.load_schedule_state(schedule)
 
 
 def label_smoothing(

@@ -12,6 +12,7 @@ SCRIPTS = [
     "coverage",
     "digits",
     "dirty",
+    "gpu",
     "joint",
     "parts",
     "pictures",
@@ -24,6 +25,9 @@ SCRIPTS = [
     "tables",
 ]
 
+# The other sections start processes, which tests of the commands do too.
+SECTIONS = {"gpu": ["works", "alone", "speed"]}
+
 
 def modification_times():
     return {path: path.stat().st_mtime_ns for path in (ROOT / "bench" / "results").iterdir()}
@@ -35,7 +39,7 @@ def test_it_runs_small_and_writes_nothing(script, tmp_path):
         pytest.importorskip("skorch")  # of the bench extra
     before = modification_times()
     done = subprocess.run(
-        [sys.executable, "-m", f"bench.{script}", "--small"],
+        [sys.executable, "-m", f"bench.{script}", "--small", *SECTIONS.get(script, [])],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -466,7 +466,7 @@ BAD = {
     "--pictures [Card,Wieghts]": "picture 'Wieghts' is not known; nearest: Weights",
     "--pictures fnal": "picture 'fnal' is not known; nearest: final",
     "--resume none.ckpt": "resume is 'none.ckpt', which is not in a run's folder",
-    "--resume cut/checkpoints/last.ckpt": "last.ckpt is damaged, or no checkpoint",
+    "--resume cut/checkpoints/last.ckpt": "cut/checkpoints/last.ckpt is damaged",
     "--devices 0": "devices",
 }
 

@@ -337,7 +337,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
     assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
+def test_ctrl_c_ends_in_one_line(tmp_path):
     flags = ("--max_epochs", "100000", "--sweep.optimizer.lr", "[0.01, 0.05]")
     with started("evaluate.py", *flags, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 60
@@ -347,8 +347,10 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.fullmatch(r"error: stopped in epoch \d+; nothing was kept\n", error), error
-    assert list((tmp_path / "lightning_logs").iterdir()) == []
+    advice = "nothing was kept"
+    if list((tmp_path / "lightning_logs").iterdir()):  # it took more than two seconds
+        advice = "resume with: python evaluate.py --resume lightning_logs/version_0"
+    assert re.fullmatch(rf"error: stopped in epoch \d+; {advice}\n", error), error
 
 
 BAD = {

@@ -154,7 +154,7 @@ def test_evaluate_estimates_what_train_does():
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(monkeypatch):
     trained(max_epochs=6, patience=4)
     expected = torch.load(BEST, weights_only=True)
-    monkeypatch.setattr("training.fast.LastCheckpoint.seconds", -1.0)  # after every epoch
+    monkeypatch.setattr("training.checkpoints.LastCheckpoint.seconds", -1.0)  # after every epoch
 
     class StopError(Exception):
         pass

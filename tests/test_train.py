@@ -29,8 +29,8 @@ from inference.predictor import load
 from model import scores
 from tests.helpers import ROOT, python, run, started, weights
 from train import train
+from training.checkpoints import LastCheckpoint
 from training.event_files import new_version
-from training.fast import LastCheckpoint
 from training.result import TrainResult
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", *scores.METRICS)]
@@ -128,7 +128,8 @@ def test_the_folder_holds_what_it_should(default_run):
     assert names[2:4] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     assert names[4] == "config.yaml"
     assert names[5].startswith("events.out.tfevents")
-    assert names[6:] == ["projector_config.pbtxt", "result.json"]
+    assert names[6].endswith(".after_fit")
+    assert names[7:] == ["projector_config.pbtxt", "result.json"]
     result = json.loads((folder / "result.json").read_text())
     assert set(METRICS) < set(result)
     assert result["epochs"] == 100
@@ -412,7 +413,9 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
     monkeypatch.setattr(LastCheckpoint, "seconds", 0.0)
     save = LastCheckpoint.save
     monkeypatch.setattr(
-        LastCheckpoint, "save", lambda self, trainer: (spy(self, trainer), save(self, trainer))
+        LastCheckpoint,
+        "save",
+        lambda self, trainer, **options: (spy(self, trainer), save(self, trainer, **options)),
     )
     run("--max_epochs", "20", "--data.batch_size", "16", "--data.val_fraction", "0.1")
     losses = [event.value for event in events("lightning_logs/version_0").Scalars("val/log_loss")]
@@ -458,6 +461,32 @@ def test_two_processes_train_one_network(tmp_path):
         for i in (0, 1)
     ]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "fused", [[], ["--optimizer", "AdamW", "--optimizer.fused", "true", "--optimizer.lr", "0.05"]]
+)
+def test_gradients_are_clipped_in_every_precision(precision, fused):
+    line = ["--precision", precision, "--max_epochs", "20", *fused]
+    clipped = run(*line, "--trainer.gradient_clip_val", "0.01", "--optimizer.eps", "0.1")
+    whole = run(*line, "--trainer.gradient_clip_val", "1e6", "--optimizer.eps", "0.1")
+    free = run(*line, "--optimizer.eps", "0.1")
+    assert clipped["train/loss"] > 1.5 * whole["train/loss"]
+    assert whole["train/loss"] == pytest.approx(free["train/loss"], rel=0.01)
+
+
+def test_processes_that_would_each_train_the_whole_run_are_refused(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for line, message in {
+        "--devices 1": "2 processes were started, but devices and num_nodes ask for 1",
+        "--devices 2 --strategy ddp_spawn": "strategy starts its processes inside the fit",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            command(train, ["--accelerator", "cpu", *line.split()])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not Path("lightning_logs").exists()
 
 
 @pytest.mark.gpu

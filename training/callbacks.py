@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from cli.component import make_object
-from model.scores import best_mode
-from training.fast import LastCheckpoint
+from training.checkpoints import BestCheckpoint, LastCheckpoint, Patience
 from training.pictures.base import Picture
 
 
@@ -36,9 +35,9 @@ def make_callbacks(
     callbacks += [picture for picture in pictures if picture.watches]
     callbacks += [make_object("callback", item, "lightning.pytorch.Callback") for item in added]
     if curve.startswith("val/"):
-        callbacks.append(ModelCheckpoint(monitor=curve, mode=best_mode(curve), filename="best"))
+        callbacks.append(BestCheckpoint(curve))
     if patience is not None and members == 1:
-        callbacks.append(EarlyStopping(curve, mode=best_mode(curve), patience=patience))
+        callbacks.append(Patience(curve, patience))
     callbacks.append(LastCheckpoint())  # last, because it saves the state of the others
     return callbacks
 

@@ -44,7 +44,8 @@ class CurveBands(Callback):
         if trainer.world_size == 1 and pl_module.curves and is_due:
             self.write([pl_module.learning_curves()])
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        # Not on_train_end, which a fit that is resumed and was over does not have.
         shares = gathered(pl_module.learning_curves())
         self.write(shares)
         for logger in self.loggers:

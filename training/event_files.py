@@ -5,10 +5,8 @@ import warnings
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -16,7 +14,10 @@ from torch.utils.tensorboard import SummaryWriter
 from cli.errors import first_line
 from cli.interrupts import uninterrupted
 from data.checkpoint_format import run_dir_of
+from training.checkpoints import read_resumed
 from training.hparams import VALUES, VISUAL
+
+AFTER_FIT = ".after_fit"  # ends the name of the event file of what is logged after the fit
 
 
 class EventLogger(TensorBoardLogger):
@@ -53,12 +54,12 @@ class EventLogger(TensorBoardLogger):
 
 
 class RunLogger(EventLogger):
-    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed checkpoint.
+    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed run.
 
     Args:
         log_dir: Folder of all runs.
         rank: Index of this process.
-        resume: Checkpoint of the run to resume.
+        resume: Checkpoint of the run to resume, or the run's folder.
 
     Raises:
         ValueError: The folder cannot be made, or `resume` is not a whole checkpoint.
@@ -67,13 +68,18 @@ class RunLogger(EventLogger):
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
         version = "unused"  # only process 0 writes; the others ask it for the folder
-        purge_step = None
+        purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
-            run_dir = run_dir_of(resume)
+            run_dir = Path(resume).resolve()
+            if not run_dir.is_dir():
+                run_dir = run_dir_of(resume)
+                # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
+                purge_step = checkpoint_step(resume) + 1
             log_dir = os.path.relpath(run_dir.parent)
             version = run_dir.name
-            # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
-            purge_step = checkpoint_step(resume) + 1
+            if rank == 0:
+                for path in run_dir.glob(f"*{AFTER_FIT}"):
+                    path.unlink()
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
@@ -82,6 +88,11 @@ class RunLogger(EventLogger):
                 message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
                 raise ValueError(message) from error
         super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+
+    def end_fit(self) -> None:
+        """Go on in a second file, which a resumed run replaces: test, result and pictures."""
+        self.close()
+        self.experiment.filename_suffix = AFTER_FIT
 
     def draw_graph(self, network: nn.Module, example: Tensor) -> None:
         """Draw the network into the Graphs tab."""
@@ -107,20 +118,16 @@ class RunLogger(EventLogger):
 
     def finalize(self, status: str) -> None:
         if self.rank == 0 and status != "failed":
-            self.experiment.flush()  # closing after the fit would start a second file for the test
+            self.experiment.flush()
 
 
 def checkpoint_step(path: str) -> int:
     """The optimizer step at which a checkpoint was written.
 
     Raises:
-        ValueError: The file is not a whole checkpoint.
+        ValueError: The fit cannot go on from this file.
     """
-    try:
-        return int(torch.load(path, "cpu", weights_only=True)["global_step"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, OSError) as error:
-        message = f"resume is {path!r}, which is not a complete checkpoint; give a run's last.ckpt"
-        raise ValueError(message) from error
+    return int(read_resumed(path)["global_step"])
 
 
 def new_version(log_dir: Path) -> str:

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | batches as slices | TensorBatches | a DataLoader | 8 % |
 | metrics once an epoch | FastClassifier | self.log and torchmetrics in every step | 39 % |
-| last.ckpt every two seconds | LastCheckpoint | a checkpoint after every epoch | 21 % |
+| last.ckpt every two seconds | training/checkpoints.py | a checkpoint after every epoch | 21 % |
 | fused optimizer | model/recipe.py | a loop over the parameters | 4 % |
 | no driver look-up | skip_driver_lookup | a search for a driver in every step | 13 % |
 
@@ -15,16 +15,13 @@ the test only then.
 """
 
 import os
-import time
 from collections.abc import Iterator
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -229,35 +226,6 @@ def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str)
     components = fit_to_table(components, datamodule, datamodule.encoder.layout)
     num_features = datamodule.num_features
     return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
-
-
-class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt after the first epoch, then every two seconds, and after the last epoch.
-
-    Saved only between epochs: the order of the rows depends on the epoch alone, so a resumed run
-    ends with the weights of an uninterrupted one. As a `Checkpoint`, it runs after the metrics
-    were checked, and Lightning adds no ModelCheckpoint.
-    """
-
-    seconds = 2.0
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.path = Path(str(trainer.log_dir), "checkpoints", "last.ckpt")
-        self.written = float("-inf")
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        is_due = time.monotonic() - self.written > self.seconds
-        is_due = trainer.strategy.broadcast(is_due)  # all processes save together
-        if is_due:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint: Lightning writes it beside the old one, then renames it."""
-        trainer.save_checkpoint(self.path)
-        self.written = time.monotonic()
 
 
 def skip_driver_lookup() -> None:

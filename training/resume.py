@@ -9,11 +9,12 @@ from cli.arguments import read_file as read_settings
 from cli.arguments import take_prefixed
 from cli.component import REGISTRY, build, describe, flatten
 from cli.convert import to_text
-from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
 from model.population import Population
 from model.schedule import accepted_by
+from model.shares import share_of
+from training.checkpoints import read_resumed
 
 # What a resumed run may change: where it computes, when it stops, and what it shows. max_epochs may
 # grow unless the run's length is part of its schedule or optimizer.
@@ -61,10 +62,10 @@ def check_resume(
     before = with_defaults(read_settings(str(run_dir_of(checkpoint) / "config.yaml")))
     check_settings(flatten(config), before)
     check_length(config, before)
-    content = read_file(str(checkpoint))
+    content = read_resumed(str(checkpoint))
     check_components(module, content.get("hyper_parameters", {}), checkpoint)
     if isinstance(module, Population):
-        check_single_process(trainer)
+        share_of(content, module.fingerprint, trainer.global_rank, trainer.world_size)
     else:
         datamodule.load_state_dict(content[type(datamodule).__qualname__])
         check_steps(content, datamodule, trainer)
@@ -165,6 +166,8 @@ def check_components(module: LightningModule, saved: dict[str, Any], checkpoint:
         ValueError: It has other components than the run's settings say.
     """
     for name, value in module.hparams.items():
+        if name in ("members", "stacks"):  # of this process
+            continue
         if name not in saved or differs(value, saved[name]):
             raise ValueError(
                 f"{checkpoint} is not of the run in whose folder it is: "
@@ -180,19 +183,6 @@ def differs(value: Any, saved: Any) -> bool:
         pairs = zip(value, saved, strict=False)
         return len(value) != len(saved) or any(differs(*pair) for pair in pairs)
     return bool(value != saved)
-
-
-def check_single_process(trainer: Trainer) -> None:
-    """Refuse several networks in several processes, of which last.ckpt has only the first's.
-
-    Raises:
-        ValueError: There are several processes.
-    """
-    if trainer.world_size > 1:
-        raise ValueError(
-            f"several networks in {trainer.world_size} processes cannot be resumed; "
-            "start a new run, or give --members 1"
-        )
 
 
 def check_steps(content: dict[str, Any], datamodule: TabularData, trainer: Trainer) -> None:

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import textwrap
 import threading
 from collections.abc import Iterable, Sequence
@@ -22,12 +21,19 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from cli.component import to_yaml
+from cli.component import as_plain, to_yaml
 from cli.files import write_whole
 from cli.interrupts import catch, interrupt_of, restore, stop, uninterrupted
+from data.checkpoint_file import read_file
 from data.tabular import TabularData
 from training.event_files import EventLogger, RunLogger
-from training.stopping import OurSignals, advice_on, disk_fault, leave_process_group
+from training.stopping import (
+    OurSignals,
+    advice_on,
+    disk_fault,
+    leave_process_group,
+    resume_words,
+)
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 # Not 16-true: the 1e-8 that AdamW adds to a divisor is 0 in half precision.
@@ -55,7 +61,7 @@ class Run:
     Args:
         trainer: The Trainer of the run, which gets the logger.
         log_dir: Folder of all runs.
-        resume: Checkpoint of the run to resume.
+        resume: Checkpoint of the run to resume, or the run's folder.
 
     Raises:
         ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder.
@@ -105,9 +111,7 @@ class Run:
         if interrupt is not None:
             self.end_other_processes()
             advice = "nothing was kept"
-            if self.has_result:
-                advice = f"the result is in {self.run_dir}"
-            elif words:
+            if words:
                 advice = f"resume with: {shlex.join(words)}"
             raise type(interrupt)(f"stopped {self.stage()}; {advice}") from error
         if fault is not None:
@@ -117,10 +121,7 @@ class Run:
         """The words of the command that goes on with this run; empty if nothing was kept."""
         if not (self.last_checkpoint.exists() and (self.run_dir / "config.yaml").exists()):
             return []
-        script = sys.argv[0]
-        if Path(script).name != "train.py":  # it was called from Python
-            script = "train.py"
-        return ["python", script, "--resume", str(self.last_checkpoint)]
+        return resume_words("train.py", self.last_checkpoint)
 
     def follow(self, trainer: Trainer) -> None:
         """Go on with this Trainer, which gets the logger."""
@@ -148,7 +149,7 @@ class Run:
         """
         if not (self.run_dir / "config.yaml").exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.run_dir))
-        text = json.dumps(result.to_json(), indent=2) + "\n"
+        text = json.dumps(result.to_json(), indent=2, default=as_plain) + "\n"
         write_whole(self.run_dir / "result.json", text)
         self.has_result = True
 
@@ -158,7 +159,8 @@ class Run:
         about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
             print(about, end="\n\n")
-            self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
+            if not self.is_resumed:
+                self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
     def print_report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
@@ -215,7 +217,7 @@ class Run:
 
 def saved_epoch(path: Path) -> int:
     """The epoch, counted from 1, at whose end a checkpoint was saved."""
-    return int(torch.load(path, "cpu", weights_only=True)["epoch"]) + 1
+    return int(read_file(str(path))["epoch"]) + 1
 
 
 def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cli.errors import FULL
 from cli.interrupts import catch, stop
+
+
+def resume_words(script: str, run: Path) -> list[str]:
+    """The words of a command that goes on with a run, given by its checkpoint or folder."""
+    started = sys.argv[0]  # where the script is, if it runs and was not called from Python
+    return ["python", started if Path(started).name == script else script, "--resume", str(run)]
 
 
 def disk_fault(error: BaseException | None, run_dir: Path) -> OSError | None:

@@ -1,10 +1,11 @@
 """The confusion matrix: true classes against predicted ones."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from training.pictures.base import Picture
@@ -62,10 +63,22 @@ class ConfusionMatrix(Picture):
             _, logits, targets = zip(*outputs[split], strict=True)
             counts = count_predictions(torch.cat(logits), torch.cat(targets))
             epoch = trainer.current_epoch + 1
-            if not self.recorded or not torch.equal(counts, self.recorded[-1].counts):
+            if not self.recorded or not torch.equal(counts, self.recorded[-1].counts.to(counts)):
                 self.recorded.append(EpochCounts(split, epoch, trainer.global_step, counts))
             if len(self.recorded) > MAX_EPOCHS_KEPT:
                 del self.recorded[1:-1:2]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[type(self).__name__] = to_state(self.recorded)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        state = checkpoint.get(type(self).__name__)
+        if state and trainer.state.fn == TrainerFn.FITTING:  # the test loads a checkpoint, too
+            self.recorded = from_state(state)
 
     def draw(self, view: View) -> None:
         number_drawn = MAX_EPOCHS_DRAWN if view.is_tested else 1
@@ -73,13 +86,51 @@ class ConfusionMatrix(Picture):
             split, epoch, step, counts = self.recorded[i]
             title = f"{int(counts.sum()):,} {SPLIT_NAMES[split]} rows, epoch {epoch}"
             figure = draw_matrix(counts.cpu().numpy(), view.class_names, title)
-            view.show(f"ConfusionMatrix/{SPLIT_NAMES[split]}", figure, step)
+            # During the fit at the current step, to which the counts have not changed.
+            view.show(
+                f"ConfusionMatrix/{SPLIT_NAMES[split]}", figure, step if view.is_tested else None
+            )
         self.recorded.clear()
         if view.is_tested:
             features, targets = view.splits["test"]
             counts = count_predictions(view.predict(features), targets.cpu())
             figure = draw_matrix(counts.numpy(), view.class_names, view.title)
             view.show("ConfusionMatrix/test", figure)
+
+
+def to_state(recorded: list[EpochCounts]) -> dict[str, Any]:
+    """Matrices as plain data: most counts of many classes are 0, and only the others are kept.
+
+    >>> recorded = [EpochCounts("val", 1, 5, torch.tensor([[2, 0], [0, 0]]))]
+    >>> from_state(to_state(recorded))[0].counts
+    tensor([[2, 0],
+            [0, 0]])
+    """
+    if not recorded:
+        return {}
+    flat = [counts.flatten().cpu() for *_, counts in recorded]
+    cells = [counts.nonzero().flatten() for counts in flat]
+    return {
+        "epochs": [(split, epoch, step) for split, epoch, step, _ in recorded],
+        "num_classes": len(recorded[0].counts),
+        "sizes": [len(indices) for indices in cells],
+        "cells": torch.cat(cells),
+        "counts": torch.cat([counts[indices] for counts, indices in zip(flat, cells, strict=True)]),
+    }
+
+
+def from_state(state: dict[str, Any]) -> list[EpochCounts]:
+    """The matrices of which `to_state` returned the state."""
+    num_classes = state["num_classes"]
+    recorded = []
+    cells = state["cells"].split(state["sizes"])
+    values = state["counts"].split(state["sizes"])
+    for (split, epoch, step), indices, counts in zip(state["epochs"], cells, values, strict=True):
+        flat = torch.zeros(num_classes * num_classes, dtype=torch.long)
+        flat[indices] = counts
+        matrix = flat.reshape(num_classes, num_classes)
+        recorded.append(EpochCounts(split, epoch, step, matrix))
+    return recorded
 
 
 def count_predictions(logits: Tensor, targets: Tensor) -> Tensor:

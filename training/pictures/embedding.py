@@ -1,7 +1,9 @@
 """The embedding: what the last layer sees of each row."""
 
+import re
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -31,6 +33,13 @@ class Embedding(Picture):
                 tag="Embedding",
                 metadata_header=["class", "predicted", "split"],
             )
+        list_once(Path(view.writer.log_dir, "projector_config.pbtxt"))
+
+
+def list_once(path: Path) -> None:
+    """Drop the repetitions from the Projector's list: a resumed run draws some embeddings again."""
+    embeddings = re.findall(r"embeddings \{.*?^\}\n", path.read_text(), re.DOTALL | re.MULTILINE)
+    path.write_text("".join(dict.fromkeys(embeddings)))
 
 
 def last_hidden_layer(view: View, features: Tensor) -> Tensor | None:

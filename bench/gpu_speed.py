@@ -1,0 +1,270 @@
+"""How a GPU is used; `syncs`, `memory` and `speed`, sections of bench/gpu.py."""
+
+import contextlib
+import io
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from bench.gpu_commands import DEVICE, FOLDS, MINI_BATCHES, SMALL, Attempt
+from bench.measure import quiet_trainer
+from bench.population import make_folds, population_cost, scikit_learn_cost
+from cli.command import command
+from cli.component import describe
+from data.augmentation import Augmentation
+from data.raw_table import RawTable
+from data.tabular import TabularData
+from evaluate import evaluate
+from model.convnet import ConvNet
+from model.networks import MLP
+from model.recipe import LOSS, OPTIMIZER, SCHEDULE
+from model.stack import Stack
+from train import train
+from training.fast import TensorBatches, make_classifier
+
+# Rows, columns, hidden units, rows of a batch, precision.
+THROUGHPUTS: dict[str, tuple[int, int, list[int], int, str]] = {
+    "1,000,000 rows, 256-256": (1_000_000, 50, [256, 256], 4096, "32-true"),
+    "1,000,000 rows, 256-256, bf16-mixed": (1_000_000, 50, [256, 256], 4096, "bf16-mixed"),
+    "width 2,048, bf16-mixed": (262_144, 50, [2048] * 4, 8192, "bf16-mixed"),
+    "width 8,192, bf16-mixed": (131_072, 50, [8192] * 4, 16_384, "bf16-mixed"),
+}
+if SMALL:
+    THROUGHPUTS = {"2,000 rows": (2000, 5, [8], 256, "bf16-mixed")}
+
+
+def syncs() -> dict[str, Any]:
+    """How often a line waits for the GPU, per epoch: the twelve that wait most."""
+    rows: dict[str, Any] = {}
+    if SMALL:
+        return rows
+    epochs = 50
+    lines: dict[str, tuple[Callable[..., Any], str]] = {
+        "train": (train, "--pictures none"),
+        "train, batches": (train, f"--pictures none {MINI_BATCHES}"),
+        "evaluate, batches": (evaluate, f"{FOLDS} {MINI_BATCHES}"),
+    }
+    for name, (function, line) in lines.items():
+        torch.cuda.set_sync_debug_mode("warn")
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter("always")
+            quick = f"--max_epochs {epochs} --accelerator gpu --devices 1 --log_dir logs"
+            command(function, [*line.split(), *quick.split()])
+        torch.cuda.set_sync_debug_mode("default")
+        waits = Counter(
+            f"{Path(warning.filename).name}:{warning.lineno}"
+            for warning in caught
+            if "synchroniz" in str(warning.message)
+        )
+        rows[name] = {place: count / epochs for place, count in waits.most_common(12)}
+    return rows
+
+
+def memory() -> dict[str, Any]:
+    """Peak GiB of images of MNIST's shape: a test batch, and held-out rows of ten networks."""
+    rows: dict[str, Any] = {}
+    if SMALL:
+        return rows
+    network = ConvNet(784, 10).cuda().eval()
+    for count in (2048, 16_384):
+        with peak_memory(rows, f"ConvNet, {count:,} rows"), torch.inference_mode():
+            network(torch.randn(count, 784, device="cuda"))
+    stack = Stack(lambda: ConvNet(784, 10), range(10)).cuda().eval()
+    for count in (100, 700):
+        with peak_memory(rows, f"10 ConvNets as one, {count} rows each"), torch.no_grad():
+            stack(torch.randn(10, 784, count, device="cuda"))
+    return rows
+
+
+@contextlib.contextmanager
+def peak_memory(rows: dict[str, Any], name: str) -> Any:
+    """Record the peak memory of a block, in GiB."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    yield
+    rows[name] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+
+
+def speed() -> dict[str, Any]:
+    """Networks per second of a population, a fit on both devices, and a batch of images."""
+    rows: dict[str, Any] = {}
+    folds = make_folds(1)
+    population_cost(folds, 10, accelerator=DEVICE)  # warm up
+    sklearn_ms = scikit_learn_cost(folds, 1 if SMALL else 10)
+    for count in (10,) if SMALL else (100, 1000, 10_000, 100_000, 1_000_000):
+        start = time.perf_counter()
+        Stack(lambda: MLP(4, 3, hidden=[16]), range(count))
+        building = (time.perf_counter() - start) / count * 1000
+        rounds = 1 if count > 10_000 else 3
+        cost = median(
+            population_cost(folds, count, accelerator=DEVICE, stack_bytes=2**34)
+            for _ in range(rounds)
+        )
+        rows[f"{count:,} networks"] = {
+            "networks per second": round(1000 / cost),
+            "ratio to scikit-learn": round(sklearn_ms / cost),
+            "share of building": round(building / cost, 2),
+        }
+        print(count, rows[f"{count:,} networks"], flush=True)
+    if not SMALL:
+        cost = population_cost(folds, 1000, 16, accelerator=DEVICE, stack_bytes=2**34)
+        rows["1,000 networks, batches of 16"] = {"networks per second": round(1000 / cost)}
+    for name, line in {"fit": "", "fit, batches of 16": MINI_BATCHES}.items():
+        attempts = {
+            device: [
+                Attempt(train, f"--pictures none {line}", device).result["fit_seconds"]
+                for _ in range(1 if SMALL else 3)
+            ]
+            for device in (DEVICE, "cpu")
+        }
+        rows[name] = {
+            f"seconds on {device}": round(median(values), 3) for device, values in attempts.items()
+        }
+    rows["512 images, ms"] = image_costs()
+    for name, (count, columns, hidden, batch, precision) in THROUGHPUTS.items():
+        rows[name] = throughput(count, columns, hidden, batch, precision)
+        print(name, rows[name], flush=True)
+    return rows
+
+
+class Noise(TabularData):
+    """A table of random numbers."""
+
+    def __init__(self, count: int, columns: int, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self.shape = (count, columns)
+
+    def load(self) -> RawTable:
+        random = np.random.default_rng(0)
+        features = random.standard_normal(self.shape, np.float32)
+        targets = (features[:, 0] > 0).astype(np.int64)
+        names = [f"column {i}" for i in range(self.shape[1])]
+        return RawTable(features, targets, names, ["negative", "positive"])
+
+
+def throughput(
+    count: int, columns: int, hidden: list[int], batch_size: int, precision: Any
+) -> dict[str, Any]:
+    """Rows per second of a fit as train.py runs it, and of a bare loop over tensors.
+
+    With the share of the largest matrix product's speed that the fit's products reach.
+    """
+    noise = Noise(count, columns, batch_size)
+    noise.setup()
+    epochs = 4
+    config = {
+        "network": {"class": "MLP", "hidden": hidden},
+        "loss": describe("loss", LOSS),
+        "optimizer": describe("optimizer", OPTIMIZER),
+        "schedule": describe("schedule", SCHEDULE),
+    }
+    classifier = make_classifier(noise, config, "train/loss")
+    trainer = quiet_trainer(epochs, DEVICE, precision)
+    clock = EpochClock()
+    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    noise.make_loader = partial(TensorBatches, trainer=trainer)
+    trainer.fit(classifier, noise)
+    rows = len(noise.splits["train"][1])
+    ours = rows / median(clock.seconds[1:])
+    bare = rows / bare_epoch(noise, hidden, precision, epochs)
+    weights = sum(parameter.numel() for parameter in classifier.parameters())
+    result = {
+        "rows per second": round(ours),
+        "ratio to a bare loop": round(ours / bare, 2),
+        "TFLOP per second": round(6 * weights * ours / 1e12, 1),
+    }
+    if not SMALL:
+        result["of the peak"] = round(6 * weights * ours / matmul_speed(precision), 2)
+    return result
+
+
+class EpochClock(Callback):
+    """Seconds of each epoch of a fit, the GPU's work included."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds: list[float] = []
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not SMALL:
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.start)
+        self.start = time.perf_counter()
+
+
+def bare_epoch(noise: Noise, hidden: list[int], precision: str, epochs: int) -> float:
+    """Median seconds of an epoch of a plain PyTorch loop over tensors on the device."""
+    device = "cpu" if SMALL else "cuda"
+    features, targets = (tensor.to(device) for tensor in noise.splits["train"])
+    network = MLP(features.shape[1], 2, hidden=hidden).to(device)
+    loss = LOSS()
+    optimizer = OPTIMIZER(network.parameters(), total_steps=1000)
+    size = noise.batch_size or len(targets)
+    seconds = []
+    for _ in range(epochs):
+        start = time.perf_counter()
+        order = torch.randperm(len(targets), device=device)
+        for x, y in zip(features[order].split(size), targets[order].split(size), strict=True):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                value = loss(network(x), y)
+            value.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        value.item()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[1:])
+
+
+def matmul_speed(precision: str) -> float:
+    """FLOP per second of a product of 8,192 x 8,192 matrices."""
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
+    return 8 * 2 * 8192**3 / (milliseconds(lambda: [a @ a for _ in range(8)]) / 1000)
+
+
+def image_costs() -> dict[str, float]:
+    """Milliseconds to augment 512 images of 8 x 8, and of a ConvNet's step with them."""
+    device = "cpu" if SMALL else "cuda"
+    augment = Augmentation(
+        (1, 8, 8), torch.zeros(1, 64), rotation=10, flip=True, scale=0.1, shift=0.1
+    )
+    images = torch.rand(512, 64, device=device)
+    targets = torch.zeros(512, dtype=torch.long, device=device)
+    network = ConvNet(64, 10).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def step() -> None:
+        nn.functional.cross_entropy(network(images), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {
+        "augmentation": round(milliseconds(lambda: augment(images)), 2),
+        "step": round(milliseconds(step), 2),
+    }
+
+
+def milliseconds(function: Callable[[], Any], rounds: int = 15) -> float:
+    """Median time of a call, the GPU's work included."""
+    function()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        if not SMALL:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 1000 * median(times)

@@ -1,0 +1,203 @@
+"""The fits of an evaluation: one group of candidates after the other, each kept on disk.
+
+`python evaluate.py --resume FOLDER` goes on with what is kept, and ends with the same numbers.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from cli.arguments import read_file
+from cli.component import flatten, to_yaml
+from data.checkpoint_file import read_file as read_checkpoint_file
+from evaluation.groups import Group
+from model.population import Population
+from model.shares import share_of
+from training.checkpoints import LastCheckpoint
+from training.curves import CurveBands
+from training.run import Run
+from training.stopping import resume_words
+
+# Settings with which an evaluation may go on otherwise: they say where it computes.
+MAY_CHANGE = {"accelerator", "devices", "strategy", "num_nodes"}
+
+
+class EvaluationRun(Run):
+    """The folder of an evaluation: a new one, or that of an interrupted evaluation.
+
+    Args:
+        trainer: The Trainer of the first group.
+        log_dir: Folder of all runs.
+        resume: Folder of the evaluation to resume.
+
+    Raises:
+        ValueError: The folder cannot be made.
+    """
+
+    def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
+        if resume is not None and trainer.is_global_zero:
+            # All curves are in the checkpoints, and are written again.
+            for events in Path(resume).rglob("events.out.tfevents.*"):
+                events.unlink()
+        super().__init__(trainer, log_dir, resume)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, FloatingPointError) and self.is_main_process:
+            self.remove_kept()  # it would end so again
+        super().__exit__(kind, error, traceback)
+
+    def resume_words(self) -> list[str]:
+        if not (kept_files(self.run_dir) or self.has_result):
+            return []
+        return resume_words("evaluate.py", self.run_dir)
+
+    def remove_kept(self) -> None:
+        """Remove the checkpoints of the fits: there is nothing left to resume."""
+        for file in kept_files(self.run_dir):
+            file.unlink()
+        folder = self.run_dir / "checkpoints"
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+class GroupCheckpoint(LastCheckpoint):
+    """Writes the checkpoint of a group's fit: as often as last.ckpt, but for the first seconds.
+
+    A large population takes long to write: it is written so rarely that a twentieth of the time
+    goes into it.
+
+    Args:
+        index: Index of the group.
+        started: When the first group began, by time.monotonic().
+    """
+
+    share = 0.05  # of the time, at most
+
+    def __init__(self, index: int, started: float) -> None:
+        super().__init__()
+        self.index = index
+        self.started = started
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self.path = kept_file(self.path.parent.parent, self.index)
+        self.written = self.started
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        begin = time.monotonic()
+        super().on_train_epoch_end(trainer, pl_module)
+        self.seconds = max(self.seconds, (time.monotonic() - begin) / self.share)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        is_due = time.monotonic() - self.started > LastCheckpoint.seconds
+        if trainer.strategy.broadcast(is_due):
+            super().on_train_end(trainer, pl_module)
+
+
+def kept_file(run_dir: Path, index: int) -> Path:
+    """The checkpoint of a group's fit."""
+    return run_dir / "checkpoints" / f"group_{index + 1}.ckpt"
+
+
+def kept_files(run_dir: Path) -> list[Path]:
+    """The checkpoints of the fits that are there."""
+    return list(run_dir.glob("checkpoints/group_*.ckpt"))
+
+
+def check_settings(resume: str, config: dict[str, Any]) -> None:
+    """Refuse to resume what is no evaluation, is finished, or had other settings.
+
+    Args:
+        resume: Folder of the evaluation.
+        config: The settings with which it is to go on, as plain data.
+
+    Raises:
+        ValueError: It cannot be resumed; with the settings that differ.
+    """
+    run_dir = Path(resume)
+    if not (run_dir / "config.yaml").is_file():
+        raise ValueError(
+            f"resume is {resume!r}, which is no run's folder; give one such as "
+            "lightning_logs/version_0"
+        )
+    settings = read_file(str(run_dir / "config.yaml"))
+    if "folds" not in settings:
+        raise ValueError(f"resume is {resume!r}, which is no folder of evaluate.py")
+    given = flatten(yaml.safe_load(to_yaml(config)))
+    for name in sorted((given.keys() | settings.keys()) - MAY_CHANGE):
+        if given.get(name) != settings.get(name):
+            raise ValueError(
+                f"{name} is {given.get(name)}, but {settings.get(name)} in {resume}; leave out "
+                f"--{name}: an evaluation is resumed with its own settings"
+            )
+    is_saved = (run_dir / "checkpoints" / "population.ckpt").is_file() or not config["save"]
+    if is_saved and (run_dir / "result.json").is_file():
+        raise ValueError(f"resume is {resume!r}, which is finished; its result is in result.json")
+
+
+def find_kept(
+    resume: str | None, groups: Sequence[Group], populations: Sequence[Population]
+) -> list[str | None]:
+    """The checkpoint with which each group's fit goes on; None for a group that has none.
+
+    Raises:
+        ValueError: A checkpoint is damaged, or that of other networks or rows.
+    """
+    found: list[str | None] = []
+    for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
+        file = kept_file(Path(resume or ""), index)
+        if resume is None or not file.is_file():
+            found.append(None)
+            continue
+        content = read_checkpoint_file(str(file))
+        trainer = group.trainer
+        try:
+            share_of(content, population.fingerprint, trainer.global_rank, trainer.world_size)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{file} cannot be resumed: {error}") from error
+        found.append(str(file))
+    return found
+
+
+def fit_groups(
+    run: Run,
+    groups: Sequence[Group],
+    populations: Sequence[Population],
+    kept: Sequence[str | None],
+    loggers: Sequence[TensorBoardLogger],
+    seed: int,
+) -> None:
+    """Fit each group's population.
+
+    Args:
+        run: The run.
+        groups: The groups.
+        populations: Their populations.
+        kept: For each group the checkpoint of an interrupted fit to go on with.
+        loggers: A logger for each candidate's curves; empty for no curves.
+        seed: The seed of each fit.
+    """
+    started = time.monotonic()
+    for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
+        run.follow(group.trainer)
+        seed_everything(seed, verbose=False)
+        own_loggers = []
+        if loggers:
+            own_loggers = [loggers[candidate] for candidate in group.candidates]
+        # Lightning's Trainer does not declare its list of callbacks.
+        group.trainer.callbacks += [  # type: ignore[attr-defined]
+            CurveBands(own_loggers),
+            GroupCheckpoint(index, started),
+        ]
+        group.trainer.fit(population, ckpt_path=kept[index], weights_only=True)
