@@ -3,6 +3,9 @@
 python evaluate.py
 """
 
+from cli.command import command  # first: from here on Ctrl-C is one line
+
+# isort: split
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +19,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli.command import command
 from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.leakage import warnings_of

@@ -3,12 +3,15 @@
 python explain.py lightning_logs/version_0/checkpoints/best.ckpt flowers.csv
 """
 
+from cli.command import command  # first: from here on Ctrl-C is one line
+
+# isort: split
 import sys
 from pathlib import Path
 
 import polars as pl
 
-from cli.command import command
+from cli.interrupts import uninterrupted
 from data.checkpoint_format import run_dir_of
 from inference.attribution import MOST_STEPS, TOLERANCE, Explanation, Importance, explain_rows
 from inference.files import open_table, report_ignored_columns, write_table
@@ -119,7 +122,7 @@ def add_picture(run_dir: Path, ranking: list[Importance]) -> None:
 
     from training.hparams import VISUAL
 
-    with SummaryWriter(str(run_dir)) as writer:
+    with uninterrupted(), SummaryWriter(str(run_dir)) as writer:
         writer.add_image(f"{VISUAL}/importance", draw(ranking), dataformats="HWC")
     print(f"picture       {VISUAL}/importance in TensorBoard, {run_dir}")
 

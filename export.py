@@ -3,9 +3,11 @@
 python export.py lightning_logs/version_0/checkpoints/best.ckpt model.onnx
 """
 
+from cli.command import command  # first: from here on Ctrl-C is one line
+
+# isort: split
 from pathlib import Path
 
-from cli.command import command
 from inference.exported import (
     compare,
     comparison_rows,

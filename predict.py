@@ -3,11 +3,12 @@
 python predict.py lightning_logs/version_0/checkpoints/best.ckpt today.csv
 """
 
+from cli.command import command  # first: from here on Ctrl-C is one line
+
+# isort: split
 import shutil
-import signal
 import sys
 
-from cli.command import command
 from inference.files import open_table, report_ignored_columns, write_table
 from inference.predictor import Score, load
 
@@ -68,6 +69,4 @@ def describe(score: Score, target: str) -> str:
 
 
 if __name__ == "__main__":
-    # SIGTERM stops it as Ctrl-C does, so that the temporary files are removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command(predict)

@@ -5,6 +5,9 @@ python train.py --accelerator gpu    on a CUDA GPU
 tensorboard --logdir lightning_logs  shows its curves
 """
 
+from cli.command import command  # first: from here on Ctrl-C is one line
+
+# isort: split
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,7 +20,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli.command import command
 from cli.component import to_config
 from data.iris import Iris
 from data.leakage import warnings_of
@@ -34,6 +36,7 @@ from training.members import Members
 from training.pictures.base import Picture
 from training.pictures.choice import make_pictures
 from training.result import TrainResult, evaluate_splits
+from training.resume import check_resume
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name, saved_epoch
 
 
@@ -87,7 +90,7 @@ def train(
             list, in which a picture of your own is an import path (mine.Dots).
         callbacks: Callbacks of your own, by import path (mine.Note).
         loggers: Loggers beside TensorBoard's: csv, wandb, mlflow.
-        resume: Checkpoint of an interrupted run, its last.ckpt: continue it in its folder.
+        resume: An interrupted run, its folder or last.ckpt: continue it there, with its settings.
         trainer: Any other argument of Lightning's Trainer.
 
     Returns:
@@ -96,13 +99,14 @@ def train(
     Raises:
         ValueError: An argument that cannot be used; nothing was written.
         FloatingPointError: A loss or weight is not finite; earlier checkpoints are kept.
-        KeyboardInterrupt: Ctrl-C; last.ckpt is kept.
+        OSError: The disk is full; last.ckpt is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; last.ckpt is kept.
     """
     # All arguments as plain data. The Classifier builds its components from this, so it trains what
     # config.yaml and the checkpoint say.
     config = to_config(locals())
     config.pop("resume")  # config.yaml replays the whole run
-    check_run(accelerator, max_epochs, patience, resume)
+    check_run(accelerator, max_epochs, patience)
     all_pictures = make_pictures(pictures)
     check_loggers(loggers or [])
 
@@ -137,13 +141,15 @@ def train(
     if members > 1:
         many = Members(classifier, datamodule, members, seed, patience, metric, fit_trainer)
 
-    # All arguments are valid: create the run's folder.
+    # All arguments are valid: create the run's folder, or open that of the run to resume.
+    module = many.population if many else classifier
+    resume = check_resume(resume, config, module, datamodule, fit_trainer)
     with Run(fit_trainer, log_dir, resume) as run:
         attach_loggers(fit_trainer, loggers or [], run.run_dir, config)
         if run.is_main_process:
+            run.write_config(config)
             run.show_columns(datamodule, warnings)
             if not resume:
-                run.write_config(config)
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())
         start = time.perf_counter()

@@ -5,8 +5,17 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from cli.interrupts import (
+    Handlers,
+    Terminated,
+    catch,
+    interrupt_of,
+    is_first_process,
+    restore,
+    stop,
+)
 from cli.parser import parse
 
 
@@ -14,33 +23,75 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     """Run `function` with the arguments of the command line, `sys.argv` by default.
 
     An error ends the program with one line on standard error and an exit code:
-    2 for wrong input, 1 for a training that failed, 130 for Ctrl-C, 141 for a closed pipe.
+    2 for wrong input or a full disk, 1 for a training that failed, 130 for Ctrl-C, 143 for SIGTERM,
+    141 for a closed pipe.
     """
     quiet()
     tokens = sys.argv[1:] if argv is None else list(argv)
+    handlers: Handlers = {}
+    code = 1
+    try:
+        handlers = catch(stop)
+        call(function, tokens)
+        code = 0
+    except BaseException as error:
+        code = exit_code(error)
+    finally:
+        if argv is None:  # Python ends: it closes threads and libraries, and Ctrl-C waits for none
+            catch(lambda *_: os._exit(code))
+        else:
+            restore(handlers)
+    if code:
+        sys.exit(code)
+
+
+def call(function: Callable[..., Any], tokens: Sequence[str]) -> None:
+    """Call the function; what it, or --help, printed is written when this returns."""
     try:
         function(**parse(function, tokens))
-    except BrokenPipeError:  # the reader, for example `| head`, closed the pipe
-        # Python flushes standard output when it exits; that must not fail a second time.
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def exit_code(error: BaseException) -> int:
+    """Print an error as one line, and return the program's exit code.
+
+    Raises:
+        BaseException: The error itself, if it is the program's own.
+    """
+    interrupt = interrupt_of(error)
+    if interrupt is not None:
+        if is_first_process():
+            print_error(str(interrupt) or "stopped")
+        return 143 if isinstance(interrupt, Terminated) else 130
+    if isinstance(error, OSError):
+        discard_output()
+    if isinstance(error, BrokenPipeError):  # the reader, for example `| head`, closed the pipe
+        return 141
+    # Lightning's exception is compared by name, because predict.py does not import Lightning.
+    is_misconfiguration = type(error).__name__ == "MisconfigurationException"
+    if is_misconfiguration or isinstance(error, ValueError | OSError | NotImplementedError):
+        print_error(str(error))
+        return 2
+    if isinstance(error, FloatingPointError):
+        print_error(str(error))
+        return 1
+    raise error
+
+
+def print_error(message: str) -> None:
+    """Print one line on standard error."""
+    lines = [line.strip() for line in message.splitlines()]
+    print("error:", " ".join(lines), file=sys.stderr)
+
+
+def discard_output() -> None:
+    """Drop what standard output cannot take: Python would try, and fail, again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
-    except (ValueError, OSError, NotImplementedError) as error:
-        fail(str(error), 2)
-    except FloatingPointError as error:
-        fail(str(error), 1)
-    except KeyboardInterrupt as error:
-        fail(str(error) or "stopped", 130)
-    except Exception as error:  # one kind of error is wanted, the others are raised again
-        # Lightning's exception is compared by name, because predict.py does not import Lightning.
-        if type(error).__name__ != "MisconfigurationException":
-            raise
-        fail(str(error), 2)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """End the program with one line on standard error."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
 
 
 def quiet() -> None:

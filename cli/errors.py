@@ -1,7 +1,10 @@
 """Error messages of one line."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, the largest file allowed
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

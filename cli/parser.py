@@ -65,9 +65,16 @@ def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
 
 
 def resumed_configs(settings: Settings) -> list[str]:
-    """The config.yaml of the run's folder that `--resume` names; its settings are the first."""
-    config = Path(str(settings.get("resume", "")), "config.yaml")
-    return [str(config)] if "resume" in settings and config.is_file() else []
+    """The config.yaml of the run that `--resume` names by its folder or a checkpoint.
+
+    Its settings are those of the run, unless others are given.
+    """
+    if settings.get("resume") in (None, "null"):
+        return []
+    path = Path(settings["resume"]).absolute()
+    run_dir = path if path.is_dir() else path.parent.parent
+    config = run_dir / "config.yaml"
+    return [str(config)] if config.is_file() else []
 
 
 def read_arguments(function: Function, line: CommandLine, files: Iterable[str]) -> dict[str, Any]:

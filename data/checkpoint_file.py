@@ -45,7 +45,7 @@ def write_file(path: Path, content: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except OSError:  # such as a full disk
+    except BaseException:  # such as a full disk, or Ctrl-C
         unfinished.unlink(missing_ok=True)
         raise
 

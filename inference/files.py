@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from cli.interrupts import uninterrupted
 from data.file import File
 from inference.predictor import Predictor
 
@@ -40,14 +41,15 @@ def scratch_folder(output: str | None, prefix: str) -> Iterator[Path]:
     Without an output the folder is in the system's temporary folder.
     """
     parent = Path(output).absolute().parent if output else None
-    # A signal waits until the folder is known, or nobody would remove it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    folder = None
     try:
-        with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            yield Path(name)
+        with uninterrupted():  # a signal waits until the folder is known
+            folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix)
+        yield Path(folder.name)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with uninterrupted():
+            if folder is not None:
+                folder.cleanup()
 
 
 @contextmanager

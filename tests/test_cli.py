@@ -482,7 +482,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys):
     }.items():
         Path(f"{name}.yaml").write_text(text)
     Path("cut/checkpoints").mkdir(parents=True)
-    Path("cut/config.yaml").write_text("")
+    Path("cut/config.yaml").write_text("max_epochs: 100")
     Path("cut/checkpoints/last.ckpt").write_bytes(b"PK\x03\x04 cut short")
     before = sorted(Path().rglob("*"))
     with pytest.raises(SystemExit) as stop:

@@ -350,7 +350,8 @@ def test_a_stopped_run_leaves_the_old_output(sent, best):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
                 break
-        assert process.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 130)
+        codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+        assert process.returncode == codes[sent]
         if sent != signal.SIGKILL:
             assert process.stderr.read() == "error: stopped\n"
             assert not list(Path().glob(".predict-*"))

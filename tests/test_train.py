@@ -30,9 +30,8 @@ from model import scores
 from tests.helpers import ROOT, python, run, started, weights
 from train import train
 from training.checkpoints import LastCheckpoint
-from training.fast import FastClassifier
+from training.event_files import new_version
 from training.result import TrainResult
-from training.run import new_version, uninterrupted
 
 METRICS = [f"{part}/{name}" for part in ("train", "test") for name in ("loss", *scores.METRICS)]
 
@@ -383,8 +382,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         process.kill()
         process.wait()
     assert 0 < torch.load(last, weights_only=True)["epoch"] < EPOCHS - 1
-    config = "lightning_logs/version_0/config.yaml"
-    resumed = run("--config", config, "--resume", str(last.relative_to(tmp_path)))
+    resumed = run("--resume", str(last.relative_to(tmp_path)))
     whole = run(*LONG)
     assert comparable(resumed) == comparable(whole)
     first, second = (weights(f"lightning_logs/version_{i}/checkpoints/last.ckpt") for i in (0, 1))
@@ -394,44 +392,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         for i in (0, 1)
     ]
     assert curves[0] == curves[1]  # one point for each epoch, also for those trained twice
-
-
-def test_a_refused_resume_leaves_the_runs_config(capsys):
-    run("--max_epochs", "2")
-    config = Path("lightning_logs/version_0/config.yaml")
-    before = config.read_text()
-    last = str(config.with_name("checkpoints") / "last.ckpt")
-    with pytest.raises(SystemExit) as stop:
-        run("--data.split_seed", "5", "--resume", last)
-    assert stop.value.code == 2
-    assert "was trained on other rows" in capsys.readouterr().err
-    assert config.read_text() == before
-
-
-def test_ctrl_c_waits_for_a_write_and_is_not_lost():
-    finished = []
-
-    def write():
-        with uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
-            finished.append(sum(range(1000)))
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert finished
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_ctrl_c_in_the_test_says_so(monkeypatch, capsys):
-    def interrupt(self, *_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(FastClassifier, "on_test_epoch_end", interrupt)
-    with pytest.raises(SystemExit) as stop:
-        run("--max_epochs", "2")
-    assert stop.value.code == 130
-    error = capsys.readouterr().err
-    assert error.startswith("error: stopped in the test; resume with: python train.py --config ")
 
 
 def test_metrics_of_16_bits_count_whole_rows():
@@ -469,7 +429,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    found = re.fullmatch(r"error: stopped in epoch \d+; resume with: python train.py (.*)\n", error)
+    found = re.fullmatch(
+        r"error: stopped in epoch \d+; resume with: python \S+train.py (.*)\n", error
+    )
     assert found, error
     digest = hashlib.sha256(last.read_bytes()).hexdigest()
     command(train, [*found[1].split(), "--accelerator", "cpu"])

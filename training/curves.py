@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from cli.interrupts import uninterrupted
 from model.population import gathered
 from training.hparams import VALUES
-from training.run import uninterrupted
 
 # Candidate index of each member (members,), and each metric's curve (epochs, members).
 Curves = tuple[np.ndarray, dict[str, np.ndarray]]

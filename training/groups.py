@@ -3,7 +3,6 @@
 `python evaluate.py --resume FOLDER` goes on with what is kept, and ends with the same numbers.
 """
 
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from model.shares import share_of
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
 from training.run import Run
+from training.stopping import resume_words
 
 # Settings with which an evaluation may go on otherwise: they say where it computes.
 MAY_CHANGE = {"accelerator", "devices", "strategy", "num_nodes"}
@@ -56,14 +56,11 @@ class EvaluationRun(Run):
         if isinstance(error, FloatingPointError) and self.is_main_process:
             self.remove_kept()  # it would end so again
         super().__exit__(kind, error, traceback)
-        words = self.resume_words()
-        if words and isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise OSError(f"{error}; then go on with: {shlex.join(words)}") from error
 
     def resume_words(self) -> list[str]:
         if not (kept_files(self.run_dir) or self.has_result):
             return []
-        return ["python", "evaluate.py", "--resume", str(self.run_dir)]
+        return resume_words("evaluate.py", self.run_dir)
 
     def remove_kept(self) -> None:
         """Remove the checkpoints of the fits: there is nothing left to resume."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cli.errors import first_line
+from cli.errors import FULL, first_line
 from model.classifier import Classifier
 from training.pictures.figures import figure_style
 from training.pictures.view import View, view_of
@@ -74,6 +74,8 @@ class Picture(Callback):
         try:
             yield
         except Exception as error:  # a user's own picture can raise anything
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # the run can write no more either
             self.has_failed = True
             reason = first_line(error)
             warnings.warn(f"no {type(self).__name__} in TensorBoard: {reason}", stacklevel=1)

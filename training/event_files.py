@@ -1,0 +1,145 @@
+"""TensorBoard's event files in the folder of a run."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from cli.errors import first_line
+from cli.interrupts import uninterrupted
+from data.checkpoint_format import run_dir_of
+from training.checkpoints import read_resumed
+from training.hparams import VALUES, VISUAL
+
+AFTER_FIT = ".after_fit"  # ends the name of the event file of what is logged after the fit
+
+
+class EventLogger(TensorBoardLogger):
+    """A TensorBoard logger whose writer is not interrupted while it takes an event."""
+
+    is_open = False
+    held: Any = None  # the writer of the event file, which holds signals back
+
+    @property
+    def experiment(self) -> Any:
+        experiment = super().experiment
+        if isinstance(experiment, SummaryWriter):
+            self.is_open = True
+            writer: Any = experiment.file_writer
+            if writer is not None and writer is not self.held:
+                writer.add_event = uninterrupted()(writer.add_event)
+                self.held = writer
+        return experiment
+
+    def close(self) -> None:
+        """Close the event file, if there is one.
+
+        Raises:
+            OSError: It is not complete.
+        """
+        if not self.is_open:
+            return
+        self.is_open = False
+        experiment = super().experiment
+        try:
+            experiment.flush()
+        finally:
+            experiment.close()
+
+
+class RunLogger(EventLogger):
+    """TensorBoard's writer in a run's folder: a new `version_N`, or that of a resumed run.
+
+    Args:
+        log_dir: Folder of all runs.
+        rank: Index of this process.
+        resume: Checkpoint of the run to resume, or the run's folder.
+
+    Raises:
+        ValueError: The folder cannot be made, or `resume` is not a whole checkpoint.
+    """
+
+    def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
+        self.rank = rank
+        version = "unused"  # only process 0 writes; the others ask it for the folder
+        purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
+        if resume is not None:
+            run_dir = Path(resume).resolve()
+            if not run_dir.is_dir():
+                run_dir = run_dir_of(resume)
+                # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
+                purge_step = checkpoint_step(resume) + 1
+            log_dir = os.path.relpath(run_dir.parent)
+            version = run_dir.name
+            if rank == 0:
+                for path in run_dir.glob(f"*{AFTER_FIT}"):
+                    path.unlink()
+        elif rank == 0:
+            try:
+                version = new_version(Path(log_dir))
+            except OSError as error:
+                reason = error.strerror
+                message = f"log_dir {log_dir!r} cannot be written: {reason}; give another"
+                raise ValueError(message) from error
+        super().__init__(log_dir, "", version, default_hp_metric=False, purge_step=purge_step)
+
+    def end_fit(self) -> None:
+        """Go on in a second file, which a resumed run replaces: test, result and pictures."""
+        self.close()
+        self.experiment.filename_suffix = AFTER_FIT
+
+    def draw_graph(self, network: nn.Module, example: Tensor) -> None:
+        """Draw the network into the Graphs tab."""
+        try:
+            self.experiment.add_graph(network, example)
+        except OSError:  # the event file
+            raise
+        except Exception as error:  # a network that cannot be traced can still be trained
+            warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
+
+    def add_images(self, images: dict[str, Tensor]) -> None:
+        """Show samples of what the network sees, images (channels, height, width) by name."""
+        for name, image in images.items():
+            self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        # Under its own name, the epoch would come before the learning curves.
+        tags = {"epoch": f"{VALUES}/epoch"}
+        super().log_metrics({tags.get(name, name): metrics[name] for name in metrics}, step)
+
+    def save(self) -> None:
+        pass  # no hparams.yaml: config.yaml has the settings
+
+    def finalize(self, status: str) -> None:
+        if self.rank == 0 and status != "failed":
+            self.experiment.flush()
+
+
+def checkpoint_step(path: str) -> int:
+    """The optimizer step at which a checkpoint was written.
+
+    Raises:
+        ValueError: The fit cannot go on from this file.
+    """
+    return int(read_resumed(path)["global_step"])
+
+
+def new_version(log_dir: Path) -> str:
+    """Make the first free folder version_N.
+
+    mkdir is atomic, so two runs that start together get two folders.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    for name in map("version_{}".format, count()):
+        try:
+            (log_dir / name).mkdir()
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("count() is endless")
