@@ -5,8 +5,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
+from cli.errors import one_line
 from cli.parser import parse
 
 
@@ -17,6 +19,7 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     2 for wrong input, 1 for a training that failed, 130 for Ctrl-C, 141 for a closed pipe.
     """
     quiet()
+    escape_output()
     tokens = sys.argv[1:] if argv is None else list(argv)
     try:
         function(**parse(function, tokens))
@@ -39,8 +42,15 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
 
 def fail(message: str, code: int) -> NoReturn:
     """End the program with one line on standard error."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", one_line(message), file=sys.stderr)
     sys.exit(code)
+
+
+def escape_output() -> None:
+    """Let a name that a terminal or file cannot encode be printed with escapes, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def quiet() -> None:
@@ -48,6 +58,8 @@ def quiet() -> None:
     # "GPU available: False", tips, "`Trainer.fit` stopped"
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # The report of --trainer.profiler is a log line, too.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     ignored = (
         ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
         ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15

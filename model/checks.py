@@ -24,6 +24,8 @@ def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
     except TypeError as error:
         message = f"the network is called with the numbers of features and of classes: {error}"
         raise ValueError(message) from error
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"the network cannot be built: {first_line(error)}") from error
 
 
 def built_loss(make_loss: Factory) -> nn.Module:

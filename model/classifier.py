@@ -125,13 +125,12 @@ class Classifier(LightningModule):
         if schedule is None:
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):
-            monitor = "train/loss"
-            epochs = 1
-            if self.trainer.enable_validation:
-                monitor = "val/loss"
-                epochs = self.trainer.check_val_every_n_epoch or 1
-            follow = {"scheduler": schedule, "monitor": monitor, "frequency": epochs}
-            return {"optimizer": optimizer, "lr_scheduler": follow}
+            monitor = "val/loss" if self.trainer.enable_validation else "train/loss"
+            epochs = self.trainer.check_val_every_n_epoch or 1
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": schedule, "monitor": monitor, "frequency": epochs},
+            }
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

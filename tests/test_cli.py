@@ -133,15 +133,17 @@ def test_print_config_is_read_back(loss, capsys):
 
 
 # PyYAML reads these three line breaks back as others.
-TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", codec="utf-8"))
+LINE_BREAKS = "\x85\u2028\u2029"
+TEXT = st.text(st.characters(exclude_characters=LINE_BREAKS, codec="utf-8"))
+PATH = st.text(st.characters(exclude_characters=f"~$\0{LINE_BREAKS}", codec="utf-8"), min_size=1)
 ARGUMENTS = st.fixed_dictionaries(
     {},
     optional={
-        "seed": st.integers(),
+        "seed": st.integers(0, 2**32 - 1),
         "max_epochs": st.integers(),
         "patience": st.none() | st.integers(),
         "devices": st.integers() | st.lists(st.integers()),
-        "log_dir": TEXT,
+        "log_dir": PATH,
         "pictures": st.lists(TEXT),
         "network": st.fixed_dictionaries(
             {"class": st.just("MLP")},
