@@ -1,5 +1,6 @@
 """Convert a raw value to a type with jsonargparse, and say in words which values a type takes."""
 
+from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -112,6 +113,8 @@ def words(hint: Any) -> str:
         return f"{{{words(key_type)}: {words(value_type)}, ...}}"
     if get_origin(hint) is tuple and ... not in options:
         return f"[{', '.join(map(words, options))}]"
+    if get_origin(hint) is Callable:
+        return "value"
     if options:
         return f"[{words(options[0])}, ...]"
     if hint in WORDS:

@@ -424,7 +424,7 @@ BAD = {
     "--loss L1Loss": "the loss must take (rows, classes) logits and (rows,) class indices: ",
     "--loss.reduction none": "the loss is of shape (4,); give one that is a scalar",
     "--network ReLU": "the network is called with the numbers of features and of classes: ",
-    "--network Flatten": "empty parameter list",
+    "--network Flatten": "network Flatten has no parameters; give one that learns",
     "--optimizer AdamWW": "optimizer 'AdamWW' is not known; nearest: AdamW",
     "--schedule StepLr2": "schedule 'StepLr2' is not known; nearest: StepLR",
     "--schedule StepLR": "schedule.step_size",

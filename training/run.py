@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from cli.component import as_plain, to_yaml
 from cli.errors import first_line
+from cli.paths import expand_path
 from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
@@ -201,6 +202,7 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
+        log_dir = expand_path(log_dir)  # as TensorBoardLogger would, in another folder than ours
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
