@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -131,7 +131,7 @@ def right_value(hint: Any, rng: random.Random) -> str:
 
 def run_line(function: Callable[..., Any], line: Sequence[str]) -> Outcome:
     """Run a line in an empty folder up to the first training step; the commands print nothing."""
-    output = StringIO()
+    output = TextIOWrapper(BytesIO())  # predict.py writes bytes
     code: int | str | None = 0
     trace = ""
     folder = tempfile.mkdtemp()
