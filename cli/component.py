@@ -55,12 +55,16 @@ SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
 SUPPLIED = {
     "network": {"numbers"},
     "loss": {"weight", "size_average", "reduce"},
-    "optimizer": {"total_steps"},
+    "optimizer": {"total_steps", "differentiable"},  # the last is for gradients of a fit itself
     "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
 }
-# Classes that only others inherit from, and schedules that are made of schedules.
+# Classes that only others inherit from, and those that cannot be used, with the reason.
 ABSTRACT = {"Container", "LRScheduler", "LightningDataModule", "Module", "Optimizer", "TabularData"}
-OF_OTHERS = {"ChainedScheduler", "SequentialLR"}
+UNUSABLE = dict.fromkeys(
+    ("ChainedScheduler", "SequentialLR"),
+    "is made of others, which no flag can give; write a class of your own that makes them, and "
+    "give its import path, such as mine.Schedule",
+) | {"SparseAdam": "takes sparse gradients alone, which no layer has here; give Adam"}
 # The components that a Classifier is made of, and that candidates of an evaluation may differ in.
 LEARNED = ("network", "loss", "optimizer", "schedule")
 
@@ -93,15 +97,12 @@ def usable(component: str, cls: type) -> type:
     """Return a class that can be a component.
 
     Raises:
-        ValueError: It is a base class of torch or Lightning, or a schedule made of schedules.
+        ValueError: It is a base class of torch or Lightning, or one that no flags can describe.
     """
     name = cls.__name__
     is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
-    if is_library and name in OF_OTHERS:
-        raise ValueError(
-            f"{component} {name} is made of others, which no flag can give; write a class of your "
-            f"own that makes them, and give its import path, such as mine.{name}"
-        )
+    if is_library and name in UNUSABLE:
+        raise ValueError(f"{component} {name} {UNUSABLE[name]}")
     if is_library and (name.startswith("_") or name in ABSTRACT):
         raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
     return cls
@@ -167,7 +168,7 @@ def usable_names(module_path: str, base: type) -> list[str]:
     return [
         name
         for name in class_names(module_path, base)
-        if not (name.startswith("_") or name in ABSTRACT or name in OF_OTHERS)
+        if not (name.startswith("_") or name in ABSTRACT or name in UNUSABLE)
     ]
 
 

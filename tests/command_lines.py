@@ -201,12 +201,12 @@ def faults_of(line: Sequence[str], outcome: Outcome) -> list[str]:
 
 def names_of(line: Sequence[str]) -> set[str]:
     """Words by which a message can name a flag or a positional argument of a line."""
-    names = {"checkpoint", "table", "output", "unrecognized arguments"}
+    names = {"checkpoint", "table", "output", "unrecognized arguments", "standard input"}
     for token in line:
         key, _, value = token.removeprefix("--").partition("=")
         if token.startswith("--"):
             names |= {key, *(part.removesuffix("s") for part in key.split("."))}
             token = value
-        if len(token.strip()) > 1:
-            names.add(token[:30])
+        if token.strip():
+            names.add(token[:30] if len(token) > 1 else f"no file {token}")
     return names - {""}

@@ -51,6 +51,7 @@ REFUSED = {
     f"{VALIDATED}--trainer.max_steps 2 --data.batch_size 50": "its first validation, after step 3",
     f"{TABLE}--trainer.gradient_clip_val 1": "8 are trained as one; give --members 1",
     f"{TABLE}--trainer.max_steps 2": "--trainer.max_steps acts on the steps and epochs of a single",
+    "--max_epochs 2 --schedule.pct_start 0.5": "cannot run in 2 steps; give a larger --max_epochs",
     "--network bn.Net --data.batch_size 17": "another --data.batch_size",
     "--network bn.Net --data.batch_size 1": "another --data.batch_size",
 }  # fmt: skip

@@ -219,6 +219,10 @@ def check_fit(trainer: Trainer, classifier: Classifier, datamodule: TabularData)
             f"--trainer.limit_train_batches is {limit}, which leaves none of an epoch's "
             f"{batches} batches"
         )
+    steps = -(-used // trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
+    if trainer.max_steps > 0:
+        steps = min(steps, trainer.max_steps)
+    classifier.optimize(classifier.network.parameters(), steps)  # whether the schedule can run
     if datamodule.val_fraction:
         check_first_validation(trainer, used)
     last = rows - (used - 1) * batch_size
