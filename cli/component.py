@@ -55,7 +55,7 @@ SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
 SUPPLIED = {
     "network": {"numbers"},
     "loss": {"weight", "size_average", "reduce"},
-    "optimizer": {"total_steps", "differentiable"},  # the last is for gradients of a fit itself
+    "optimizer": {"total_steps"},
     "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
 }
 # Classes that only others inherit from, and those that cannot be used, with the reason.

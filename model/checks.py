@@ -56,6 +56,8 @@ def built_optimizer(
         optimizer: Optimizer = make_optimizer(parameters, **arguments)
     except BUILD_ERRORS as error:
         raise ValueError(f"the optimizer cannot be built: {first_line(error)}") from error
+    if optimizer.defaults.get("differentiable"):
+        raise ValueError("optimizer.differentiable is true, for gradients of a fit; leave it out")
     return optimizer
 
 
