@@ -40,6 +40,7 @@ from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
+from training.trainer_arguments import check_hardware
 
 
 def evaluate(
@@ -230,6 +231,7 @@ def make_trainer(
     max_epochs: int,
 ) -> Trainer:
     """The Trainer of a population: no checkpoints, and every device trains its own networks."""
+    check_hardware(accelerator, devices, strategy, num_nodes)
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,

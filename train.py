@@ -38,6 +38,7 @@ from training.pictures.choice import make_pictures
 from training.result import TrainResult, evaluate_splits
 from training.resume import check_resume
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name, saved_epoch
+from training.trainer_arguments import check_fit, check_hardware, trainer_arguments
 
 
 def train(
@@ -120,7 +121,8 @@ def train(
     classifier = make_classifier(datamodule, config, curve)
     warnings = warnings_of(datamodule, datamodule.splits, datamodule.encoder.layout)
     skip_driver_lookup()
-    defaults = {"log_every_n_steps": 1, "limit_val_batches": 1.0 if datamodule.val_fraction else 0}
+    check_hardware(accelerator, devices, strategy, num_nodes)
+    more = trainer_arguments(trainer or {}, datamodule, max_epochs, patience, members)
     fit_trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -132,7 +134,7 @@ def train(
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **(defaults | (trainer or {})),
+        **more,
     )
     check_processes(fit_trainer)
     # Batches are slices of tensors on the training device; training/fast.py says why.
@@ -140,6 +142,8 @@ def train(
     many = None
     if members > 1:
         many = Members(classifier, datamodule, members, seed, patience, metric, fit_trainer)
+    else:
+        check_fit(fit_trainer, classifier, datamodule)
 
     # All arguments are valid: create the run's folder, or open that of the run to resume.
     module = many.population if many else classifier

@@ -5,8 +5,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any
 
+from cli.errors import one_line
 from cli.interrupts import (
     Handlers,
     Terminated,
@@ -27,6 +29,7 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     141 for a closed pipe.
     """
     quiet()
+    escape_output()
     tokens = sys.argv[1:] if argv is None else list(argv)
     handlers: Handlers = {}
     code = 1
@@ -82,8 +85,7 @@ def exit_code(error: BaseException) -> int:
 
 def print_error(message: str) -> None:
     """Print one line on standard error."""
-    lines = [line.strip() for line in message.splitlines()]
-    print("error:", " ".join(lines), file=sys.stderr)
+    print("error:", one_line(message), file=sys.stderr)
 
 
 def discard_output() -> None:
@@ -94,11 +96,20 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def escape_output() -> None:
+    """Let a name that a terminal or file cannot encode be printed with escapes, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def quiet() -> None:
     """Silence log lines and warnings that users cannot act on."""
     # "GPU available: False", tips, "`Trainer.fit` stopped"
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # The report of --trainer.profiler is a log line, too.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     ignored = (
         ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
         ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15

@@ -58,6 +58,13 @@ SUPPLIED = {
     "optimizer": {"total_steps"},
     "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
 }
+# Classes that only others inherit from, and those that cannot be used, with the reason.
+ABSTRACT = {"Container", "LRScheduler", "LightningDataModule", "Module", "Optimizer", "TabularData"}
+UNUSABLE = dict.fromkeys(
+    ("ChainedScheduler", "SequentialLR"),
+    "is made of others, which no flag can give; write a class of your own that makes them, and "
+    "give its import path, such as mine.Schedule",
+) | {"SparseAdam": "takes sparse gradients alone, which no layer has here; give Adam"}
 # The components that a Classifier is made of, and that candidates of an evaluation may differ in.
 LEARNED = ("network", "loss", "optimizer", "schedule")
 
@@ -76,14 +83,29 @@ def find(component: str, name: str) -> type:
     """
     modules, base_path = REGISTRY[component]
     if "." in name:
-        return import_class(component, name, base_path)
+        return usable(component, import_class(component, name, base_path))
     base = base_class(base_path)
     for module in modules:
         candidate = getattr(import_module(module), name, None)
         if isclass(candidate) and issubclass(candidate, base):
-            return candidate
-    known = [known_name for module in modules for known_name in class_names(module, base)]
+            return usable(component, candidate)
+    known = [known_name for module in modules for known_name in usable_names(module, base)]
     raise ValueError(unknown(component, name, known))
+
+
+def usable(component: str, cls: type) -> type:
+    """Return a class that can be a component.
+
+    Raises:
+        ValueError: It is a base class of torch or Lightning, or one that no flags can describe.
+    """
+    name = cls.__name__
+    is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
+    if is_library and name in UNUSABLE:
+        raise ValueError(f"{component} {name} {UNUSABLE[name]}")
+    if is_library and (name.startswith("_") or name in ABSTRACT):
+        raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
+    return cls
 
 
 def import_class(kind: str, path: str, base_path: str) -> type:
@@ -107,7 +129,7 @@ def import_class(kind: str, path: str, base_path: str) -> type:
         raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
     candidate = getattr(module, name, None)
     if candidate is None:
-        raise ValueError(unknown(kind, name, class_names(module_path, base)))
+        raise ValueError(unknown(kind, name, usable_names(module_path, base)))
     if not (isclass(candidate) and issubclass(candidate, base)):
         raise ValueError(f"{kind} {path!r} is not a class that inherits from {base_path}")
     return candidate
@@ -139,6 +161,15 @@ def base_class(path: str) -> type:
     module_path, _, name = path.rpartition(".")
     base: type = getattr(import_module(module_path), name)
     return base
+
+
+def usable_names(module_path: str, base: type) -> list[str]:
+    """Names of a module's classes to choose from: neither base classes nor private ones."""
+    return [
+        name
+        for name in class_names(module_path, base)
+        if not (name.startswith("_") or name in ABSTRACT or name in UNUSABLE)
+    ]
 
 
 def class_names(module_path: str, base: type) -> list[str]:
@@ -231,7 +262,15 @@ def check_name(component: str, factory: Factory | ComponentConfig | None) -> Non
     if "<locals>" in cls.__qualname__:
         raise ValueError(f"{component} {cls.__name__} is defined inside a function; {advice}")
     if cls.__module__ == "__main__":
-        raise ValueError(f"{component} {cls.__name__} is defined in the main script; {advice}")
+        raise ValueError(
+            f"{component} {cls.__name__} is defined in the main script or a notebook; {advice}"
+        )
+    if component not in LEARNED:
+        return  # a checkpoint does not name it
+    try:
+        find(component, name_of(component, cls))
+    except ValueError as error:
+        raise ValueError(f"{component} {cls.__name__} cannot be found again; {advice}") from error
 
 
 def parameters_of(cls: Any) -> dict[str, Parameter]:

@@ -1,5 +1,6 @@
 """Convert a raw value to a type with jsonargparse, and say in words which values a type takes."""
 
+from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -7,7 +8,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from cli.errors import unknown
+from cli.errors import quoted, unknown
 
 WORDS = {bool: "true|false", NoneType: "null", str: "text", Any: "value"}
 
@@ -29,8 +30,12 @@ def convert(key: str, hint: Any, value: Any) -> Any:
         ValueError: The value does not have this type.
     """
     text = value if isinstance(value, str) else to_text(value)
-    if hint is str:  # argparse would lose a text that is "--"
-        return text
+    if hint is str or (is_optional_text(hint) and text != "null"):
+        return text  # also "--", which argparse would lose, and "#", which is null in YAML
+    if isinstance(value, str) and holds_texts(hint):
+        texts = read_texts(value)
+        if texts is not None:
+            return texts
     parser = ArgumentParser(add_help=False, exit_on_error=False)
     try:
         parser.add_argument("--value", type=hint)
@@ -41,7 +46,39 @@ def convert(key: str, hint: Any, value: Any) -> Any:
     except ArgumentError as error:
         if get_origin(hint) is Literal:
             raise ValueError(unknown(f"--{key}", text, map(str, get_args(hint)))) from error
-        raise ValueError(f"--{key} is {text!r}; expected {words(hint)}") from error
+        raise ValueError(f"--{key} is {quoted(text)}; expected {words(hint)}") from error
+
+
+def is_optional_text(hint: Any) -> bool:
+    """Whether a type is text or null."""
+    return set(get_args(hint)) == {str, NoneType}
+
+
+def holds_texts(hint: Any) -> bool:
+    """Whether a type is, or can be, a list or mapping of texts.
+
+    >>> holds_texts(list[str] | None), holds_texts(list[int]), holds_texts(dict[str, str])
+    (True, False, True)
+    """
+    options = get_args(hint)
+    if get_origin(hint) in (list, dict):
+        return options[-1] is str or str in get_args(options[-1])
+    return any(map(holds_texts, options))
+
+
+def read_texts(text: str) -> Any:
+    """Return a YAML list or mapping with all values as they are written; None for anything else.
+
+    >>> read_texts("[no, 007]"), read_texts("no")
+    (['no', '007'], None)
+    """
+    try:
+        value = yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return None
+    items = value.values() if isinstance(value, dict) else value
+    is_flat = isinstance(value, list | dict) and all(isinstance(item, str) for item in items)
+    return value if is_flat else None
 
 
 def to_text(value: Any) -> str:
@@ -76,6 +113,8 @@ def words(hint: Any) -> str:
         return f"{{{words(key_type)}: {words(value_type)}, ...}}"
     if get_origin(hint) is tuple and ... not in options:
         return f"[{', '.join(map(words, options))}]"
+    if get_origin(hint) is Callable:
+        return "value"
     if options:
         return f"[{words(options[0])}, ...]"
     if hint in WORDS:

@@ -1,21 +1,60 @@
 """Error messages of one line."""
 
 import errno
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, the largest file allowed
 
+SHOWN = 100  # characters of a value in a message
+LINE = 1000  # of a message
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+
+def quoted(value: object) -> str:
+    """A value in a message: as Python writes it, without the middle of a long one.
+
+    >>> quoted("mlp"), len(quoted("x" * 3000))
+    ("'mlp'", 99)
+    """
+    return shortened(repr(value), SHOWN)
+
+
+def shortened(text: str, size: int) -> str:
+    """A text of at most `size` characters: a long one loses its middle."""
+    if len(text) <= size:
+        return text
+    half = (size - len(" ... ")) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def one_line(message: str) -> str:
+    r"""An error's message as one line of bounded length.
+
+    >>> one_line("two lines\nof text")
+    'two lines of text'
+    """
+    return shortened(re.sub(r"\s+", " ", message).strip(), LINE)
+
+
+def unknown(
+    kind: str, name: str, known: Iterable[str], spellings: Mapping[str, str] | None = None
+) -> str:
     """Error message for an unknown name, with the closest known one.
+
+    Args:
+        kind: What the name is of.
+        name: The unknown name.
+        known: All known names.
+        spellings: Known names by what users may write for them; None: as they are.
 
     >>> unknown("activation", "Relu", ["ReLU", "SiLU", "Tanh"])
     "activation 'Relu' is not known; nearest: ReLU"
     """
-    by_lowercase = {known_name.lower(): known_name for known_name in sorted(known)}
-    message = f"{kind} {name!r} is not known"
-    closest = get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.0)
+    names = spellings or {known_name: known_name for known_name in sorted(known)}
+    by_lowercase = {spelling.lower(): known_name for spelling, known_name in names.items()}
+    message = f"{kind} {quoted(name)} is not known"
+    closest = get_close_matches(name.lower()[:SHOWN], by_lowercase, n=1, cutoff=0.0)
     if closest:
         message += f"; nearest: {by_lowercase[closest[0]]}"
     return message

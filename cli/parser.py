@@ -7,6 +7,7 @@ flags, find the classes, build the schema of all arguments, convert each value, 
 A class that is named starts from its own defaults; one that is not named keeps the function's.
 """
 
+import shlex
 import sys
 from collections.abc import Collection, Iterable
 from functools import partial
@@ -25,7 +26,8 @@ from cli.arguments import (
 )
 from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config, to_yaml
 from cli.convert import convert
-from cli.errors import unknown
+from cli.errors import quoted, unknown
+from cli.paths import PATHS, check_path, expand_path
 from cli.schema import (
     BELONGS_TO,
     REQUIRED,
@@ -38,6 +40,19 @@ from cli.schema import (
     factory_of,
     function_schema,
 )
+
+SEEDS = {"seed", "split_seed"}
+MAX_SEED = 2**32 - 1
+# Names that other programs give a flag, by its last part.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "gpus": "devices",
+    "steps": "max_steps",
+    "workers": "devices",
+    "csv": "path",
+    "label": "target",
+}
 
 
 def parse(function: Function, argv: Iterable[str]) -> dict[str, Any]:
@@ -83,7 +98,7 @@ def read_arguments(function: Function, line: CommandLine, files: Iterable[str]) 
     components = [name for name in parameters if name in REGISTRY]
 
     # Read files and flags.
-    sources = [drop_foreign(read_file(file), parameters) for file in files]
+    sources = [drop_foreign(read_config(file), parameters) for file in files]
     settings = merge([*sources, line.settings], components)
     sweep = take_prefixed(settings, "sweep.") if "sweep" in parameters else {}
     candidates = take_prefixed(settings, "compare.") if "compare" in parameters else {}
@@ -104,13 +119,42 @@ def read_arguments(function: Function, line: CommandLine, files: Iterable[str]) 
         raise ValueError(f"argument --{line.incomplete[0]}: expected one argument")
     settings |= name_positionals(line.positionals, schema)
     check_required(settings, schema)
-    values = {key: convert(key, schema[key].hint, value) for key, value in settings.items()}
+    values = {key: read_value(key, schema[key].hint, value) for key, value in settings.items()}
     arguments = assemble(function, factories, schema, values)
     if "sweep" in parameters:
         arguments["sweep"] = convert_sweep(sweep, settings, schema) or None
     if "compare" in parameters:
         arguments["compare"] = candidates or None
     return {name: arguments[name] for name in parameters}
+
+
+def read_config(file: str) -> Settings:
+    """Read a file of settings.
+
+    Raises:
+        ValueError: It cannot be read, or holds no settings.
+    """
+    try:
+        return read_file(expand_path(file))
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        message = f"--config or --compare {quoted(file)} cannot be read: {reason}; give a YAML file"
+        raise ValueError(message) from error
+
+
+def read_value(key: str, hint: Any, value: Any) -> Any:
+    """Convert a raw value to its type; a path is expanded.
+
+    Raises:
+        ValueError: It does not have this type, or is a seed that NumPy does not take.
+    """
+    converted = convert(key, hint, value)
+    name = key.rpartition(".")[2]
+    if name in PATHS and isinstance(converted, str):
+        return check_path(key, converted)
+    if name in SEEDS and isinstance(converted, int) and not 0 <= converted <= MAX_SEED:
+        raise ValueError(f"--{key} is {converted}; give a number from 0 to {MAX_SEED}")
+    return converted
 
 
 def find_classes(function: Function, settings: Settings) -> Factories:
@@ -148,26 +192,45 @@ def check_names(
     """
     flags = [key for key, argument in schema.items() if not argument.positional]
     flags += more_flags
-    has_trainer = any(flag.startswith("trainer.") for flag in flags)
+    is_run = "network" in parameters
     for key in sorted(set(keys) - set(flags)):
         prefix, _, name = key.partition(".")
-        if has_trainer and prefix == "trainer":
-            if name in SET_BY_PROGRAM:
-                raise ValueError(f"--{key} is set by the program: {SET_BY_PROGRAM[name]}")
-            if name in flags:
-                raise ValueError(f"--{key} has a flag of its own; give --{name}")
+        of_trainer = key.removeprefix("trainer.")
+        is_foreign = prefix in BELONGS_TO and prefix not in parameters
+        is_set = of_trainer in SET_BY_PROGRAM and not (is_foreign and of_trainer == key)
+        if is_run and is_set:
+            raise ValueError(f"--{key} is set by the program: {SET_BY_PROGRAM[of_trainer]}")
+        if is_run and prefix == "trainer" and name in flags:
+            raise ValueError(f"--{key} has a flag of its own; give --{name}")
         # Of the other commands only explain.py has a similar flag, --picture.
-        is_run = "network" in parameters
-        if is_run and prefix in BELONGS_TO and prefix not in parameters:
+        if is_run and is_foreign:
             raise ValueError(f"--{key} belongs to {BELONGS_TO[prefix]}")
-        raise ValueError(unknown("setting", key, flags))
+        raise ValueError(unknown("setting", key, flags, spellings(flags, key)))
+
+
+def spellings(flags: Iterable[str], key: str) -> dict[str, str]:
+    """How users may write the flags that a key can mean.
+
+    >>> spellings(["seed", "network.hidden", "optimizer.lr"], "learning_rate")["learning_rate"]
+    'optimizer.lr'
+    >>> spellings(["seed", "network.hidden", "optimizer.lr"], "network.hiden")
+    {'network.hidden': 'network.hidden'}
+    """
+    names = {flag: flag for flag in flags}
+    prefix = key.partition(".")[0]
+    group = {flag: flag for flag in names if flag.startswith(f"{prefix}.")}
+    if group and prefix != key:
+        return group
+    last_parts = {flag.rpartition(".")[2]: flag for flag in sorted(names, reverse=True)}
+    synonyms = {name: last_parts[part] for name, part in SYNONYMS.items() if part in last_parts}
+    return synonyms | last_parts | names
 
 
 def name_positionals(values: list[str], schema: Schema) -> dict[str, str]:
     """Return the values without a flag, by the names of the positional arguments."""
     names = [key for key, argument in schema.items() if argument.positional]
     if len(values) > len(names):
-        extra = " ".join(values[len(names) :])
+        extra = shlex.join(values[len(names) :])
         raise ValueError(f"unrecognized arguments: {extra}")
     return dict(zip(names, values, strict=False))
 
@@ -225,11 +288,13 @@ def convert_sweep(
         hint = schema[key].hint
         if isinstance(values, dict):
             limits = {
-                name: convert(key, hint, values[name]) for name in ("low", "high") if name in values
+                name: read_value(key, hint, values[name])
+                for name in ("low", "high")
+                if name in values
             }
             converted[key] = values | limits
             continue
-        converted[key] = [as_plain(convert(key, hint, value)) for value in values]
+        converted[key] = [as_plain(read_value(key, hint, value)) for value in values]
     return converted
 
 

@@ -28,6 +28,14 @@ SET_BY_PROGRAM = {
     "default_root_dir": "a run's folder is inside --log_dir",
     "num_sanity_val_steps": "it would log the validation of an untrained network",
     "plugins": "a plugin is a Python object; --precision and --strategy choose the usual ones",
+    "limit_val_batches": "all validation rows choose the epoch; --data.val_fraction says how many",
+    "limit_test_batches": "all test rows are tested; --data.test_fraction says how many",
+    "limit_predict_batches": "train.py does not predict",
+    "overfit_batches": "batches are drawn anew in each epoch; to overfit a few rows, give a large "
+    "--data.test_fraction",
+    "reload_dataloaders_every_n_epochs": "the rows are read once",
+    "use_distributed_sampler": "every process takes its share of the rows",
+    "enable_autolog_hparams": "config.yaml and TensorBoard have all settings",
     "model_registry": "it would upload checkpoints; a run stays in its folder",
 }
 

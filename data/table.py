@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from cli.paths import expand_path
 from data.columns import Columns, refuse, shown
 from data.description import Kind, describe
 from data.encoder import Scaling
@@ -85,7 +86,7 @@ class Table(TabularData):
         **more: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, scaling=scaling, **more)
-        self.path = path
+        self.path = expand_path(path)
         self.target = target
         self.ignore = ignore or []
         self.id_column = id
@@ -99,7 +100,7 @@ class Table(TabularData):
         self.rare_classes = rare_classes
         self.delimiter = delimiter
         self.encoding = encoding
-        self.roles = Roles(groups, time, split, test_path)
+        self.roles = Roles(groups, time, split, test_path and expand_path(test_path))
         self.roles.check(target, self.ignore)
 
     def load(self) -> RawTable:

@@ -56,7 +56,7 @@ def check_memory(
         raise ValueError(
             f"{members:,} networks need {needed / 2**30:,.1f} GiB, but only "
             f"{available / 2**30:,.1f} are available; about {members * available // needed:,} "
-            "would fit: give fewer repeats, seeds or candidates"
+            "would fit: give fewer folds, repeats, seeds or candidates"
         )
 
 

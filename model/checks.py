@@ -1,29 +1,82 @@
 """Refuse components that do not fit the table or each other, before anything is trained."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cli.component import Factory
 from cli.errors import first_line
 from model.losses import class_weighted
+
+# What the constructors of torch's classes and of users' own raise for bad arguments.
+BUILD_ERRORS = (
+    *(TypeError, ValueError, RuntimeError, ArithmeticError),
+    *(LookupError, AttributeError, AssertionError),
+)
 
 
 def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
     """Build the network.
 
     Raises:
-        ValueError: Its class does not take the numbers of features and of classes.
+        ValueError: Its class does not take the numbers of features and of classes, or its
+            arguments, or it has nothing to learn.
     """
     try:
-        return make_network()
+        network = make_network()
     except TypeError as error:
         message = f"the network is called with the numbers of features and of classes: {error}"
         raise ValueError(message) from error
+    except BUILD_ERRORS as error:
+        raise ValueError(f"the network cannot be built: {first_line(error)}") from error
+    if next(network.parameters(), None) is None:
+        raise ValueError(
+            f"network {type(network).__name__} has no parameters; give one that learns"
+        )
+    return network
+
+
+def built_optimizer(
+    make_optimizer: Factory, parameters: Iterable[nn.Parameter], **arguments: Any
+) -> Optimizer:
+    """Build the optimizer.
+
+    Raises:
+        ValueError: Its arguments, or the network's parameters, are not what it takes.
+    """
+    check_learning_rate(make_optimizer)
+    try:
+        optimizer: Optimizer = make_optimizer(parameters, **arguments)
+    except BUILD_ERRORS as error:
+        raise ValueError(f"the optimizer cannot be built: {first_line(error)}") from error
+    if optimizer.defaults.get("differentiable"):
+        raise ValueError("optimizer.differentiable is true, for gradients of a fit; leave it out")
+    return optimizer
+
+
+def built_schedule(
+    make_schedule: Factory, optimizer: Optimizer, arguments: dict[str, Any], total_steps: int
+) -> LRScheduler:
+    """Build the schedule.
+
+    Raises:
+        ValueError: Its arguments are not what it takes, or it cannot run in so few steps.
+    """
+    try:
+        schedule: LRScheduler = make_schedule(optimizer, **arguments)
+    except ZeroDivisionError as error:  # OneCycleLR, when a phase has a single step
+        message = f"the schedule cannot run in {total_steps} steps; give a larger --max_epochs"
+        raise ValueError(message) from error
+    except BUILD_ERRORS as error:
+        raise ValueError(f"the schedule cannot be built: {first_line(error)}") from error
+    return schedule
 
 
 def built_loss(make_loss: Factory) -> nn.Module:
@@ -38,8 +91,8 @@ def built_loss(make_loss: Factory) -> nn.Module:
         if weight is not None:
             return class_weighted(bound, torch.tensor(weight))
         loss: nn.Module = bound()
-    except TypeError as error:
-        raise ValueError(f"the loss cannot be built: {error}") from error
+    except BUILD_ERRORS as error:
+        raise ValueError(f"the loss cannot be built: {first_line(error)}") from error
     return loss
 
 

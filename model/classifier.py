@@ -126,9 +126,10 @@ class Classifier(LightningModule):
             return optimizer
         if isinstance(schedule, ReduceLROnPlateau):
             monitor = "val/loss" if self.trainer.enable_validation else "train/loss"
+            epochs = self.trainer.check_val_every_n_epoch or 1
             return {
                 "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": schedule, "monitor": monitor},
+                "lr_scheduler": {"scheduler": schedule, "monitor": monitor, "frequency": epochs},
             }
         return {
             "optimizer": optimizer,
@@ -142,14 +143,10 @@ class Classifier(LightningModule):
 
         Options are arguments of the optimizer that it gets if its class takes them.
         """
-        checks.check_learning_rate(self.make_optimizer)
         accepted = accepted_by(self.make_optimizer, options | {"total_steps": total_steps})
-        optimizer = self.make_optimizer(parameters, **accepted)
+        optimizer = checks.built_optimizer(self.make_optimizer, parameters, **accepted)
         if self.make_schedule is None:
             return optimizer, None
         arguments = run_arguments(self.make_schedule, self.make_optimizer, optimizer, total_steps)
-        try:
-            return optimizer, self.make_schedule(optimizer, **arguments)
-        except ZeroDivisionError as error:  # OneCycleLR, when a phase has a single step
-            message = f"the schedule cannot run in {total_steps} steps; give a larger --max_epochs"
-            raise ValueError(message) from error
+        schedule = checks.built_schedule(self.make_schedule, optimizer, arguments, total_steps)
+        return optimizer, schedule

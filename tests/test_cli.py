@@ -7,7 +7,7 @@ import tempfile
 from contextlib import redirect_stdout
 from functools import partial
 from inspect import signature
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -133,15 +133,17 @@ def test_print_config_is_read_back(loss, capsys):
 
 
 # PyYAML reads these three line breaks back as others.
-TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", codec="utf-8"))
+LINE_BREAKS = "\x85\u2028\u2029"
+TEXT = st.text(st.characters(exclude_characters=LINE_BREAKS, codec="utf-8"))
+PATH = st.text(st.characters(exclude_characters=f"~$\0{LINE_BREAKS}", codec="utf-8"), min_size=1)
 ARGUMENTS = st.fixed_dictionaries(
     {},
     optional={
-        "seed": st.integers(),
+        "seed": st.integers(0, 2**32 - 1),
         "max_epochs": st.integers(),
         "patience": st.none() | st.integers(),
         "devices": st.integers() | st.lists(st.integers()),
-        "log_dir": TEXT,
+        "log_dir": PATH,
         "pictures": st.lists(TEXT),
         "network": st.fixed_dictionaries(
             {"class": st.just("MLP")},
@@ -422,7 +424,7 @@ BAD = {
     "--loss L1Loss": "the loss must take (rows, classes) logits and (rows,) class indices: ",
     "--loss.reduction none": "the loss is of shape (4,); give one that is a scalar",
     "--network ReLU": "the network is called with the numbers of features and of classes: ",
-    "--network Flatten": "empty parameter list",
+    "--network Flatten": "network Flatten has no parameters; give one that learns",
     "--optimizer AdamWW": "optimizer 'AdamWW' is not known; nearest: AdamW",
     "--schedule StepLr2": "schedule 'StepLr2' is not known; nearest: StepLR",
     "--schedule StepLR": "schedule.step_size",
@@ -450,6 +452,7 @@ BAD = {
     "--config key.yaml": "setting 'netwrk' is not known; nearest: network",
     "--optimizer.lr 0": "lr is 0.0; give a finite number above 0",
     "--optimizer.lr -1": "lr is -1.0; give a finite number above 0",
+    "--optimizer SGD --optimizer.differentiable true": "optimizer.differentiable is true",
     "--optimizer.lr .inf": "lr is inf; give a finite number above 0",
     "--optimizer.betas [2,2]": "Invalid beta parameter",
     "--schedule.pct_start 2": "pct_start",
@@ -501,3 +504,85 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(line, capsys):
 )
 def test_every_committed_config_is_understood(config):
     parse(train, ["--config", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("function", "line", "message"),
+    [
+        (train, "--lr 1", "'lr' is not known; nearest: optimizer.lr"),
+        (train, "--learning_rate 1", "nearest: optimizer.lr"),
+        (train, "--batch_size 1", "nearest: data.batch_size"),
+        (train, "--epochs 1", "nearest: max_epochs"),
+        (train, "--fast_dev_run 1", "--fast_dev_run is set by the program: it would write no"),
+        (evaluate, "--trainer.max_epochs 1", "has a flag of its own; give --max_epochs"),
+        (evaluate, "--trainer.fast_dev_run 1", "--trainer.fast_dev_run is set by the program"),
+        (evaluate, "--pictures none", "--pictures belongs to train.py"),
+        (train, "--schedule ChainedScheduler", "schedule ChainedScheduler is made of others"),
+        (train, "--schedule torch.optim.lr_scheduler.SequentialLR", "SequentialLR is made of oth"),
+        (train, "--optimizer SparseAdam", "optimizer SparseAdam takes sparse gradients alone"),
+        (train, "--schedule LRScheduler", "schedule LRScheduler is a base class; give a class"),
+        (train, "--optimizer Optimizer", "optimizer Optimizer is a base class"),
+        (train, "--loss Loss", "loss 'Loss' is not known; nearest: L1Loss"),
+        (train, "--data Tabular", "data 'Tabular' is not known; nearest: Table"),
+        (train, "--seed -1", "--seed is -1; give a number from 0 to 4294967295"),
+        (train, "--seed=", "--seed is ''; expected int"),
+        (train, "--network.hidden=", "--network.hidden is ''; expected [int, ...]"),
+        (train, "--log_dir=", "--log_dir is ''; give a path"),
+        (train, "--resume=", "--resume is ''; give a path"),
+        (train, "--config=", "--config or --compare '' cannot be read: Is a directory"),
+        (train, "--config x", "--config or --compare 'x' cannot be read: No such file"),
+        (evaluate, "--compare x y", "--config or --compare 'x' cannot be read: No such file"),
+    ],
+)
+def test_a_refusal_names_the_flag_that_helps(function, line, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse(function, line.split())
+
+
+@pytest.mark.parametrize(
+    "flag", ["--network", "--max_epochs", "--nothing", "--data.path", "--config"]
+)
+def test_a_long_value_is_shortened(flag, capsys):
+    with pytest.raises(SystemExit):
+        command(train, [flag, "x" * 3000])
+    error = capsys.readouterr().err
+    assert flag.removeprefix("--data.").strip("-") in error
+    assert len(error) < 1010
+
+
+@pytest.mark.parametrize("text", ["#", "~", "no", "007", "1e3", "2024-12-31", "[a", "--", "*a"])
+def test_text_stays_text_where_the_signature_says_so(text):
+    line = ["--data", "Table", "--data.path=a.csv", f"--data.target={text}"]
+    data = parse(train, [*line, f"--data.delimiter={text}", f"--log_dir={text}x"])["data"]
+    assert data.keywords["target"] == text
+    assert data.keywords["delimiter"] == text
+
+
+def test_text_stays_text_in_lists():
+    assert convert("key", list[str] | None, "[no, 007, 1e3]") == ["no", "007", "1e3"]
+    assert convert("key", list[str | int | float], "[no, -999]") == ["no", "-999"]
+    assert convert("key", dict[str, str], "{no: '%d'}") == {"no": "%d"}
+    assert convert("key", list[str] | None, "null") is None
+    with pytest.raises(ValueError, match="expected"):
+        convert("key", list[str] | None, "[[a]]")
+
+
+def test_paths_are_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("RUNS", "/runs")
+    line = ["--data", "Table", "--data.target=x", "--data.path=~/a.csv", "--data.test_path=$RUNS/b"]
+    arguments = parse(train, [*line, "--log_dir", "${RUNS}/iris"])
+    assert arguments["log_dir"] == "/runs/iris"
+    assert arguments["data"].keywords["path"] == "/home/me/a.csv"
+    assert arguments["data"].keywords["test_path"] == "/runs/b"
+    assert parse(predict, ["~/a.ckpt", "-", "--output", "~"])["checkpoint"] == "/home/me/a.ckpt"
+    Path("$RUNS").touch()
+    assert parse(train, ["--log_dir", "$RUNS"])["log_dir"] == "$RUNS"  # there is such a file
+
+
+def test_a_name_that_standard_output_cannot_encode_is_escaped(monkeypatch):
+    output = TextIOWrapper(BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", output)
+    command(lambda: print("ł"), [])
+    output.flush()
+    assert output.buffer.getvalue() == rb"\u0142" + b"\n"

@@ -192,8 +192,8 @@ def local_class():
     return Local
 
 
-def main_class():
-    return type("Net", (nn.Linear,), {"__module__": "__main__", "__qualname__": "Net"})
+def class_of(module, name="Net"):
+    return type("Net", (nn.Linear,), {"__module__": module, "__qualname__": name})
 
 
 UNNAMED = {
@@ -204,7 +204,10 @@ UNNAMED = {
     "an object": ({"loss": nn.CrossEntropyLoss()}, "loss is an object of CrossEntropyLoss, not a "),
     "a name": ({"network": "MLP"}, "network is an object of str, not a class; "),
     "local": ({"network": local_class()}, "network Local is defined inside a function; "),
-    "main": ({"network": partial(main_class())}, "network Net is defined in the main script; "),
+    "main": ({"network": partial(class_of("__main__"))}, "network Net is defined in the main scri"),
+    "nested": ({"network": class_of("json", "Outer.Net")}, "network Net cannot be found again; "),
+    "deleted": ({"network": class_of("json")}, "network Net cannot be found again; "),
+    "no module": ({"network": class_of("nowhere")}, "network Net cannot be found again; "),
     "data": ({"data": lambda: Iris()}, "data is a function, <lambda>; "),
 }
 

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cli.errors import first_line
 from cli.interrupts import uninterrupted
+from cli.paths import expand_path
 from data.checkpoint_format import run_dir_of
 from training.checkpoints import read_resumed
 from training.hparams import VALUES, VISUAL
@@ -67,6 +68,7 @@ class RunLogger(EventLogger):
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
+        log_dir = expand_path(log_dir)  # as TensorBoardLogger would, in another folder than ours
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
