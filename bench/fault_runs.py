@@ -5,12 +5,10 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,24 +205,13 @@ def damaged(content: bytes, random_numbers: random.Random) -> bytes:
     return bytes(data)
 
 
-def hashes(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     """The content of every file of a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def fresh_folders(root: Path) -> Iterator[Path]:
-    """New folders, numbered; all but the last one are removed."""
-    index = 0
-    while True:
-        folder = root / f"run_{index}"
-        folder.mkdir(parents=True)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-        index += 1
 
 
 KILL, STOP, INTERRUPT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
