@@ -1,7 +1,6 @@
 """Error messages of one line."""
 
 import errno
-import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -31,10 +30,11 @@ def shortened(text: str, size: int) -> str:
 def one_line(message: str) -> str:
     r"""An error's message as one line of bounded length.
 
-    >>> one_line("two lines\nof text")
-    'two lines of text'
+    >>> one_line("two lines\n  of text, and a path: 'a  b'")
+    "two lines of text, and a path: 'a  b'"
     """
-    return shortened(re.sub(r"\s+", " ", message).strip(), LINE)
+    lines = [line.strip() for line in message.splitlines()]
+    return shortened(" ".join(filter(None, lines)), LINE)
 
 
 def unknown(

@@ -154,12 +154,12 @@ def test_each_stage_can_be_stopped(stage, number, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_in(patch, cls, method, number)
         with pytest.raises(SystemExit) as end:
-            run("--max_epochs", "2", "--log_dir", "a b's")
+            run("--max_epochs", "2", "--log_dir", "a  b's")
     error = capsys.readouterr().err
     assert end.value.code == CODES[number]
     assert error.startswith(f"error: stopped {message}")
     assert error.count("\n") == 1
-    run_dir = Path("a b's/version_0")
+    run_dir = Path("a  b's/version_0")
     assert run_dir.exists() == ("resume" in message)
     if run_dir.exists():
         assert not (run_dir / "result.json").exists()
