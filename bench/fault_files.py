@@ -10,6 +10,8 @@ from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.hostile import CHECKPOINTS, CONFIGS, attempt, write_checkpoint
+
 from bench.fault_runs import Command, contents, damaged, outcome, wait_for
 from bench.measure import ROOT
 from cli.command import command
@@ -18,7 +20,6 @@ from explain import explain
 from export import export
 from predict import predict
 from tests import command_lines as lines
-from tests.hostile import CHECKPOINTS, CONFIGS, attempt, write_checkpoint
 from tests.test_command_lines import COUNTS, RIGHT
 from train import train
 
@@ -57,12 +58,12 @@ def damaged_checkpoints(count: int) -> Tried:
     """Bits flipped, cut off, zeroed or doubled: refused by name, or the same as undamaged."""
     numbers = random.Random("damage")
     with tempfile.TemporaryDirectory() as root, contextlib.chdir(root):
-        train_run = Path("train/version_0")
-        evaluate_run = Path("evaluate/lightning_logs/version_0")
+        train_run = Path("runs/version_0")
+        evaluate_run = Path("stopped/lightning_logs/version_0")
         ask(train, f"--accelerator cpu --max_epochs 9 --data.val_fraction 0.2 --pictures none "
                    f"--data Table --data.path {FLOWERS} --data.target species --members 1 "
-                   "--log_dir train".split())  # fmt: skip
-        interrupted_evaluation(Path("evaluate").resolve())
+                   "--log_dir runs".split())  # fmt: skip
+        interrupted_evaluation(Path("stopped").resolve())
         best = str(train_run / "checkpoints" / "best.ckpt")
         uses: list[tuple[Callable[..., Any], Path, str, list[str]]] = [
             (train, train_run, "last.ckpt", ["--resume", str(train_run / "checkpoints/last.ckpt")]),
@@ -72,15 +73,20 @@ def damaged_checkpoints(count: int) -> Tried:
             (export, train_run, "best.ckpt", [best, "out.onnx"]),
         ]
         for function, run_dir, name, argv in uses:
-            shutil.copytree(run_dir, "whole")
+            whole = Path(shutil.copytree(run_dir, f"whole {function.__name__}"))
             expected = used(function, run_dir, argv)
             for _ in range(count // len(uses)):
-                shutil.rmtree(run_dir)
-                shutil.copytree("whole", run_dir)
+                restore(whole, run_dir)
                 file = run_dir / "checkpoints" / name
                 file.write_bytes(damaged(file.read_bytes(), numbers))
                 yield judged(function, run_dir, argv, expected)
-            shutil.rmtree("whole")
+            restore(whole, run_dir)
+
+
+def restore(whole: Path, run_dir: Path) -> None:
+    """Put a run's folder back as it was."""
+    shutil.rmtree(run_dir)
+    shutil.copytree(whole, run_dir)
 
 
 def interrupted_evaluation(work: Path) -> None:

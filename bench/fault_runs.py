@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 
 from bench.measure import ROOT
 
@@ -96,6 +98,7 @@ def run_forked(
     line: list[str], folder: str, outputs: list[str], environment: dict[str, str]
 ) -> None:
     """Run a command in this process, a fork."""
+    tqdm.set_lock(RLock())  # its usual lock is a semaphore, which a killed process would leave
     os.environ |= environment
     os.chdir(folder)
     for number, path in zip((1, 2), outputs, strict=True):
