@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -18,6 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from bench.measure import ROOT
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # "Detected out of order event.step"
 
 # Commands start from a process that has imported everything: a run then costs no more than itself.
 FORKS = multiprocessing.get_context("forkserver")

@@ -252,6 +252,15 @@ def gpu() -> str:
     )
 
 
+def faults() -> str:
+    """How often what must hold did, fault by fault."""
+    result = read("faults")
+    rows = [
+        [row["what"], f"{row['tries']:,}", f"{row['held']:,}"] for row in result["rows"].values()
+    ]
+    return paragraphs(table(["fault", "tries", "held"], rows), measured(result, "random moments"))
+
+
 def predict() -> str:
     """Predicting a large CSV file, as whole processes."""
     result = read("predict")
@@ -345,6 +354,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "population": population,
     "population-scaling": population_scaling,
     "gpu": gpu,
+    "faults": faults,
     "predict": predict,
     "latency": latency,
     "small-tables": small_tables,

@@ -287,4 +287,18 @@ def test_plain_lightning_tests_any_dataloaders():
     trainer.test(Classifier(4, 3), dataloaders={"holdout": loader}, verbose=False)
     assert set(trainer.callback_metrics) == {"final/holdout/loss", "final/holdout/accuracy"}
     trainer.test(Classifier(4, 3), dataloaders=[loader, loader], verbose=False)
-    assert "final/test_1/loss" in trainer.callback_metrics
+    names = {"final/test/loss", "final/test/accuracy", "final/test_1/loss", "final/test_1/accuracy"}
+    assert set(trainer.callback_metrics) == names
+
+
+def test_plain_lightnings_accuracy_counts_rows_not_classes():
+    classifier = Classifier(4, 3)
+    features = torch.randn(50, 4)
+    with torch.no_grad():
+        predicted = classifier(features).argmax(1)
+    targets = torch.where(torch.arange(50) < 5, (predicted + 1) % 3, torch.zeros(50).long())
+    loader = DataLoader(TensorDataset(features, targets), batch_size=7)
+    trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    (metrics,) = trainer.test(classifier, loader, verbose=False)
+    expected = (predicted == targets).float().mean().item()
+    assert metrics["final/test/accuracy"] == pytest.approx(expected)
