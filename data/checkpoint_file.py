@@ -37,7 +37,7 @@ def write_file(path: Path, content: Any) -> None:
     """
     buffer = io.BytesIO()
     torch.save(canonical(content), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not also its parent: a run whose folder is gone is over
     unfinished = path.with_name(f"{path.name}.part")
     try:
         with unfinished.open("wb") as file:

@@ -181,12 +181,12 @@ class Mine(Iris):
 
 
 OTHERS = {
-    "--folds 10": "folds is 10, but 3 in {}; leave out --folds",
-    "--network.hidden [16]": "network.hidden is [16], but [8] in {}; leave out --network.hidden",
-    "--optimizer SGD": "optimizer is SGD, but ScaledAdamW in {}",
-    "--sweep.optimizer.lr [0.1]": "sweep.optimizer.lr is [0.1], but None in {}",
-    "--save": "save is True, but False in {}",
-    "--log_dir other": "log_dir is other, but lightning_logs in {}",
+    "--folds 10": "folds is 10 and not 3; leave out --folds",
+    "--network.hidden [16]": "network.hidden is [16] and not [8]; leave out --network.hidden",
+    "--optimizer SGD": "optimizer is SGD and not ScaledAdamW",
+    "--sweep.optimizer.lr [0.1]": "sweep.optimizer.lr is [0.1] and not null",
+    "--save": "save is true and not false",
+    "--log_dir other": "log_dir is other and not lightning_logs",
 }
 
 
@@ -208,7 +208,7 @@ def test_what_differs_is_refused_by_name_and_nothing_is_written(monkeypatch, cap
     before = content_of(run_dir)
     for flags, message in OTHERS.items():
         error = refused(capsys, "--resume", str(run_dir), *flags.split())
-        assert message.format(run_dir) in error, (flags, error)
+        assert message in error, (flags, error)
         assert content_of(run_dir) == before
     resume(run_dir, "--folds", "3", "--accelerator", "auto")
     assert "which is finished" in refused(capsys, "--resume", str(run_dir))

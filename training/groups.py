@@ -9,23 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cli.arguments import read_file
-from cli.component import flatten, to_yaml
+from cli.component import flatten
 from data.checkpoint_file import read_file as read_checkpoint_file
 from evaluation.groups import Group
 from model.population import Population
 from model.shares import share_of
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
+from training.resume import compare_settings, with_defaults
 from training.run import Run
 from training.stopping import resume_words
 
 # Settings with which an evaluation may go on otherwise: they say where it computes.
-MAY_CHANGE = {"accelerator", "devices", "strategy", "num_nodes"}
+CHANGEABLE = {"accelerator", "devices", "strategy", "num_nodes"}
 
 
 class EvaluationRun(Run):
@@ -134,13 +134,7 @@ def check_settings(resume: str, config: dict[str, Any]) -> None:
     settings = read_file(str(run_dir / "config.yaml"))
     if "folds" not in settings:
         raise ValueError(f"resume is {resume!r}, which is no folder of evaluate.py")
-    given = flatten(yaml.safe_load(to_yaml(config)))
-    for name in sorted((given.keys() | settings.keys()) - MAY_CHANGE):
-        if given.get(name) != settings.get(name):
-            raise ValueError(
-                f"{name} is {given.get(name)}, but {settings.get(name)} in {resume}; leave out "
-                f"--{name}: an evaluation is resumed with its own settings"
-            )
+    compare_settings(flatten(config), with_defaults(settings), CHANGEABLE)
     is_saved = (run_dir / "checkpoints" / "population.ckpt").is_file() or not config["save"]
     if is_saved and (run_dir / "result.json").is_file():
         raise ValueError(f"resume is {resume!r}, which is finished; its result is in result.json")

@@ -1,5 +1,6 @@
 """A resumed run goes on with its own settings: what may change, and the refusal of all else."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def check_resume(
         return None
     checkpoint = find_checkpoint(resume)
     before = with_defaults(read_settings(str(run_dir_of(checkpoint) / "config.yaml")))
-    check_settings(flatten(config), before)
+    compare_settings(flatten(config), before, CHANGEABLE)
     check_length(config, before)
     content = read_resumed(str(checkpoint))
     check_components(module, content.get("hyper_parameters", {}), checkpoint)
@@ -81,7 +82,8 @@ def find_checkpoint(resume: str) -> Path:
     checkpoint = Path(resume)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoints" / "last.ckpt"
-    if not (run_dir_of(checkpoint) / "config.yaml").is_file():
+    is_in_run = (run_dir_of(checkpoint) / "config.yaml").is_file()
+    if not (is_in_run and checkpoint.absolute().parent.name == "checkpoints"):
         raise ValueError(
             f"resume is {resume!r}, which is not in a run's folder; give its checkpoints/last.ckpt"
         )
@@ -100,12 +102,15 @@ def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def check_settings(given: dict[str, Any], before: dict[str, Any]) -> None:
+def compare_settings(
+    given: dict[str, Any], before: dict[str, Any], changeable: Collection[str]
+) -> None:
     """Refuse settings that are not the run's, unless they may change.
 
     Args:
         given: Settings by their flags.
         before: The run's.
+        changeable: Those that may differ.
 
     Raises:
         ValueError: It names the settings that differ.
@@ -113,7 +118,7 @@ def check_settings(given: dict[str, Any], before: dict[str, Any]) -> None:
     differing = [
         key
         for key in sorted(given.keys() | before.keys())
-        if key not in CHANGEABLE and to_text(given.get(key)) != to_text(before.get(key))
+        if key not in changeable and to_text(given.get(key)) != to_text(before.get(key))
     ]
     # Another class has other arguments; an older version had fewer settings.
     old = {key for key in differing if "." not in key and not (key in given and key in before)}
