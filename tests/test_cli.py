@@ -11,6 +11,7 @@ from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -586,3 +587,15 @@ def test_a_name_that_standard_output_cannot_encode_is_escaped(monkeypatch):
     command(lambda: print("ł"), [])
     output.flush()
     assert output.buffer.getvalue() == rb"\u0142" + b"\n"
+
+
+def test_a_full_gpu_is_one_line(capsys):
+    def fill():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(SystemExit) as stop:
+        command(fill, [])
+    error = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "give a smaller --data.batch_size" in error
+    assert error.count("\n") == 1
