@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from cli.component import build
 from cli.errors import first_line
+from cli.yaml_files import read_yaml_file
 from data.checkpoint_format import run_dir_of
 from inference.predictor import Predictor
 
@@ -162,11 +162,10 @@ def comparison_rows(predictor: Predictor, checkpoint: Path) -> tuple[np.ndarray,
 def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
     """The raw table (rows, columns) of a checkpoint's run; null if it is gone or has changed."""
     try:
-        text = (run_dir_of(checkpoint) / "config.yaml").read_text("utf-8")
-        config = yaml.safe_load(text)
+        config = read_yaml_file(str(run_dir_of(checkpoint) / "config.yaml"))
         datamodule = build("data", config["data"])()
         table = datamodule.read()
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if datamodule.columns != predictor.columns:
         return None

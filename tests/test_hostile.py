@@ -1,0 +1,79 @@
+"""Files made to harm who reads them are refused in one line, in little time and memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.command import command
+from cli.yaml_files import MAX_BYTES
+from tests.helpers import ROOT
+from tests.hostile import CONFIGS
+from train import train
+
+MAX_SECONDS = 2.0
+MAX_MEBIBYTES = 300.0
+
+
+def measured(script, cwd):
+    """The prices that a script prints; they are those of a process without pytest."""
+    line = [sys.executable, "-W", "ignore", "-c", script]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_cheap(prices):
+    """Every file was refused with a ValueError, in little time and memory."""
+    for name, (seconds, mebibytes, error) in prices.items():
+        assert error.startswith("ValueError: "), (name, error)
+        assert seconds < MAX_SECONDS, name
+        assert mebibytes < MAX_MEBIBYTES, name
+
+
+# Configs
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_hostile_config_is_one_line_and_leaves_nothing(name, capsys):
+    Path("c.yaml").write_text(CONFIGS[name](), "utf-8", "surrogateescape")
+    with pytest.raises(SystemExit) as stop:
+        command(train, ["--config", "c.yaml"])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.removesuffix("\n").isprintable()
+    assert len(captured.err) < 2000
+    assert [path.name for path in Path().iterdir()] == ["c.yaml"]
+
+
+CONFIG_PRICES = """
+import json
+from pathlib import Path
+from cli.parser import parse
+from tests.hostile import CONFIGS, attempt
+from train import train
+
+prices = {}
+for name, make in CONFIGS.items():
+    Path("c.yaml").write_text(make(), "utf-8", "surrogateescape")
+    prices[name] = attempt(lambda: parse(train, ["--config", "c.yaml"]))
+print(json.dumps(prices))
+"""
+
+
+def test_a_hostile_config_takes_little_time_and_memory(tmp_path):
+    assert_cheap(measured(CONFIG_PRICES, tmp_path))
+
+
+def test_a_config_that_is_large_but_honest_is_read():
+    names = [f"column {i}" for i in range(15_000)]
+    Path("c.yaml").write_text(json.dumps({"data": {"class": "Table", "ignore": names}}))
+    assert Path("c.yaml").stat().st_size < MAX_BYTES
+    from cli.arguments import read_file
+
+    assert read_file("c.yaml")["data.ignore"] == names
