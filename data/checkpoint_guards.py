@@ -20,8 +20,7 @@ MAX_DEPTH = 40
 MAX_EXPANSION = 16  # how often a stored number may occur, as in weights that layers share
 
 CALLABLE = re.compile(
-    r"torch\._utils _rebuild_(tensor_v2|tensor_v3|parameter)"
-    r"|torch \w+Storage|torch\.storage UntypedStorage|torch b?float\w+|torch (Size|device)"
+    r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|torch Size"
     r"|collections (OrderedDict|Counter)"
 )
 KEYS = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1"}
@@ -41,6 +40,7 @@ def check_pickle(data: bytes) -> None:
         raise ValueError(f"it holds more than {MAX_PICKLE_BYTES:,} bytes besides its weights")
     stack: list[str] = []
     memo: dict[int, str] = {}
+    argument: Any
     for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
         name = operation.name
         if count > MAX_OPERATIONS:
@@ -129,7 +129,7 @@ def check_content(content: Any, file_bytes: int) -> None:
         elif isinstance(value, Tensor):
             check_tensor(value)
             tensor_bytes += value.numel() * value.element_size()
-        elif not isinstance(value, str | bytes | int | float | torch.device | torch.dtype | None):
+        elif not isinstance(value, str | bytes | int | float | None):
             raise ValueError(f"it holds a {type(value).__name__}")
     if tensor_bytes > MAX_EXPANSION * file_bytes:
         raise ValueError(f"it holds tensors of {tensor_bytes:,} bytes in {file_bytes:,}")

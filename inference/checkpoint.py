@@ -1,12 +1,11 @@
 """A checkpoint's network and table, as data: what does not fit together is refused."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 
-from cli.component import ComponentConfig, defines
-from cli.errors import first_line
-from data.checkpoint_file import read_file
+from cli.component import defines
+from data.checkpoint_file import read_file, torch_reason
 from data.checkpoint_format import KEYS, READABLE_FORMATS
 from inference.checkpoint_table import check_table
 
@@ -30,7 +29,8 @@ def read_checkpoint(path: str) -> Checkpoint:
     if isinstance(hyper_parameters, dict) and "_instantiator" in hyper_parameters:
         raise ValueError(f"{path} names code to run (_instantiator), and was not loaded")
     tables = find_tables(content) if hyper_parameters else []
-    if not isinstance(hyper_parameters, dict) or "state_dict" not in content or len(tables) != 1:
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not (isinstance(hyper_parameters, dict) and is_state(weights) and len(tables) == 1):
         raise ValueError(
             f"{path} is a checkpoint of another program; "
             "give one that train.py or evaluate.py wrote"
@@ -44,8 +44,15 @@ def read_checkpoint(path: str) -> Checkpoint:
     try:
         check_table(table, hyper_parameters)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not fit together: {first_line(error)}") from error
-    return Checkpoint(content["state_dict"], hyper_parameters, table)
+        raise ValueError(f"{path} does not fit together: {torch_reason(error)}") from error
+    return Checkpoint(weights, hyper_parameters, table)
+
+
+def is_state(weights: Any) -> TypeGuard[dict[str, Tensor]]:
+    """Whether a value is tensors by name."""
+    if not isinstance(weights, dict):
+        return False
+    return all(isinstance(n, str) and isinstance(w, Tensor) for n, w in weights.items())
 
 
 def find_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -54,15 +61,26 @@ def find_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [value for value in dictionaries if value.keys() >= KEYS]
 
 
-def check_class(config: ComponentConfig | None, path: str) -> None:
-    """Refuse a class outside this program and torch that its module's source does not define.
+def check_classes(hyper_parameters: dict[str, Any], path: str) -> None:
+    """Refuse classes outside this program and torch that their modules' source does not define.
 
     Importing a module runs it, so the checkpoint must not be able to name just any.
     """
-    if config is None:
-        return
-    check_class(config.get("network"), path)  # that of the members of an Ensemble
-    name = str(config["class"])
+    configs = [hyper_parameters.get("network")]
+    candidates = hyper_parameters.get("settings")
+    for candidate in candidates if isinstance(candidates, list) else []:
+        if isinstance(candidate, dict):
+            configs += candidate.values()
+    for config in configs:
+        while isinstance(config, dict):
+            check_class(config.get("class"), path)
+            config = config.get("network")  # that of the members of an Ensemble
+
+
+def check_class(name: Any, path: str) -> None:
+    """Refuse a class whose module is not known to define it."""
+    if not isinstance(name, str):
+        raise ValueError(f"{path} does not fit together: a component has no class")
     if "." in name and not defines(name):
         raise ValueError(
             f"{path} names {name}, and no module defines such a class; it was not imported"

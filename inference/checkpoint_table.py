@@ -9,7 +9,7 @@ from torch import Tensor
 from data.checkpoint_format import LABEL_TYPES
 from data.dates import check_form
 from data.encoder import STATISTICS
-from data.layout import CYCLES
+from data.layout import CYCLES, MAX_FEATURES
 from data.values import Reading
 
 # The tensors of a layout, a value for each feature.
@@ -52,6 +52,7 @@ def names_agree(table: dict[str, Any], hyper_parameters: dict[str, Any]) -> bool
         and is_names(table["column_names"])
         and all(is_names(names) for names in categories.values())
         and is_names(table["feature_names"])
+        and len(table["feature_names"]) <= MAX_FEATURES
         and is_count(hyper_parameters.get("num_classes"), len(table["class_names"]))
         and is_count(hyper_parameters.get("num_features"), len(table["feature_names"]))
         and categories.keys() <= set(table["column_names"])

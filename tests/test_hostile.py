@@ -77,3 +77,30 @@ def test_a_config_that_is_large_but_honest_is_read():
     from cli.arguments import read_file
 
     assert read_file("c.yaml")["data.ignore"] == names
+
+
+# Checkpoints
+
+
+CHECKPOINT_PRICES = """
+import json
+from predict import load
+from tests.hostile import ARCHIVES, CHECKPOINTS, attempt, write_checkpoint
+
+prices = {}
+for name in (*CHECKPOINTS, *ARCHIVES):
+    write_checkpoint(name, "bad.ckpt")
+    prices[name] = attempt(lambda: load("bad.ckpt"))
+print(json.dumps(prices))
+"""
+
+
+def test_a_hostile_checkpoint_takes_little_time_and_memory(tmp_path):
+    prices = measured(CHECKPOINT_PRICES, tmp_path)
+    assert_cheap(prices)
+    for name, (_, _, error) in prices.items():
+        line = error.removeprefix("ValueError: ")
+        assert line.startswith("bad.ckpt "), name
+        assert line.isprintable(), name
+        assert len(line) < 500, name
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.ckpt"]
