@@ -18,6 +18,7 @@ from cli.interrupts import (
     restore,
     stop,
 )
+from cli.output import check_writes
 from cli.parser import parse
 
 
@@ -29,6 +30,8 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     141 for a closed pipe.
     """
     quiet()
+    if argv is None:  # in a process of its own
+        check_writes()
     escape_output()
     tokens = sys.argv[1:] if argv is None else list(argv)
     handlers: Handlers = {}

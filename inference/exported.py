@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def trace(predictor: Predictor, raw: np.ndarray) -> torch.export.ExportedProgram
 def write_pt2(program: torch.export.ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as torch's .pt2 file, with its metadata as metadata.json inside."""
     text = json.dumps(metadata, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={"metadata.json": text})
+    buffer = BytesIO()  # torch aborts the process where a disk is full
+    torch.export.save(program, buffer, extra_files={"metadata.json": text})
+    path.write_bytes(buffer.getbuffer())
 
 
 def run_pt2(path: Path, predictor: Predictor, raw: np.ndarray) -> list[np.ndarray]:

@@ -7,9 +7,11 @@ import copy
 import os
 import pickle
 import resource
+import struct
 import sys
 import time
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
@@ -336,6 +338,29 @@ def write_checkpoint(name: str, path: str) -> None:
         torch.save(content, path)
     finally:
         sys.setrecursionlimit(limit)
+
+
+def png(width: int, height: int) -> bytes:
+    """The beginning of a grey PNG of this size, whose pixels are all black."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(1000))
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, data in chunks:
+        checksum = zlib.crc32(kind + data)
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum))
+    return b"".join(parts)
+
+
+IMAGES: dict[str, Callable[[], bytes]] = {
+    "400 megapixels": lambda: png(20_000, 20_000),
+    "100 megapixels": lambda: png(10_000, 10_000),
+    "no pixels": lambda: png(0, 0),
+    "a cut file": lambda: png(2000, 2000),
+    "a cut header": lambda: png(10, 10)[:20],
+    "nothing": lambda: b"",
+    "no image": lambda: b"<html>",
+}
 
 
 class Price(NamedTuple):

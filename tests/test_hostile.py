@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cli.command import command
 from cli.yaml_files import MAX_BYTES
+from data.images import Images
 from tests.helpers import ROOT
-from tests.hostile import CONFIGS
+from tests.hostile import CONFIGS, IMAGES
 from train import train
 
 MAX_SECONDS = 2.0
@@ -104,3 +106,47 @@ def test_a_hostile_checkpoint_takes_little_time_and_memory(tmp_path):
         assert line.isprintable(), name
         assert len(line) < 500, name
     assert [path.name for path in tmp_path.iterdir()] == ["bad.ckpt"]
+
+
+# Images
+
+
+def image_folder():
+    """Two images of each of two classes."""
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        path = Path("images", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(path)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_hostile_image_is_named(name):
+    image_folder()
+    Path("images/b/bad.png").write_bytes(IMAGES[name]())
+    with pytest.raises(
+        ValueError, match=r"^images/b/bad\.png cannot be read as an image: "
+    ) as error:
+        Images("ImageFolder", "images").load()
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../a"])
+def test_a_link_to_a_folder_that_was_read_is_named(target):
+    image_folder()
+    Path("images/b/link").symlink_to(target)
+    with pytest.raises(ValueError, match=r"images/.* leads to the same images as .*; remove one"):
+        Images("ImageFolder", "images").load()
+
+
+def test_a_link_to_itself_is_named():
+    image_folder()
+    Path("images/b/loop.png").symlink_to("loop.png")
+    with pytest.raises(ValueError, match=r"images/b/loop\.png cannot be read as an image"):
+        Images("ImageFolder", "images").load()
+
+
+def test_a_link_to_images_elsewhere_is_followed():
+    image_folder()
+    Path("images/b").rename("elsewhere")
+    Path("images/b").symlink_to(Path("elsewhere").absolute())
+    assert len(Images("ImageFolder", "images").load().targets) == 4
