@@ -115,15 +115,19 @@ def read_list(key: str, text: str) -> Any:
         raise ValueError(f'--{key} is {text!r}; give a list such as "[1, 2]"') from error
 
 
-def read_file(path: str) -> Settings:
+def read_file(path: str, as_text: bool = False) -> Settings:
     """Read a YAML file as flat keys.
 
     `network: {class: MLP, hidden: [8]}` becomes `network: MLP` and `network.hidden: [8]`.
 
+    Args:
+        path: The file.
+        as_text: Whether a setting stays the text that it would be on the command line.
+
     Raises:
         ValueError: The file is not YAML, or not a mapping, or it has a flag that no file can have.
     """
-    content = read_yaml_file(path, are_settings=True)
+    content = read_yaml_file(path, as_text)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings; give lines such as 'max_epochs: 100'")
     for key in ("config", *SWITCHES):

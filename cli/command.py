@@ -18,7 +18,7 @@ from cli.interrupts import (
     restore,
     stop,
 )
-from cli.output import check_writes
+from cli.output import check_writes, show
 from cli.parser import parse
 
 
@@ -88,7 +88,7 @@ def exit_code(error: BaseException) -> int:
 
 def print_error(message: str) -> None:
     """Print one line on standard error."""
-    print("error:", one_line(message), file=sys.stderr)
+    show(f"error: {one_line(message)}", file=sys.stderr)
 
 
 def discard_output() -> None:

@@ -19,6 +19,7 @@ from cli.component import build
 from cli.errors import first_line
 from cli.yaml_files import read_yaml_file
 from data.checkpoint_format import run_dir_of
+from inference.checkpoint import check_class
 from inference.predictor import Predictor
 
 LARGEST_DIFFERENCE = 1e-5  # of a probability, between the file and torch
@@ -165,6 +166,7 @@ def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
     """The raw table (rows, columns) of a checkpoint's run; null if it is gone or has changed."""
     try:
         config = read_yaml_file(str(run_dir_of(checkpoint) / "config.yaml"))
+        check_class(config["data"]["class"], "config.yaml")
         datamodule = build("data", config["data"])()
         table = datamodule.read()
     except (OSError, ValueError, KeyError, TypeError):

@@ -12,6 +12,7 @@ import polars as pl
 
 from cli.errors import FULL
 from cli.interrupts import uninterrupted
+from cli.output import show
 from data.file import File
 from inference.predictor import Predictor
 
@@ -138,4 +139,4 @@ def report_ignored_columns(file: File, predictor: Predictor) -> None:
     listed = ", ".join(ignored[:SHOWN_COLUMNS])
     if len(ignored) > SHOWN_COLUMNS:
         listed += ", ..."
-    print(f"ignored columns: {listed}", file=sys.stderr)
+    show(f"ignored columns: {listed}", file=sys.stderr)

@@ -5,12 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
 from cli.command import command
 from cli.yaml_files import MAX_BYTES
 from data.images import Images
+from evaluate import evaluate
+from explain import explain
+from export import export
+from predict import predict
 from tests.helpers import ROOT
 from tests.hostile import CONFIGS, IMAGES
 from train import train
@@ -150,3 +156,60 @@ def test_a_link_to_images_elsewhere_is_followed():
     Path("images/b").rename("elsewhere")
     Path("images/b").symlink_to(Path("elsewhere").absolute())
     assert len(Images("ImageFolder", "images").load().targets) == 4
+
+
+# Names
+
+STEERING = "\x1b[2J\x1b]0;title\x07\r\n\u202e\x9b31m"
+
+
+def table_of(name, group):
+    """A table whose column, target, group and classes have names that end alike."""
+    rows = 48
+    generator = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            f"size{name}": generator.random(rows).round(3),
+            f"colour{name}": [f"red{name}", "blue"] * (rows // 2),
+            f"kind{name}": [f"a{name}", "b"] * (rows // 2),
+            group: [f"{i // 2}" for i in range(rows)],
+        }
+    )
+
+
+def everything_said(name, group, capfd):
+    """What the commands print of a table with these names."""
+    frame = table_of(name, group)
+    frame.write_csv("t.csv")
+    data = ["--data=Table", "--data.path=t.csv", f"--data.target=kind{name}"]
+    data += [f"--data.groups={group}", "--accelerator=cpu", "--max_epochs=2"]
+    command(train, [*data, f"--log_dir=logs{name}", "--pictures=none"])
+    command(evaluate, [*data, f"--log_dir=logs{name}", "--folds=2", "--repeats=1"])
+    checkpoint = next(Path().glob("logs*/version_0/checkpoints/best.ckpt"))
+    frame.with_columns(other=1).rename({"other": f"other{name}"}).write_csv("new.csv")
+    command(predict, [str(checkpoint), "new.csv", "--score", f"--output=out{name}.csv"])
+    command(explain, [str(checkpoint), "t.csv", "--picture=false"])
+    command(export, [str(checkpoint), f"out{name}.pt2"])
+    unseen = frame.with_columns(pl.lit(f"new{name}").alias(f"colour{name}"))
+    unseen.write_csv("new.csv")
+    command(predict, [str(checkpoint), "new.csv", f"--output=out{name}.csv"])
+    for bad in (
+        [str(checkpoint), f"missing{name}.csv"],
+        [f"no{name}.ckpt", "t.csv"],
+        [f"--{name}"],
+    ):
+        with pytest.raises(SystemExit):
+            command(predict, bad)
+    captured = capfd.readouterr()
+    return captured.out + captured.err
+
+
+def test_no_name_steers_the_terminal(capfd, tmp_path, monkeypatch):
+    said = {}
+    for kind, name in {"plain": " name", "steering": STEERING}.items():
+        (tmp_path / kind).mkdir()
+        monkeypatch.chdir(tmp_path / kind)
+        said[kind] = everything_said(name, f"group{name}", capfd)
+    assert "\\x1b[2J" in said["steering"]
+    assert said["steering"].replace("\n", "").replace("\xa0", "").isprintable()
+    assert said["steering"].count("\n") == said["plain"].count("\n")
