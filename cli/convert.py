@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cli.errors import quoted, unknown
+from cli.yaml_files import check_bounds
 
 WORDS = {bool: "true|false", NoneType: "null", str: "text", Any: "value"}
 
@@ -39,6 +40,10 @@ def convert(key: str, hint: Any, value: Any) -> Any:
     text = value if isinstance(value, str) else to_text(value)
     if hint is str or (is_optional_text(hint) and text != "null"):
         return text  # also "--", which argparse would lose, and "#", which is null in YAML
+    try:
+        check_bounds(text)
+    except ValueError as error:
+        raise ValueError(f"--{key} is {quoted(text)}: {error}") from error
     if isinstance(value, str) and holds_texts(hint):
         texts = read_texts(value)
         if texts is not None:

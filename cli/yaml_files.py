@@ -1,6 +1,7 @@
 """Read YAML that others may have written: plain data only, of bounded size and depth."""
 
 from collections.abc import Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,16 @@ def read_yaml(text: str, are_settings: bool = False) -> Any:
         return PlainLoader(text, are_settings).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def check_bounds(text: str) -> None:
+    """Refuse text of which YAML would make too much; text that is not YAML is left to others.
+
+    Raises:
+        ValueError: It stands for too many values or levels.
+    """
+    with suppress(yaml.YAMLError):
+        PlainLoader(text[:MAX_BYTES], are_settings=False).get_single_node()
 
 
 def read_yaml_file(path: str, are_settings: bool = False) -> Any:

@@ -24,6 +24,7 @@ from torch import Tensor
 GOLDEN = Path(__file__).parent / "golden"
 
 LAUGHS = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefg")]
+FLOW_LAUGHS = ", ".join(f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi"))
 CHAIN = [f"a{i + 1}: &a{i + 1} [*a{i}]" for i in range(190)]
 
 CONFIGS: dict[str, Callable[[], str]] = {
@@ -41,6 +42,12 @@ CONFIGS: dict[str, Callable[[], str]] = {
     "levels of dashes": lambda: "- " * 30_000 + "1",
     "levels of question marks": lambda: "? " * 30_000 + "1",
     "levels of indentation": lambda: "".join(" " * i + "a:\n" for i in range(1000)),
+    "levels in a text": lambda: (
+        f"data: {{class: Table, path: t.csv, target: y, ignore: '{'[' * 3000 + ']' * 3000}'}}"
+    ),
+    "anchors in a text": lambda: (
+        f"data: {{class: Table, path: t.csv, target: y, ignore: '[&a [x, x], {FLOW_LAUGHS}]'}}"
+    ),
     "a key of 100,000 characters": lambda: "? " + "a" * 100_000 + "\n: 1",
     "a number as a key": lambda: "1: 2",
     "null as a key": lambda: "network: {null: 2}",

@@ -75,7 +75,11 @@ print(json.dumps(prices))
 
 
 def test_a_hostile_config_takes_little_time_and_memory(tmp_path):
-    assert_cheap(measured(CONFIG_PRICES, tmp_path))
+    prices = measured(CONFIG_PRICES, tmp_path)
+    assert_cheap(prices)
+    for name in ("anchors that double", "anchors in a text", "many values"):
+        assert "more than 20,000 values" in prices[name][2]
+    assert "nested more than 20 levels" in prices["levels in a text"][2]
 
 
 def test_a_config_that_is_large_but_honest_is_read():
