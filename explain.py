@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from cli.interrupts import uninterrupted
+from cli.output import show
 from data.checkpoint_format import run_dir_of
 from inference.attribution import MOST_STEPS, TOLERANCE, Explanation, Importance, explain_rows
 from inference.files import open_table, report_ignored_columns, write_table
@@ -95,8 +96,8 @@ def print_report(predictor: Predictor, explanation: Explanation) -> None:
         rows += f", accuracy {accuracy:.4f}"
         if not labelled.all():
             rows += f" of the {labelled.sum():,} rows with a class"
-    print(*to_lines(explanation.ranking), "", sep="\n")
-    print(f"rows          {rows}")
+    show(*to_lines(explanation.ranking), "")
+    show(f"rows          {rows}")
     print(
         "attribution   integrated gradients of the predicted class's logit, "
         "from the training rows' mean"
@@ -124,7 +125,7 @@ def add_picture(run_dir: Path, ranking: list[Importance]) -> None:
 
     with uninterrupted(), SummaryWriter(str(run_dir)) as writer:
         writer.add_image(f"{VISUAL}/importance", draw(ranking), dataformats="HWC")
-    print(f"picture       {VISUAL}/importance in TensorBoard, {run_dir}")
+    show(f"picture       {VISUAL}/importance in TensorBoard, {run_dir}")
 
 
 if __name__ == "__main__":

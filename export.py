@@ -8,6 +8,7 @@ from cli.command import command  # first: from here on Ctrl-C is one line
 # isort: split
 from pathlib import Path
 
+from cli.output import show
 from inference.exported import (
     compare,
     comparison_rows,
@@ -82,7 +83,7 @@ def export(checkpoint: str, output: str, single_input: bool = False) -> None:
     columns = len(predictor.column_names)
     classes = len(predictor.class_names)
     size = Path(output).stat().st_size
-    print(f"{output}   {columns} columns, {classes} classes, {size:,} bytes")
+    show(f"{output}   {columns} columns, {classes} classes, {size:,} bytes")
     print(
         f"largest difference from torch {agreement.difference:.1e}, labels identical, "
         f"on {len(raw):,} rows ({source})"

@@ -9,6 +9,7 @@ from cli.command import command  # first: from here on Ctrl-C is one line
 import shutil
 import sys
 
+from cli.output import show
 from inference.files import open_table, report_ignored_columns, write_table
 from inference.predictor import Score, load
 
@@ -48,10 +49,10 @@ def predict(
     report_ignored_columns(file, predictor)
     if result.unseen:
         counts = ", ".join(f"{name} {count:,}" for name, count in result.unseen.items())
-        print(f"categories unseen in training: {counts}", file=sys.stderr)
+        show(f"categories unseen in training: {counts}", file=sys.stderr)
     if score:
         # Standard output belongs to the predictions if they are written there.
-        print(describe(result.score, predictor.target), file=sys.stdout if output else sys.stderr)
+        show(describe(result.score, predictor.target), file=sys.stdout if output else sys.stderr)
 
 
 def describe(score: Score, target: str) -> str:

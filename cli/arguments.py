@@ -6,12 +6,10 @@ Values keep the form in which they were given: text from the command line, YAML'
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cli.component import flatten
+from cli.yaml_files import read_yaml, read_yaml_file
 
 SWITCHES = {"help", "trainer.help", "print_config"}
 
@@ -112,26 +110,30 @@ def take_values(tokens: deque[str]) -> list[str]:
 def read_list(key: str, text: str) -> Any:
     """Read the list of a sweep, such as `[1, 2]`; whether it is a list is checked later."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return read_yaml(text)
+    except ValueError as error:
         raise ValueError(f'--{key} is {text!r}; give a list such as "[1, 2]"') from error
 
 
-def read_file(path: str) -> Settings:
+def read_file(path: str, as_text: bool = False) -> Settings:
     """Read a YAML file as flat keys.
 
     `network: {class: MLP, hidden: [8]}` becomes `network: MLP` and `network.hidden: [8]`.
 
+    Args:
+        path: The file.
+        as_text: Whether a setting stays the text that it would be on the command line.
+
     Raises:
-        ValueError: The file is not YAML, or not a mapping.
+        ValueError: The file is not YAML, or not a mapping, or it has a flag that no file can have.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    content = read_yaml_file(path, as_text)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings; give lines such as 'max_epochs: 100'")
-    return flatten({str(key): value for key, value in content.items()})
+    for key in ("config", *SWITCHES):
+        if key in content:
+            raise ValueError(f"{path} has {key!r}, which only the command line can have")
+    return flatten(content)
 
 
 def drop_foreign(settings: Settings, parameters: Collection[str]) -> Settings:

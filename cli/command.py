@@ -18,6 +18,7 @@ from cli.interrupts import (
     restore,
     stop,
 )
+from cli.output import check_writes, show
 from cli.parser import parse
 
 
@@ -29,6 +30,8 @@ def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> 
     141 for a closed pipe.
     """
     quiet()
+    if argv is None:  # in a process of its own
+        check_writes()
     escape_output()
     tokens = sys.argv[1:] if argv is None else list(argv)
     handlers: Handlers = {}
@@ -91,7 +94,7 @@ def exit_code(error: BaseException) -> int:
 
 def print_error(message: str) -> None:
     """Print one line on standard error."""
-    print("error:", one_line(message), file=sys.stderr)
+    show(f"error: {one_line(message)}", file=sys.stderr)
 
 
 def discard_output() -> None:

@@ -1,6 +1,7 @@
 """Convert a raw value to a type with jsonargparse, and say in words which values a type takes."""
 
 from collections.abc import Callable
+from itertools import chain
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -9,8 +10,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cli.errors import quoted, unknown
+from cli.yaml_files import check_bounds
 
 WORDS = {bool: "true|false", NoneType: "null", str: "text", Any: "value"}
+
+PIECE = 100  # items converted at a time: jsonargparse's time is quadratic in the length of a list
 
 
 def convert(key: str, hint: Any, value: Any) -> Any:
@@ -29,9 +33,17 @@ def convert(key: str, hint: Any, value: Any) -> Any:
     Raises:
         ValueError: The value does not have this type.
     """
+    if isinstance(value, list) and len(value) > PIECE:
+        pieces = [convert(key, hint, value[i : i + PIECE]) for i in range(0, len(value), PIECE)]
+        if all(isinstance(piece, list) for piece in pieces):
+            return list(chain.from_iterable(pieces))
     text = value if isinstance(value, str) else to_text(value)
     if hint is str or (is_optional_text(hint) and text != "null"):
         return text  # also "--", which argparse would lose, and "#", which is null in YAML
+    try:
+        check_bounds(text)
+    except ValueError as error:
+        raise ValueError(f"--{key} is {quoted(text)}: {error}") from error
     if isinstance(value, str) and holds_texts(hint):
         texts = read_texts(value)
         if texts is not None:

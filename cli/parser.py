@@ -135,7 +135,7 @@ def read_config(file: str) -> Settings:
         ValueError: It cannot be read, or holds no settings.
     """
     try:
-        return read_file(expand_path(file))
+        return read_file(expand_path(file), as_text=True)
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         message = f"--config or --compare {quoted(file)} cannot be read: {reason}; give a YAML file"

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cli.errors import first_line
+from data.checkpoint_guards import MAX_PICKLE_BYTES, check_content, check_pickle
 
 LONGEST_REASON = 200  # characters of torch's own message in ours
 
@@ -87,7 +88,7 @@ def check_archive(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             damaged: str | None = "its list of files"
-            if not any(entry.compress_type or entry.external_attr for entry in entries):
+            if is_as_torch_writes(entries, Path(path).stat().st_size):
                 damaged = archive.testzip()
     except Exception as error:  # zipfile raises many kinds on a damaged archive
         raise ValueError(f"{path} is damaged, or no checkpoint: {torch_reason(error)}") from error
@@ -95,10 +96,24 @@ def check_archive(path: str) -> None:
         raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
 
 
+def is_as_torch_writes(entries: list[zipfile.ZipInfo], file_bytes: int) -> bool:
+    """Whether an archive's entries are stored files of different names that fit into it."""
+    names = {entry.filename.lower() for entry in entries}  # torch ignores the case
+    is_stored = not any(entry.compress_type or entry.external_attr for entry in entries)
+    size = sum(entry.file_size for entry in entries)
+    return is_stored and len(names) == len(entries) and size <= file_bytes
+
+
 def read_content(path: str) -> Any:
     """Unpickle a checkpoint, plain data and tensors only."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.lower().endswith(".pkl"):
+                    check_pickle(archive.open(entry).read(MAX_PICKLE_BYTES + 1))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        check_content(content, Path(path).stat().st_size)
+        return content
     except UnpicklingError as error:
         raise ValueError(
             f"{path} holds code, not data alone, and was not loaded: {torch_reason(error)}"

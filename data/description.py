@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from cli.output import printable
+
 
 class Kind(NamedTuple):
     """What a column is.
@@ -54,5 +56,5 @@ def shorten(text: str, longest: int) -> str:
     >>> shorten("a  long name", 8)
     'a lon...'
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= longest else text[: longest - 3] + "..."

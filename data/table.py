@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from cli.output import printable
 from cli.paths import expand_path
 from data.columns import Columns, refuse, shown
 from data.description import Kind, describe
@@ -191,9 +192,8 @@ class Table(TabularData):
         if len(lines) > SHOWN_COLUMNS:
             hidden = len(lines) - SHOWN_COLUMNS + 1
             lines = [*lines[:-hidden], f"and {hidden} more columns"]
-        lines.append(
-            f"{len(self.column_names)} columns, {self.num_classes} classes of {self.target}"
-        )
+        target = printable(self.target)
+        lines.append(f"{len(self.column_names)} columns, {self.num_classes} classes of {target}")
         if self.test_rows is not None:
             lines.append(f"{len(self.test_rows)} rows are for the test, in no fold of evaluate.py")
         return "\n".join([*lines, *self.notes])

@@ -1,5 +1,7 @@
 """Image data sets of torchvision: which can be named, and opening one, downloaded if needed."""
 
+import os
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from inspect import signature
@@ -7,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torchvision import datasets
 
 from cli.errors import first_line, unknown
@@ -67,8 +70,10 @@ def open_folders(root: str) -> list[ImageSet]:
     folders = [Path(root, "train"), Path(root, "test")]
     if not all(folder.is_dir() for folder in folders):
         folders = [Path(root)]
+    for folder in folders:
+        check_links(folder)
     try:
-        sets = [datasets.ImageFolder(folder) for folder in folders]
+        sets = [datasets.ImageFolder(folder, loader=read_image) for folder in folders]
     except FileNotFoundError as error:
         raise ValueError(
             f"{root} is not a folder of images ({error}); put a folder of images for each class "
@@ -81,6 +86,37 @@ def open_folders(root: str) -> list[ImageSet]:
             f"{root} has class {odd!r} in only one of train and test; give both the same classes"
         )
     return sets
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a link to a folder that was read already, as in a loop: its images would count twice.
+
+    Raises:
+        ValueError: With the link.
+    """
+    links: dict[str, str] = {}
+    for path, _, _ in os.walk(folder, followlinks=True):
+        real_path = os.path.realpath(path)
+        if real_path in links:
+            raise ValueError(
+                f"{path} leads to the same images as {links[real_path]}; remove one of them"
+            )
+        links[real_path] = path
+
+
+def read_image(path: str) -> Image.Image:
+    """Read an image of a folder in three colours.
+
+    Raises:
+        ValueError: It is cut, no image, or has too many pixels; with the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.convert("RGB")
+    except Exception as error:  # each format has errors of its own
+        raise ValueError(f"{path} cannot be read as an image: {first_line(error)}") from error
 
 
 def load_or_download(cls: Any, root: str, **arguments: Any) -> ImageSet:

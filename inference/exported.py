@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from cli.component import build
 from cli.errors import first_line
+from cli.yaml_files import read_yaml_file
 from data.checkpoint_format import run_dir_of
+from inference.checkpoint import check_class
 from inference.predictor import Predictor
 
 LARGEST_DIFFERENCE = 1e-5  # of a probability, between the file and torch
@@ -78,7 +79,9 @@ def trace(predictor: Predictor, raw: np.ndarray) -> torch.export.ExportedProgram
 def write_pt2(program: torch.export.ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as torch's .pt2 file, with its metadata as metadata.json inside."""
     text = json.dumps(metadata, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={"metadata.json": text})
+    buffer = BytesIO()  # torch aborts the process where a disk is full
+    torch.export.save(program, buffer, extra_files={"metadata.json": text})
+    path.write_bytes(buffer.getbuffer())
 
 
 def run_pt2(path: Path, predictor: Predictor, raw: np.ndarray) -> list[np.ndarray]:
@@ -162,11 +165,11 @@ def comparison_rows(predictor: Predictor, checkpoint: Path) -> tuple[np.ndarray,
 def read_run_table(predictor: Predictor, checkpoint: Path) -> np.ndarray | None:
     """The raw table (rows, columns) of a checkpoint's run; null if it is gone or has changed."""
     try:
-        text = (run_dir_of(checkpoint) / "config.yaml").read_text("utf-8")
-        config = yaml.safe_load(text)
+        config = read_yaml_file(str(run_dir_of(checkpoint) / "config.yaml"))
+        check_class(config["data"]["class"], "config.yaml")
         datamodule = build("data", config["data"])()
         table = datamodule.read()
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if datamodule.columns != predictor.columns:
         return None

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
+from cli.errors import FULL
 from cli.interrupts import uninterrupted
+from cli.output import show
 from data.file import File
 from inference.predictor import Predictor
 
@@ -46,10 +48,23 @@ def scratch_folder(output: str | None, prefix: str) -> Iterator[Path]:
         with uninterrupted():  # a signal waits until the folder is known
             folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix)
         yield Path(folder.name)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        where = output or f"{tempfile.gettempdir()} or standard output"
+        raise OSError(f"{where} cannot be written: the disk is full; make space") from error
     finally:
         with uninterrupted():
             if folder is not None:
                 folder.cleanup()
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a file could not grow: no space, no quota, or the largest size allowed.
+
+    polars has the number in its message alone.
+    """
+    return error.errno in FULL or str(error).endswith(tuple(f"(os error {n})" for n in FULL))
 
 
 @contextmanager
@@ -124,4 +139,4 @@ def report_ignored_columns(file: File, predictor: Predictor) -> None:
     listed = ", ".join(ignored[:SHOWN_COLUMNS])
     if len(ignored) > SHOWN_COLUMNS:
         listed += ", ..."
-    print(f"ignored columns: {listed}", file=sys.stderr)
+    show(f"ignored columns: {listed}", file=sys.stderr)

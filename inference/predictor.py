@@ -1,7 +1,6 @@
 """Predictor: a trained network, or a population, that takes raw columns and names classes."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from data.encoder import Encoder
 from data.file import File
 from data.frames import to_frame
 from data.labels import LabelType, label_indices, typed_names
-from inference.checkpoint import Checkpoint, check_class, read_checkpoint
+from inference.checkpoint import Checkpoint, check_classes, read_checkpoint
+from inference.weights import check_network, check_population
 
 PASS_ROWS = 16_384  # rows in one forward pass: their hidden units stay in the cache
 SMALLEST_PROBABILITY = 1e-300  # keeps the log-loss finite where a probability is 0
@@ -264,6 +264,7 @@ def load(path: str) -> Predictor:
     """
     checkpoint = read_checkpoint(path)
     is_population = "members" in checkpoint.hyper_parameters
+    check_classes(checkpoint.hyper_parameters, path)
     try:
         make_network = build_population if is_population else build_network
         network = make_network(checkpoint, path)
@@ -271,8 +272,12 @@ def load(path: str) -> Predictor:
         predictor.eval().requires_grad_(False)
         zeros = np.zeros((1, len(predictor.column_names)))
         probabilities, _ = predictor.predict_raw(zeros)
-    except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except Exception as error:  # a class of torch or one's own fails in any way
         raise ValueError(f"{path} does not fit together: {torch_reason(error)}") from error
+    if probabilities.shape != (1, len(predictor.class_names)):
+        raise ValueError(
+            f"{path} does not fit together: its network makes no logits of its classes"
+        )
     if not np.isfinite(probabilities).all():
         raise ValueError(f"{path} has weights that are not finite; train again")
     return predictor
@@ -281,28 +286,26 @@ def load(path: str) -> Predictor:
 def build_network(checkpoint: Checkpoint, path: str) -> nn.Module:
     """The network of a checkpoint of train.py, with its weights."""
     arguments = checkpoint.hyper_parameters
-    check_class(arguments["network"], path)
-    make_network = build("network", arguments["network"])
-    network: nn.Module = make_network(arguments["num_features"], arguments["num_classes"])
+    config = arguments["network"]
+    sizes = arguments["num_features"], arguments["num_classes"]
     prefix = "network."
     weights = {
         name.removeprefix(prefix): weight
         for name, weight in checkpoint.weights.items()
         if name.startswith(prefix)
     }
+    check_network(config, *sizes, weights)
+    network: nn.Module = build("network", config)(*sizes)
     network.load_state_dict(weights)
     return network
 
 
 def build_population(checkpoint: Checkpoint, path: str) -> nn.Module:
     """The population of a checkpoint of evaluate.py, with its weights."""
+    arguments = checkpoint.hyper_parameters
+    check_population(arguments, checkpoint.weights)
     from model.population import Population  # imports Lightning, which a network does not need
 
-    arguments = checkpoint.hyper_parameters
-    candidates: Sequence[dict[str, Any]] = arguments["settings"]
-    for candidate in candidates:
-        for config in candidate.values():
-            check_class(config, path)
     population = Population(
         arguments["num_features"],
         arguments["num_classes"],

@@ -208,6 +208,32 @@ def test_text_stays_text(text):
     assert convert("key", str, text) == text
 
 
+def test_a_file_s_value_means_what_it_means_on_the_command_line():
+    values = {
+        "target": "no",
+        "path": "007",
+        "delimiter": "=",
+        "stratify": "no",
+        "batch_size": "0x10",
+    }
+    lines = "".join(f"  {name}: {value}\n" for name, value in values.items())
+    Path("c.yaml").write_text(f"data:\n  class: Table\n{lines}log_dir: 2024-12-31\nseed: 1_0\n")
+    arguments = parse(train, ["--config", "c.yaml"])
+    read = arguments["data"].keywords
+    assert read == {
+        "target": "no", "path": "007", "delimiter": "=", "stratify": False, "batch_size": 16
+    }  # fmt: skip
+    assert (arguments["log_dir"], arguments["seed"]) == ("2024-12-31", 10)
+
+
+def test_a_long_list_is_converted_in_pieces():
+    values = list(range(1000))
+    assert convert("hidden", list[int] | None, values) == values
+    assert convert("hidden", int | list[int] | str, values) == values
+    with pytest.raises(ValueError, match=r"--hidden is '\[0, 1, .*; expected int$"):
+        convert("hidden", int, values)
+
+
 def test_help_fits_two_screens_and_says_a_sentence_for_each_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         parse(train, ["--help"])

@@ -24,6 +24,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from cli.component import as_plain, to_yaml
 from cli.files import write_whole
 from cli.interrupts import catch, interrupt_of, restore, stop, uninterrupted
+from cli.output import show
 from data.checkpoint_file import read_file
 from data.tabular import TabularData
 from training.event_files import EventLogger, RunLogger
@@ -158,15 +159,14 @@ class Run:
         cutter = datamodule.cutter(datamodule.targets)
         about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
-            print(about, end="\n\n")
+            show(*about.split("\n"), "")
             if not self.is_resumed:
                 self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
     def print_report(self, lines: Iterable[str]) -> None:
         """Print the result, where the run is, and how to see its curves."""
-        print(*lines, sep="\n")
-        print(f"\nrun      {self.run_dir}")
-        print(f"curves   tensorboard --logdir {self.run_dir.parent}")
+        show(*lines, "")
+        show(f"run      {self.run_dir}", f"curves   tensorboard --logdir {self.run_dir.parent}")
 
     def stage(self) -> str:
         """Where the run is, in words."""
