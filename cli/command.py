@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from cli.errors import first_line, one_line
+from cli.errors import one_line
 from cli.interrupts import (
     Handlers,
     Terminated,
@@ -86,7 +86,7 @@ def exit_code(error: BaseException) -> int:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command imports
         print_error(
             "the memory of the GPU is full; give a smaller --data.batch_size, fewer networks, or "
-            f"--accelerator cpu ({first_line(error)})"
+            f"--accelerator cpu: {error}"
         )
         return 1
     raise error
