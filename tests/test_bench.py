@@ -12,6 +12,7 @@ SCRIPTS = [
     "coverage",
     "digits",
     "dirty",
+    "faults",
     "gpu",
     "joint",
     "parts",
@@ -44,7 +45,7 @@ def test_it_runs_small_and_writes_nothing(script, tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
