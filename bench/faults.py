@@ -236,6 +236,9 @@ def signalled(line: list[str], number: int, moment: float, work: Path) -> list[T
 
 def full_disks() -> list[Try]:
     """A disk that is full after some kilobytes: not exit code 0, and last.ckpt, if any, loads."""
+    if os.geteuid() != 0:
+        print("small disks are mounted as root only: left out")
+        return []
     numbers = random.Random("disk")
     sizes = [numbers.randrange(4, 900) for _ in range(tries(18, 2))]
     commands = [
