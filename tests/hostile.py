@@ -9,7 +9,6 @@ import pickle
 import resource
 import struct
 import sys
-import time
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -371,7 +370,7 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 
 
 class Price(NamedTuple):
-    """What an attempt took: seconds, MiB beyond those before it, and how it was refused."""
+    """What an attempt took: the processor's seconds, MiB beyond those before, its refusal."""
 
     seconds: float
     mebibytes: float
@@ -382,7 +381,6 @@ def attempt(action: Callable[[], object]) -> Price:
     """Call a function in a forked process, whose time and memory do not change this one's."""
     reading, writing = os.pipe()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
     child = os.fork()
     if not child:
         error = ""
@@ -390,16 +388,15 @@ def attempt(action: Callable[[], object]) -> Price:
             action()
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         with os.fdopen(writing, "wb") as sink:
-            pickle.dump((peak, error), sink)
+            pickle.dump((usage.ru_utime + usage.ru_stime, usage.ru_maxrss, error), sink)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as source:
         answer = source.read()
     os.waitpid(child, 0)
-    seconds = time.perf_counter() - start
     if not answer:
-        return Price(seconds, 0.0, "it was killed")
-    peak, error = pickle.loads(answer)
+        return Price(0.0, 0.0, "it was killed")
+    seconds, peak, error = pickle.loads(answer)
     return Price(seconds, max(0, peak - before) / 1024, error)

@@ -21,7 +21,7 @@ from tests.helpers import ROOT
 from tests.hostile import CONFIGS, IMAGES
 from train import train
 
-MAX_SECONDS = 2.0
+MAX_SECONDS = 10.0  # of a busy processor; bench/faults.py holds 2
 MAX_MEBIBYTES = 300.0
 
 
