@@ -1,5 +1,6 @@
-"""Write files that are whole, or as they were before."""
+"""Write files that are whole, or as they were before; lock a folder."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -20,3 +21,22 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def lock_folder(folder: Path) -> int:
+    """Lock a folder until the returned descriptor is closed or this process ends, however it ends.
+
+    A file system without locks, such as some on networks, locks nothing.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        pass
+    return descriptor

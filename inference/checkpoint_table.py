@@ -9,6 +9,7 @@ from torch import Tensor
 from data.checkpoint_format import LABEL_TYPES
 from data.dates import check_form
 from data.encoder import STATISTICS
+from data.labels import LabelType, typed_names
 from data.layout import CYCLES, MAX_FEATURES
 from data.values import Reading
 
@@ -31,6 +32,7 @@ def check_table(table: dict[str, Any], hyper_parameters: dict[str, Any]) -> None
     """
     if not names_agree(table, hyper_parameters):
         raise ValueError("its names of columns, categories or classes")
+    check_class_names(table["class_names"], table.get("label_type", "text"))
     for column, form in table.get("dates", {}).items():
         if form:
             check_form(form)
@@ -56,8 +58,8 @@ def names_agree(table: dict[str, Any], hyper_parameters: dict[str, Any]) -> bool
         and is_count(hyper_parameters.get("num_classes"), len(table["class_names"]))
         and is_count(hyper_parameters.get("num_features"), len(table["feature_names"]))
         and categories.keys() <= set(table["column_names"])
-        and isinstance(table["target"], str)
-        and (id_column is None or isinstance(id_column, str))
+        and is_text(table["target"])
+        and (id_column is None or is_text(id_column))
         and are_texts(dates)
         and dates.keys() <= set(table["column_names"])
         and isinstance(table.get("reading", {}), dict)
@@ -69,9 +71,25 @@ def is_names(names: Any) -> bool:
     """Whether a value is a list of distinct texts, of one at least."""
     if not isinstance(names, list) or not names:
         return False
-    if not all(isinstance(name, str) for name in names):
+    return all(is_text(name) for name in names) and len(set(names)) == len(names)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text that a file can hold: a lone surrogate is not."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
         return False
-    return len(set(names)) == len(names)
+
+
+def check_class_names(names: list[str], label_type: LabelType) -> None:
+    """Refuse names that are no distinct values of the labels' type."""
+    try:
+        values = set(typed_names(names, label_type).tolist())
+    except ValueError:
+        values = set()
+    if len(values) != len(names):
+        raise ValueError(f"its class names are not of type {label_type}")
 
 
 def is_count(value: Any, count: int) -> bool:
@@ -83,7 +101,7 @@ def are_texts(texts: Any) -> bool:
     """Whether a value is a dictionary of texts."""
     if not isinstance(texts, dict):
         return False
-    return all(isinstance(text, str) for pair in texts.items() for text in pair)
+    return all(is_text(text) for pair in texts.items() for text in pair)
 
 
 def check_layout(table: dict[str, Any]) -> None:

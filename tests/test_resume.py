@@ -19,6 +19,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from tqdm import tqdm
 
 from cli.command import command
+from cli.files import lock_folder
 from data.checkpoint_file import read_file, write_file
 from tests.helpers import python
 from train import train
@@ -289,6 +290,20 @@ def test_a_damaged_run_is_refused_and_left_alone(spoil, finished, capsys):
     assert error.count("\n") == 1
     assert REFUSED[spoil] in error
     assert {path: path.read_bytes() for path in run_dir.rglob("*.*")} == before
+
+
+def test_a_run_that_is_not_over_is_not_resumed(finished, capsys):
+    run_dir = Path("run/version_0")
+    shutil.copytree(finished, run_dir)
+    before = {path: path.read_bytes() for path in run_dir.rglob("*.*")}
+    descriptor = lock_folder(run_dir)
+    with pytest.raises(SystemExit) as stop:
+        resume(run_dir)
+    assert stop.value.code == 2
+    assert f"{run_dir} belongs to a run that is not over; wait for it" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run_dir.rglob("*.*")} == before
+    os.close(descriptor)
+    resume(run_dir)
 
 
 def test_a_disk_that_is_full_keeps_the_file_before():

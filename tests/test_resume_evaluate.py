@@ -16,6 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cli.command import command
+from cli.files import lock_folder
 from data.iris import Iris
 from data.raw_table import RawTable
 from evaluate import evaluate
@@ -231,6 +232,28 @@ def test_another_table_under_the_same_name_is_refused(monkeypatch, capsys):
     error = refused(capsys, "--resume", str(run_dir))
     assert "group_1.ckpt cannot be resumed: its networks learned from other rows" in error
     assert content_of(run_dir) == before
+
+
+def test_another_setting_in_the_config_is_refused(monkeypatch, capsys):
+    run_dir = killed(monkeypatch, 1, 3)
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("label_smoothing: 0.1", "label_smoothing: 0.2"))
+    before = content_of(run_dir)
+    error = refused(capsys, "--resume", str(run_dir))
+    assert "group_1.ckpt cannot be resumed: config.yaml has not its settings" in error
+    assert content_of(run_dir) == before
+
+
+def test_an_evaluation_that_is_not_over_is_not_resumed(monkeypatch, capsys):
+    run_dir = killed(monkeypatch, 1, 3)
+    before = content_of(run_dir)
+    descriptor = lock_folder(run_dir)
+    assert f"{run_dir} belongs to a run that is not over" in refused(
+        capsys, "--resume", str(run_dir)
+    )
+    assert content_of(run_dir) == before
+    os.close(descriptor)
+    resume(run_dir)
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(monkeypatch, capsys):

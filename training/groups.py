@@ -20,7 +20,7 @@ from model.population import Population
 from model.shares import share_of
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
-from training.resume import compare_settings, with_defaults
+from training.resume import check_components, compare_settings, with_defaults
 from training.run import Run
 from training.stopping import resume_words
 
@@ -41,11 +41,11 @@ class EvaluationRun(Run):
     """
 
     def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
-        if resume is not None and trainer.is_global_zero:
-            # All curves are in the checkpoints, and are written again.
-            for events in Path(resume).rglob("events.out.tfevents.*"):
-                events.unlink()
         super().__init__(trainer, log_dir, resume)
+        if self.is_resumed and self.is_main_process:
+            # All curves are in the checkpoints, and are written again.
+            for events in self.run_dir.rglob("events.out.tfevents.*"):
+                events.unlink()
 
     def __exit__(
         self,
@@ -157,6 +157,7 @@ def find_kept(
         content = read_checkpoint_file(str(file))
         trainer = group.trainer
         try:
+            check_components(population, content["hyper_parameters"])
             share_of(content, population.fingerprint, trainer.global_rank, trainer.world_size)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} cannot be resumed: {error}") from error

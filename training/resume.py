@@ -64,7 +64,10 @@ def check_resume(
     compare_settings(flatten(config), before, CHANGEABLE)
     check_length(config, before)
     content = read_resumed(str(checkpoint))
-    check_components(module, content.get("hyper_parameters", {}), checkpoint)
+    try:
+        check_components(module, content.get("hyper_parameters", {}))
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} cannot be resumed: {error}") from error
     if isinstance(module, Population):
         share_of(content, module.fingerprint, trainer.global_rank, trainer.world_size)
     else:
@@ -164,7 +167,7 @@ def check_length(config: dict[str, Any], before: dict[str, Any]) -> None:
             )
 
 
-def check_components(module: LightningModule, saved: dict[str, Any], checkpoint: Path) -> None:
+def check_components(module: LightningModule, saved: dict[str, Any]) -> None:
     """Refuse the checkpoint of another run, which lies in the folder of this one.
 
     Raises:
@@ -175,8 +178,7 @@ def check_components(module: LightningModule, saved: dict[str, Any], checkpoint:
             continue
         if name not in saved or differs(value, saved[name]):
             raise ValueError(
-                f"{checkpoint} is not of the run in whose folder it is: "
-                f"its {name} is not that of config.yaml; give the run's own last.ckpt"
+                f"config.yaml has not its {name}; give the run's own checkpoint and config.yaml"
             )
 
 

@@ -9,7 +9,8 @@ import shutil
 import signal
 import textwrap
 import threading
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from platform import python_version
 from types import TracebackType
@@ -22,10 +23,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from cli.component import as_plain, to_yaml
-from cli.files import write_whole
+from cli.files import lock_folder, write_whole
 from cli.interrupts import catch, interrupt_of, restore, stop, uninterrupted
 from cli.output import show
 from data.checkpoint_file import read_file
+from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
 from training.event_files import EventLogger, RunLogger
 from training.stopping import (
@@ -65,8 +67,11 @@ class Run:
         resume: Checkpoint of the run to resume, or the run's folder.
 
     Raises:
-        ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder.
+        ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder, or
+            another process trains this run.
     """
+
+    unlock: Callable[[], object] = list  # nothing to unlock
 
     def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
         self.is_main_process = trainer.is_global_zero
@@ -74,9 +79,14 @@ class Run:
         self.has_result = False
         try:
             with uninterrupted():
+                if resume is not None:
+                    is_folder = Path(resume).is_dir()
+                    self.lock(Path(resume) if is_folder else run_dir_of(resume))
                 self.logger = RunLogger(log_dir, trainer.global_rank, resume)
                 self.loggers: list[EventLogger] = [self.logger]
                 self.run_dir = Path(self.logger.log_dir)
+                if resume is None:
+                    self.lock(self.run_dir)
                 self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
                 self.follow(trainer)
         except KeyboardInterrupt:  # the folder was made
@@ -107,6 +117,7 @@ class Run:
         except OSError as write_error:
             fault = fault or write_error
         self.remove_unused()
+        self.unlock()
         threading.excepthook = self.thread_hook
         restore(self.handlers)
         if interrupt is not None:
@@ -117,6 +128,22 @@ class Run:
             raise type(interrupt)(f"stopped {self.stage()}; {advice}") from error
         if fault is not None:
             raise OSError(f"{self.run_dir} cannot be written: {advice_on(fault, words)}") from error
+
+    def lock(self, run_dir: Path) -> None:
+        """Let no other process write into the folder; the main process does so for all.
+
+        Raises:
+            ValueError: Another process does so already.
+        """
+        if not self.is_main_process:
+            return
+        try:
+            descriptor = lock_folder(run_dir)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{run_dir} belongs to a run that is not over; wait for it, or stop it"
+            ) from error
+        self.unlock = weakref.finalize(self, os.close, descriptor)
 
     def resume_words(self) -> list[str]:
         """The words of the command that goes on with this run; empty if nothing was kept."""
