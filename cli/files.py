@@ -1,8 +1,12 @@
 """Write files that are whole, or as they were before; lock a folder."""
 
-import fcntl
 import os
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -26,11 +30,13 @@ def write_whole(path: Path, text: str) -> None:
 def lock_folder(folder: Path) -> int:
     """Lock a folder until the returned descriptor is closed or this process ends, however it ends.
 
-    A file system without locks, such as some on networks, locks nothing.
+    A file system without locks, such as some on networks, locks nothing; nor does Windows.
 
     Raises:
         BlockingIOError: Another process has locked it.
     """
+    if fcntl is None:
+        return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
