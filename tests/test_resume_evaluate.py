@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cli.command import command
 from cli.files import lock_folder
+from data.checkpoint_file import read_file
 from data.iris import Iris
 from data.raw_table import RawTable
 from evaluate import evaluate
@@ -119,6 +120,19 @@ def test_a_killed_evaluation_ends_with_the_same_numbers(flags, epoch, monkeypatc
     for name in saved:
         first, second = (weights(path / "checkpoints" / name) for path in (expected_dir, again))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_it_goes_on_with_the_stacks_of_the_checkpoint(monkeypatch):
+    """On a GPU they depend on its free memory."""
+    _, expected = run("--repeats", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluation.plan.stack_bytes", lambda device: 1)
+        run_dir = killed(monkeypatch, 1, 3, "--repeats", "2")
+        content = read_file(str(run_dir / "checkpoints" / "group_1.ckpt"))
+        assert len(content["stacks"]) == 6
+    _, result = resume(run_dir)
+    assert result["accuracy/mean"] == expected["accuracy/mean"]
+    assert result["log_loss/mean"] == pytest.approx(expected["log_loss/mean"], rel=1e-4)
 
 
 @pytest.mark.parametrize("flags", ["", "--patience 1 --data.val_fraction 0.2 --optimizer.lr 0.5"])
