@@ -418,6 +418,18 @@ def test_what_cannot_be_a_component_is_one_line(given, message):
         NetworkClassifier(**given).fit(*IRIS)
 
 
+@pytest.mark.parametrize("name", ["max_epochs", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5"])
+def test_what_cannot_be_a_count_is_refused(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} "):
+        NetworkClassifier(**{name: value}).fit(*IRIS)
+
+
+def test_numbers_that_are_too_large_are_refused():
+    with pytest.raises(ValueError, match=r"row 1, column 'column 0'; give a number up to 1e\+100"):
+        NetworkClassifier().fit(IRIS[0] * 1e200, IRIS[1])
+
+
 def test_a_function_without_reduction_cannot_weight_rows():
     losses = {
         "the loss is a function that cannot weight rows": lambda logits, targets: (

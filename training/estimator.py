@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import isclass
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,7 +15,13 @@ import torch
 from lightning.pytorch import Trainer
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, check_random_state, check_X_y, compute_class_weight
+from sklearn.utils import (
+    Tags,
+    check_random_state,
+    check_scalar,
+    check_X_y,
+    compute_class_weight,
+)
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -130,6 +137,9 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """
         for component in LEARNED:
             check_factory(component, getattr(self, component))
+        check_scalar(self.max_epochs, "max_epochs", Integral, min_val=1)
+        if self.batch_size is not None:
+            check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
         self.columns_: Columns | None = None
         X = with_names(X)  # noqa: N806
         if has_types(X):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_array
 
+from data.checks import check_values
 from data.columns import Columns
 from data.tabular import RawTable, TabularData
 
@@ -55,7 +56,8 @@ class Rows(TabularData):
             columns.dates,
         )
 
-    def read(self) -> RawTable:  # scikit-learn has checked it, and a class may have no row
+    def read(self) -> RawTable:  # scikit-learn has checked the rest, and a class may have no row
+        check_values(self.table.features, self.table.column_names, self.table.categories)
         self.num_rows = len(self.table.targets)
         self.class_names = self.table.class_names
         self.num_classes = len(self.class_names)
