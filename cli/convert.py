@@ -50,7 +50,7 @@ def convert(key: str, hint: Any, value: Any) -> Any:
             return texts
     parser = ArgumentParser(add_help=False, exit_on_error=False)
     try:
-        parser.add_argument("--value", type=hint)
+        parser.add_argument("--value", type=whole_numbers_first(hint))
     except ValueError:  # a type that jsonargparse cannot check: the class itself must
         parser.add_argument("--value", type=Any)
     try:
@@ -59,6 +59,23 @@ def convert(key: str, hint: Any, value: Any) -> Any:
         if get_origin(hint) is Literal:
             raise ValueError(unknown(f"--{key}", text, map(str, get_args(hint)))) from error
         raise ValueError(f"--{key} is {quoted(text)}; expected {words(hint)}") from error
+
+
+def whole_numbers_first(hint: Any) -> Any:
+    """A type in which int comes before float: `--trainer.limit_train_batches 1` is one batch.
+
+    Python remembers unions whatever their order: Optional[Union[int, float]] may be another
+    library's Optional[Union[float, int]], whose 1 is 1.0, all batches.
+
+    >>> whole_numbers_first(float | int | None)
+    typing.Union[int, float, NoneType]
+    """
+    options = list(get_args(hint))
+    if get_origin(hint) not in (Union, UnionType) or not {int, float} <= set(options):
+        return hint
+    options.remove(int)
+    options.insert(options.index(float), int)
+    return Union[tuple(options)]  # noqa: UP007
 
 
 def is_optional_text(hint: Any) -> bool:

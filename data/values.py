@@ -101,7 +101,8 @@ class Reading:
     def known(self, text: pl.Series) -> pl.Series:
         """Values of a column of numbers or dates, as `text_of` returns them; null if missing."""
         words = [*MISSING, *(word.lower() for word in self.missing)]
-        return text.set(text.str.to_lowercase().is_in(words), None)
+        plain = text.str.to_lowercase().str.replace_all(MINUS_SIGN, "-", literal=True)
+        return text.set(plain.is_in(words), None)
 
     def known_text(self, text: pl.Series) -> pl.Series:
         """Values of a column of text; null if missing."""

@@ -9,6 +9,7 @@ from functools import partial
 from inspect import signature
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
+from typing import Optional, Union
 
 import pytest
 import torch
@@ -613,6 +614,12 @@ def test_a_name_that_standard_output_cannot_encode_is_escaped(monkeypatch):
     command(lambda: print("ł"), [])
     output.flush()
     assert output.buffer.getvalue() == rb"\u0142" + b"\n"
+
+
+def test_a_whole_number_stays_one_whatever_the_order_of_a_union():
+    for hint in (Optional[Union[float, int]], Union[float, int], float | int | None):  # noqa: UP007, UP045
+        assert type(convert("batches", hint, "1")) is int
+        assert type(convert("batches", hint, "0.5")) is float
 
 
 def test_a_full_gpu_is_one_line(capsys):
