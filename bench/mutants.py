@@ -1,6 +1,6 @@
 """Which share of small changes to the code the tests notice: a random sample, by mutmut.
 
-    python -m bench.mutants        # about 20 minutes on 2 cores
+    python -m bench.mutants        # about 15 minutes on 2 cores
     python -m bench.mutants 40     # so many mutants; writes nothing
 
 mutmut changes one place of a file (a number, an operator, an argument) and runs the tests that
@@ -22,7 +22,7 @@ from typing import Any
 from bench.measure import ROOT, processor
 
 RESULT = Path(__file__).with_name("results") / "mutants.json"
-COUNT = 100
+COUNT = 60
 NOTICED = {1, 3, 24, 36, 37, 152, 255, -24, -9}  # exit codes: a test failed, or did not end
 
 
