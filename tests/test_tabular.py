@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_class_weight
 from torch.utils.data import DataLoader, TensorDataset
 
+from data.encoder import MAX_STANDARD_DEVIATIONS, robust_scale
 from data.iris import Iris
 from data.sampling import EpochSampler, row_order
 from data.tabular import RawTable, TabularData
@@ -226,3 +227,16 @@ def test_class_weights_are_those_of_the_training_rows():
     ):
         balanced = compute_class_weight("balanced", classes=np.arange(3), y=targets.numpy())
         np.testing.assert_allclose(weights, balanced)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_extreme_value_is_limited_on_both_sides(sign):
+    iris = Iris()
+    iris.setup()
+    far = torch.full((1, 4), sign * 1e30, dtype=torch.float64)
+    assert iris.encoder(far).tolist() == [[sign * MAX_STANDARD_DEVIATIONS] * 4]
+
+
+def test_the_scale_of_a_number_whose_quartiles_are_equal_is_half_its_range():
+    assert robust_scale(np.array([2.0] * 9 + [8.0])) == (2.0, 3.0)
+    assert robust_scale(np.array([5.0, 5.0])) == (5.0, 1.0)
