@@ -14,11 +14,13 @@ import os
 import platform
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,28 +267,22 @@ def filled(line: list[str], kilobytes: int) -> Try:
         for path in disk.glob("version_*/checkpoints/last.ckpt"):
             try:
                 torch.load(path, "cpu", weights_only=True)
-            except Exception as error:
+            except Exception as error:  # torch raises many kinds on a damaged file
                 wrong.append(f"{path.name}: {error}")
         return Try(not wrong, f"{how} {', '.join(wrong)}")
 
 
-class small_disk:  # noqa: N801  # a context manager
-    """A disk of some kilobytes, mounted in a folder."""
-
-    def __init__(self, folder: Path, kilobytes: int) -> None:
-        self.folder = folder
-        self.kilobytes = kilobytes
-
-    def __enter__(self) -> Path:
-        self.folder.mkdir()
-        size = f"size={self.kilobytes}k"
-        code = os.system(f"mount -t tmpfs -o {size} tmpfs {self.folder} 2> /dev/null")
-        if code:
-            raise OSError("a small disk cannot be mounted: run it as root")
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        os.system(f"umount -l {self.folder}")
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """A disk of some kilobytes, mounted in a new folder until the block ends."""
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def unwritable(way: str) -> Try:

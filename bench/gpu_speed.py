@@ -174,6 +174,7 @@ def throughput(
     classifier = make_classifier(noise, config, "train/loss")
     trainer = quiet_trainer(epochs, DEVICE, precision)
     clock = EpochClock()
+    # Lightning does not declare its list of callbacks.
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     noise.make_loader = partial(TensorBatches, trainer=trainer)
     trainer.fit(classifier, noise)

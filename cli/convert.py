@@ -75,7 +75,7 @@ def whole_numbers_first(hint: Any) -> Any:
         return hint
     options.remove(int)
     options.insert(options.index(float), int)
-    return Union[tuple(options)]  # noqa: UP007
+    return Union[tuple(options)]  # noqa: UP007  # `|` cannot join a list of types
 
 
 def is_optional_text(hint: Any) -> bool:

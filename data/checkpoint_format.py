@@ -28,9 +28,11 @@ KEYS = frozenset(
 
 
 def run_dir_of(checkpoint: str | Path) -> Path:
-    """The folder of the run that wrote a checkpoint, which lies in its folder checkpoints.
+    """The folder of a run, given by itself or by a checkpoint in its folder checkpoints.
 
     >>> run_dir_of("/runs/version_0/checkpoints/best.ckpt"), run_dir_of("/best.ckpt")
     (PosixPath('/runs/version_0'), PosixPath('/'))
     """
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint).resolve()
     return Path(checkpoint).absolute().parent.parent

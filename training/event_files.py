@@ -72,9 +72,8 @@ class RunLogger(EventLogger):
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
         if resume is not None:
-            run_dir = Path(resume).resolve()
-            if not run_dir.is_dir():
-                run_dir = run_dir_of(resume)
+            run_dir = run_dir_of(resume)
+            if not Path(resume).is_dir():
                 # Steps after the checkpoint are logged a second time: TensorBoard drops the first.
                 purge_step = checkpoint_step(resume) + 1
             log_dir = os.path.relpath(run_dir.parent)

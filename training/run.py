@@ -80,8 +80,7 @@ class Run:
         try:
             with uninterrupted():
                 if resume is not None:
-                    is_folder = Path(resume).is_dir()
-                    self.lock(Path(resume) if is_folder else run_dir_of(resume))
+                    self.lock(run_dir_of(resume))
                 self.logger = RunLogger(log_dir, trainer.global_rank, resume)
                 self.loggers: list[EventLogger] = [self.logger]
                 self.run_dir = Path(self.logger.log_dir)
