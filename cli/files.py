@@ -9,20 +9,20 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # a module, where there is one
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one step: a full disk or a kill leaves the one that was there.
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file in one step: a full disk or a kill leaves the one that was there.
 
     Raises:
         OSError: It cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.part")
+    unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with unfinished.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException:  # such as a full disk, or Ctrl-C
         unfinished.unlink(missing_ok=True)
         raise
 

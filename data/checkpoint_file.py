@@ -6,7 +6,6 @@ Lightning, which takes longer than predicting.
 
 import copy
 import io
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from cli.errors import first_line
+from cli.files import write_whole
 from data.checkpoint_guards import MAX_PICKLE_BYTES, check_content, check_pickle
 
 LONGEST_REASON = 200  # characters of torch's own message in ours
@@ -39,16 +39,7 @@ def write_file(path: Path, content: Any) -> None:
     buffer = io.BytesIO()
     torch.save(canonical(content), buffer)
     path.parent.mkdir(exist_ok=True)  # not also its parent: a run whose folder is gone is over
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:  # such as a full disk, or Ctrl-C
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_whole(path, buffer.getbuffer())
 
 
 def canonical(content: Any) -> Any:

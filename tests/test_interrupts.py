@@ -239,14 +239,14 @@ def test_a_folder_that_is_deleted_ends_the_run(monkeypatch, capsys):
 
 def test_a_text_is_written_whole_or_not_at_all(monkeypatch):
     path = Path("a.txt")
-    write_whole(path, "before")
+    write_whole(path, b"before")
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, "after")
+        write_whole(path, b"after")
     assert path.read_text() == "before"
     assert list(Path().iterdir()) == [path]
 

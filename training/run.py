@@ -166,7 +166,7 @@ class Run:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml, from which the run can be replayed."""
-        write_whole(self.run_dir / "config.yaml", to_yaml(config))
+        write_whole(self.run_dir / "config.yaml", to_yaml(config).encode())
 
     def write_result(self, result: Result) -> None:
         """Write result.json.
@@ -177,7 +177,7 @@ class Run:
         if not (self.run_dir / "config.yaml").exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.run_dir))
         text = json.dumps(result.to_json(), indent=2, default=as_plain) + "\n"
-        write_whole(self.run_dir / "result.json", text)
+        write_whole(self.run_dir / "result.json", text.encode())
         self.has_result = True
 
     def show_columns(self, datamodule: TabularData, warnings: Sequence[str] = ()) -> None:
