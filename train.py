@@ -28,9 +28,10 @@ from data.tabular import TabularData
 from evaluation.devices import check_processes, is_sharded
 from model import recipe
 from model.scores import Metric, check_metric, watched
+from training.batches import TensorBatches
 from training.callbacks import make_callbacks
 from training.curves import add_layout
-from training.fast import TensorBatches, make_classifier, skip_driver_lookup
+from training.fast import make_classifier, skip_driver_lookup
 from training.loggers import attach_loggers, check_loggers, publish
 from training.members import Members
 from training.pictures.base import Picture

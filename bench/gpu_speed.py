@@ -30,7 +30,8 @@ from model.networks import MLP
 from model.recipe import LOSS, OPTIMIZER, SCHEDULE
 from model.stack import Stack
 from train import train
-from training.fast import TensorBatches, make_classifier
+from training.batches import TensorBatches
+from training.fast import make_classifier
 
 # Rows, columns, hidden units, rows of a batch, precision.
 THROUGHPUTS: dict[str, tuple[int, int, list[int], int, str]] = {

@@ -18,7 +18,7 @@ from data.iris import Iris
 from data.sampling import EpochSampler, row_order
 from data.tabular import RawTable, TabularData
 from evaluation.plan import make_plan
-from training.fast import TensorBatches
+from training.batches import TensorBatches
 
 
 class Made(TabularData):

@@ -36,8 +36,9 @@ from data.columns import Columns
 from data.frames import to_frame, with_names
 from data.typed import categorical_names, columns_of, has_types, whole_frame
 from model import recipe
+from training.batches import TensorBatches
 from training.factories import check_factory, loss_maker, network_maker
-from training.fast import FastClassifier, TensorBatches
+from training.fast import FastClassifier
 from training.rows import Rows, checked_weights
 
 NUMBERS = {"accept_sparse": "csr", "dtype": np.float64, "ensure_all_finite": "allow-nan"}
