@@ -18,6 +18,7 @@ from model.checks import built_loss
 from model.classifier import Classifier
 from model.joint_adamw import JointOptimizer, is_joinable
 from model.losses import weigh
+from model.member_rows import MemberRows
 from model.probes import (
     activation_bytes,
     can_vmap_loss,
@@ -253,7 +254,8 @@ class Population(LightningModule):
             positions = {fold: position for position, fold in enumerate(folds)}
             owners = torch.tensor([positions[member.fold] for member in members])
             for split in self.folds[folds[0]]:
-                stack.set_rows(split, [self.folds[fold][split] for fold in folds], owners)
+                rows = MemberRows([self.folds[fold][split] for fold in folds], owners)
+                stack.set_rows(split, rows)
         return stack
 
     def forward(self, features: Tensor) -> Tensor:
@@ -284,7 +286,7 @@ class Population(LightningModule):
 
     def make_fit(self, stack: Stack, members: list[Member]) -> StackFit:
         """The state of one stack's fit: a loss and an optimizer for every member."""
-        rows = stack.rows("train")[1].shape[1]
+        rows = stack.rows("train").num_rows
         steps_per_epoch = -(-rows // (self.batch_size or rows))
         total_steps = (self.trainer.max_epochs or 1) * steps_per_epoch
         loss_groups = [
@@ -352,10 +354,7 @@ class Population(LightningModule):
             for name in self.curves:
                 self.epoch_metrics.setdefault(name, []).append(np.full(fit.size, np.nan))
             return
-        features, targets = fit.stack.rows("train")
-        if self.batch_size and self.batch_size < targets.shape[1]:
-            features, targets = self.shuffled(stack_index, features, targets)
-        metrics = fit.train_epoch(features, targets, self.batch_size)
+        metrics = fit.train_epoch(self.batch_size, self.order(stack_index))
         if fit.has_validation:
             metrics |= fit.validate()
         for optimizer in fit.optimizers:
@@ -368,21 +367,22 @@ class Population(LightningModule):
         for name, member_values in recorded.items():
             self.epoch_metrics.setdefault(name, []).append(member_values)
 
-    def shuffled(
-        self, stack_index: int, features: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """A stack's rows in this epoch's order, which is each member's own."""
+    def order(self, stack_index: int) -> Tensor | None:
+        """Each member's own order of its rows in this epoch, (members, rows).
+
+        None for a full batch, which keeps the order of its rows.
+        """
+        rows = self.fits[stack_index].stack.rows("train").num_rows
+        if not (self.batch_size and self.batch_size < rows):
+            return None
         assert self.row_order is not None
-        rows = targets.shape[1]
         order = np.stack(
             [
                 self.row_order(rows, member.seed, self.current_epoch)
                 for member in self.stack_members[stack_index]
             ]
         )
-        index = torch.from_numpy(order).to(self.device)
-        features = features.gather(2, index.unsqueeze(1).expand_as(features))
-        return features, targets.gather(1, index)
+        return torch.from_numpy(order).to(self.device)
 
     def on_train_epoch_end(self) -> None:
         for name, stack_values in self.epoch_metrics.items():

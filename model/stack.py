@@ -9,6 +9,7 @@ from torch.func import functional_call, vmap
 
 from model.embedding import PeriodicEmbedding
 from model.initial import stacked_networks
+from model.member_rows import MemberRows
 
 # Layers that treat every number by itself, whatever the layout of the tensor.
 ELEMENTWISE = (
@@ -153,28 +154,23 @@ class Stack(nn.Module):
         """Leave out all members but these."""
         for stacked in self.stacked:
             stacked.data = stacked.data[indices]
-        for name, buffer in list(self.named_buffers()):
-            setattr(self, name, buffer[indices])
+        for name in self.buffer_names:
+            setattr(self, buffer_attribute(name), getattr(self, buffer_attribute(name))[indices])
+        for rows in self.children():
+            if isinstance(rows, MemberRows):
+                rows.keep_only(indices)
 
-    def set_rows(self, split: str, folds: Sequence[tuple[Tensor, Tensor]], owners: Tensor) -> None:
-        """Store the rows of every member, so that they move between devices with the module.
+    def set_rows(self, split: str, rows: MemberRows) -> None:
+        """Give the members the rows of a split, "train", "val" or "test"."""
+        self.add_module(f"{split}_rows", rows)
 
-        Args:
-            split: "train", "val" or "test".
-            folds: Features (rows, num_features) and targets (rows,) of each fold.
-            owners: The index of each member's fold, (members,).
-        """
-        features = torch.stack([fold_features.T for fold_features, _ in folds])[owners]
-        targets = torch.stack([fold_targets for _, fold_targets in folds])[owners]
-        self.register_buffer(f"{split}_features", features, persistent=False)
-        self.register_buffer(f"{split}_targets", targets, persistent=False)
-
-    def rows(self, split: str) -> tuple[Tensor, Tensor]:
-        """Features (members, num_features, rows) and class indices (members, rows) of a split."""
-        return getattr(self, f"{split}_features"), getattr(self, f"{split}_targets")
+    def rows(self, split: str) -> MemberRows:
+        """The members' rows of a split."""
+        rows: MemberRows = getattr(self, f"{split}_rows")
+        return rows
 
     def has_rows(self, split: str) -> bool:
-        return hasattr(self, f"{split}_targets")
+        return hasattr(self, f"{split}_rows")
 
     def train(self, mode: bool = True) -> "Stack":
         self.template[0].train(mode)

@@ -1,6 +1,6 @@
 """StackFit: the fit of one stack, in which every member keeps and stops at its own epoch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -137,11 +137,12 @@ class StackFit:
         # Whether a member may end with the weights of another epoch than the last.
         self.keeps_best = self.has_validation or patience is not None
 
-        features, _ = stack.rows("train")
-        self.device = features.device
-        self.smoothing = label_smoothing(loss_groups, features.dtype, self.device)
-        self.class_weights = class_weights(loss_groups, num_classes, features)
-        self.soft: Tensor | None = None  # soft targets of the training rows
+        parameter = stack.stacked[0].detach()
+        self.device = parameter.device
+        self.smoothing = label_smoothing(loss_groups, parameter)
+        self.class_weights = class_weights(loss_groups, num_classes, parameter)
+        # By split: class indices and their soft targets, kept while the rows are the same.
+        self.soft: dict[str, tuple[Tensor, Tensor | None]] = {}
 
         members = sum(group.size for group in loss_groups)
         self.positions = np.arange(members)  # of the members that are left, in the first ones
@@ -153,30 +154,23 @@ class StackFit:
         self.active = np.ones(members, dtype=bool)
         self.failed_in = np.zeros(members, dtype=int)  # the epoch, from 1; 0: it did not fail
 
-    def train_epoch(
-        self, features: Tensor, targets: Tensor, batch_size: int | None
-    ) -> dict[str, Tensor]:
-        """Take the optimizers' steps over all training rows, in the order given.
+    def train_epoch(self, batch_size: int | None, order: Tensor | None) -> dict[str, Tensor]:
+        """Take the optimizers' steps over all training rows.
 
         Args:
-            features: (members, num_features, rows).
-            targets: (members, rows).
             batch_size: Rows of each member in a step; None takes all of them.
+            order: The order in which each member takes its rows, (members, rows); None keeps it.
 
         Returns:
             Each member's "train/loss", "train/accuracy" and what is watched of them, (members,).
         """
-        rows = targets.shape[1]
+        rows = self.stack.rows("train").num_rows
         size = min(batch_size or rows, rows)
-        # A full batch keeps the order of its rows, and with it their soft targets.
-        if size < rows or self.soft is None:
-            self.soft = self.soft_targets(targets, size)
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
         watched_logits = []
-        batches = zip(features.split(size, 2), targets.split(size, 1), strict=True)
-        for i, (x, y) in enumerate(batches):
-            soft = None if self.soft is None else self.soft[..., i * size : (i + 1) * size]
+        watched_targets = []
+        for x, y, soft in self.batches("train", size, order):
             logits = self.stack(self.augmented(x))
             losses = self.losses(logits, y, soft)
             losses.sum().backward()
@@ -189,18 +183,34 @@ class StackFit:
                 correct = correct + hits(logits, y)
                 if self.is_extra("train"):
                     watched_logits.append(logits.detach())
+                    watched_targets.append(y)
         metrics = {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
         if self.is_extra("train"):
-            metrics[self.watched] = self.score(torch.cat(watched_logits, 2), targets)
+            logits = torch.cat(watched_logits, 2)
+            metrics[self.watched] = self.score(logits, torch.cat(watched_targets, 1))
         return metrics
+
+    def batches(
+        self, split: str, size: int, order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield features, targets and soft targets of `size` rows of each member at a time."""
+        for features, targets in self.stack.rows(split).chunks(size, order):
+            known, soft = self.soft.get(split, (None, None))
+            if targets is not known:
+                soft = self.soft_targets(targets, size)
+                self.soft[split] = targets, soft
+            for start in range(0, targets.shape[1], size):
+                batch = slice(start, start + size)
+                soft_batch = None if soft is None else soft[..., batch]
+                yield features[..., batch], targets[:, batch], soft_batch
 
     def validate(self) -> dict[str, Tensor]:
         """Each member's "val/loss", "val/accuracy" and what is watched of them, (members,)."""
-        features, targets = self.stack.rows("val")
         self.stack.eval()
         with torch.no_grad():
+            ((features, targets, soft),) = self.batches("val", self.stack.rows("val").num_rows)
             logits = self.stack(features)
-            losses = self.losses(logits, targets, self.soft_targets(targets, targets.shape[1]))
+            losses = self.losses(logits, targets, soft)
             accuracies = hits(logits, targets) / targets.shape[1]
             metrics = {"val/loss": losses, "val/accuracy": accuracies}
             if self.is_extra("val"):
@@ -327,7 +337,8 @@ class StackFit:
             for group, size in zip(self.loss_groups, sizes, strict=True)
             if size
         ]
-        for name in ("smoothing", "class_weights", "soft"):
+        self.soft = {}
+        for name in ("smoothing", "class_weights"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[indices])
         self.kept = [kept_stack[indices] for kept_stack in self.kept]
@@ -352,8 +363,9 @@ class StackFit:
     @torch.no_grad()
     def probabilities(self, split: str) -> np.ndarray:
         """Each member's probabilities for the rows of a split: (members, rows, num_classes)."""
-        features, _ = self.stack.rows(split)
         self.stack.eval()
+        rows = self.stack.rows(split)
+        ((features, _),) = rows.chunks(rows.num_rows)
         logits: Tensor = self.stack(features)
         probabilities: np.ndarray = logits.double().softmax(1).mT.cpu().numpy()
         return probabilities
@@ -378,10 +390,13 @@ class StackFit:
             member.load_schedule_state(schedule)
 
 
-def label_smoothing(
-    loss_groups: list[LossGroup], dtype: torch.dtype, device: torch.device
-) -> Tensor | None:
-    """Each member's label smoothing, (members,); None where a loss is not plain cross-entropy."""
+def label_smoothing(loss_groups: list[LossGroup], like: Tensor) -> Tensor | None:
+    """Each member's label smoothing, (members,); None where a loss is not plain cross-entropy.
+
+    Args:
+        loss_groups: The members' losses, in the order of the stack.
+        like: A tensor of the type and device that the values are to have.
+    """
     values: list[float] = []
     for group in loss_groups:
         if not is_plain_cross_entropy(group.loss):
@@ -389,7 +404,7 @@ def label_smoothing(
         loss = group.loss.row_loss if isinstance(group.loss, ClassWeighted) else group.loss
         # nn.Module declares its attributes as tensors or modules; this one is a number.
         values += [loss.label_smoothing] * group.size  # type: ignore[list-item]
-    return torch.tensor(values, dtype=dtype, device=device)
+    return like.new_tensor(values)
 
 
 def class_weights(loss_groups: list[LossGroup], num_classes: int, like: Tensor) -> Tensor | None:
