@@ -6,32 +6,25 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from bench.gpu_commands import DEVICE, FOLDS, MINI_BATCHES, SMALL, Attempt
-from bench.measure import quiet_trainer
+from bench.large_tables import Noise, bare_epochs, project_epochs
 from bench.population import make_folds, population_cost, scikit_learn_cost
 from cli.command import command
-from cli.component import describe
 from data.augmentation import Augmentation
-from data.raw_table import RawTable
-from data.tabular import TabularData
 from evaluate import evaluate
 from model.convnet import ConvNet
 from model.networks import MLP
-from model.recipe import LOSS, OPTIMIZER, SCHEDULE
 from model.stack import Stack
 from train import train
-from training.batches import TensorBatches
-from training.fast import make_classifier
+
+TORCH_DEVICE = "cpu" if SMALL else "cuda"
 
 # Rows, columns, hidden units, rows of a batch, precision.
 THROUGHPUTS: dict[str, tuple[int, int, list[int], int, str]] = {
@@ -141,21 +134,6 @@ def speed() -> dict[str, Any]:
     return rows
 
 
-class Noise(TabularData):
-    """A table of random numbers."""
-
-    def __init__(self, count: int, columns: int, batch_size: int) -> None:
-        super().__init__(batch_size)
-        self.shape = (count, columns)
-
-    def load(self) -> RawTable:
-        random = np.random.default_rng(0)
-        features = random.standard_normal(self.shape, np.float32)
-        targets = (features[:, 0] > 0).astype(np.int64)
-        names = [f"column {i}" for i in range(self.shape[1])]
-        return RawTable(features, targets, names, ["negative", "positive"])
-
-
 def throughput(
     count: int, columns: int, hidden: list[int], batch_size: int, precision: Any
 ) -> dict[str, Any]:
@@ -166,23 +144,11 @@ def throughput(
     noise = Noise(count, columns, batch_size)
     noise.setup()
     epochs = 4
-    config = {
-        "network": {"class": "MLP", "hidden": hidden},
-        "loss": describe("loss", LOSS),
-        "optimizer": describe("optimizer", OPTIMIZER),
-        "schedule": describe("schedule", SCHEDULE),
-    }
-    classifier = make_classifier(noise, config, "train/loss")
-    trainer = quiet_trainer(epochs, DEVICE, precision)
-    clock = EpochClock()
-    # Lightning does not declare its list of callbacks.
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    noise.make_loader = partial(TensorBatches, trainer=trainer)
-    trainer.fit(classifier, noise)
     rows = len(noise.splits["train"][1])
-    ours = rows / median(clock.seconds[1:])
-    bare = rows / bare_epoch(noise, hidden, precision, epochs)
-    weights = sum(parameter.numel() for parameter in classifier.parameters())
+    ours = rows / median(project_epochs(noise, hidden, epochs, DEVICE, precision)[1:])
+    bare = rows / median(bare_epochs(noise, hidden, epochs, TORCH_DEVICE, precision)[1:])
+    network = MLP(columns, 2, hidden=hidden)
+    weights = sum(parameter.numel() for parameter in network.parameters())
     result = {
         "rows per second": round(ours),
         "ratio to a bare loop": round(ours / bare, 2),
@@ -191,43 +157,6 @@ def throughput(
     if not SMALL:
         result["of the peak"] = round(6 * weights * ours / matmul_speed(precision), 2)
     return result
-
-
-class EpochClock(Callback):
-    """Seconds of each epoch of a fit, the GPU's work included."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds: list[float] = []
-        self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not SMALL:
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self.start)
-        self.start = time.perf_counter()
-
-
-def bare_epoch(noise: Noise, hidden: list[int], precision: str, epochs: int) -> float:
-    """Median seconds of an epoch of a plain PyTorch loop over tensors on the device."""
-    device = "cpu" if SMALL else "cuda"
-    features, targets = (tensor.to(device) for tensor in noise.splits["train"])
-    network = MLP(features.shape[1], 2, hidden=hidden).to(device)
-    loss = LOSS()
-    optimizer = OPTIMIZER(network.parameters(), total_steps=1000)
-    size = noise.batch_size or len(targets)
-    seconds = []
-    for _ in range(epochs):
-        start = time.perf_counter()
-        order = torch.randperm(len(targets), device=device)
-        for x, y in zip(features[order].split(size), targets[order].split(size), strict=True):
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                value = loss(network(x), y)
-            value.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        value.item()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
 
 
 def matmul_speed(precision: str) -> float:

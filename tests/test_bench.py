@@ -21,13 +21,14 @@ SCRIPTS = [
     "predict",
     "public_tables",
     "recipe",
+    "scale",
     "small_tables",
     "speed",
     "tables",
 ]
 
 # The other sections start processes, which tests of the commands do too.
-SECTIONS = {"gpu": ["works", "alone", "speed"]}
+SECTIONS = {"gpu": ["works", "alone", "speed"], "scale": ["speed"]}
 
 
 def modification_times():

@@ -1,0 +1,241 @@
+"""From 150 rows to tables that fill the memory: speed, memory, and how both grow.
+
+    python -m bench.scale                  # all sections, about an hour on 2 cores
+    python -m bench.scale memory growth    # some of them
+    python -m bench.scale --small          # does it run? Writes nothing
+
+`speed` compares fits of up to 10 million rows with a bare loop over tensors and with what others
+offer; `memory` measures what train.py holds while it reads and while it trains; `stream` does both
+for a folder of files; `growth` fits exponents to time and memory; `cross_validation` compares
+evaluate.py with scikit-learn. Results in bench/results/scale.json, written after every section.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning
+import polars
+import sklearn
+import torch
+
+from bench.large_tables import compare
+from bench.measure import processor, whole
+from bench.scale_runs import Measured, exponent, measure, write_mixed, write_numbers
+from cli.command import quiet
+from training.fast import skip_driver_lookup
+
+RESULT = Path(__file__).with_name("results") / "scale.json"
+SMALL = "--small" in sys.argv
+MILLION = 10_000 if SMALL else 1_000_000
+COLUMNS = 5 if SMALL else 50
+BATCH = 256 if SMALL else 4096
+HIDDEN = [8] if SMALL else [256, 256]
+ROUNDS = 1 if SMALL else 3
+FEW_ROWS = 600  # of a table whose size costs nothing
+
+# One network, in large batches, without the choices that a Table's default makes.
+NETWORK = [
+    *("--network", "MLP", "--network.hidden", json.dumps(HIDDEN), "--optimizer", "AdamW"),
+    *("--members", "1", "--data.batch_size", str(BATCH), "--data.scaling", "standard"),
+    *("--pictures", "none", "--accelerator", "cpu"),
+]
+
+
+def speed() -> dict[str, Any]:
+    """Rows per second of this project and of others, on 1, 3 and 10 million rows."""
+    rows = {}
+    for millions in (1, 3, 10):
+        count = millions * MILLION
+        rows[str(count)] = compare(count, COLUMNS, HIDDEN, BATCH, ROUNDS, steps=30)
+        print(count, rows[str(count)], flush=True)
+    return rows
+
+
+def table_arguments(path: Path) -> list[str]:
+    return ["--data", "Table", "--data.path", str(path), "--data.target", "y"]
+
+
+def fit(path: Path, *arguments: str) -> Measured:
+    """train.py of a table, for one epoch if it is not told otherwise."""
+    return measure("train.py", *table_arguments(path), *NETWORK, "--max_epochs", "1", *arguments)
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory beyond that of a small table, relative to the float32 features."""
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("parquet", "csv"):
+            small = fit(write_numbers(Path(folder, f"small.{suffix}"), FEW_ROWS, COLUMNS))
+            for millions in (1, 10):
+                count = millions * MILLION
+                path = write_numbers(Path(folder, f"large.{suffix}"), count, COLUMNS)
+                large = fit(path)
+                path.unlink()
+                features = count * COLUMNS * 4 / 2**20
+                row = {
+                    "features, MiB": round(features),
+                    "reading": round((large.reading - small.reading) / features, 2),
+                    "training": round((large.training - small.training) / features, 2),
+                }
+                rows[f"{count:,} rows, {suffix}"] = row
+                print(count, suffix, row, flush=True)
+    return rows
+
+
+def growth() -> dict[str, Any]:
+    """Seconds of the fit and MiB beyond a small table, against each size, with their exponents."""
+    rows: dict[str, Any] = {}
+    factor = 100 if SMALL else 1
+    for name, (sizes, run) in GROWTH.items():
+        sizes = [max(2, size // factor) for size in sizes]
+        seconds = []
+        mib = []
+        with tempfile.TemporaryDirectory() as folder:
+            base = run(Path(folder), max(2, sizes[0] // 10))
+            for size in sizes:
+                measured = [run(Path(folder), size) for _ in range(ROUNDS)]
+                seconds.append(median(one.result["fit_seconds"] for one in measured))
+                mib.append(median(one.peak for one in measured))
+        beyond = [max(value - base.peak, 0.1) for value in mib]
+        rows[name] = {
+            "sizes": sizes,
+            "seconds": [round(value, 2) for value in seconds],
+            "MiB": [round(value) for value in mib],
+            "exponent of time": exponent(sizes[-3:], seconds[-3:]),
+            "exponent of memory": exponent(sizes[-3:], beyond[-3:]),
+        }
+        print(name, rows[name], flush=True)
+    return rows
+
+
+def by_rows(folder: Path, size: int) -> Measured:
+    return fit(write_numbers(folder / "table.parquet", max(size, 50), COLUMNS))
+
+
+def by_features(folder: Path, size: int) -> Measured:
+    return fit(write_numbers(folder / "table.parquet", 20 * MILLION // 1000, size))
+
+
+def by_width(folder: Path, size: int) -> Measured:
+    hidden = json.dumps([size, size])
+    path = write_numbers(folder / "table.parquet", 20 * MILLION // 1000, 20)
+    return fit(path, "--network.hidden", hidden)
+
+
+def by_members(folder: Path, size: int) -> Measured:
+    """evaluate.py with two folds and half as many networks of each as `size` says."""
+    path = write_numbers(folder / "table.parquet", 10 * MILLION // 1000, 20)
+    line = ["--network", "MLP", "--network.hidden", "[16]", "--optimizer", "AdamW"]
+    more = ["--members", "1", "--folds", "2", "--repeats", "1", "--seeds", str(max(1, size // 2))]
+    more += ["--max_epochs", "2", "--baselines", "[]", "--accelerator", "cpu"]
+    return measure("evaluate.py", *table_arguments(path), *line, *more)
+
+
+GROWTH: dict[str, tuple[list[int], Callable[[Path, int], Measured]]] = {
+    "rows": ([30_000, 100_000, 300_000, 1_000_000], by_rows),
+    "features": ([30, 100, 300, 1000], by_features),
+    "width": ([256, 512, 1024, 2048], by_width),
+    "members": ([30, 100, 300, 1000], by_members),
+}
+
+CROSS_VAL_SCORE = """
+import sys
+import polars as pl
+from sklearn.compose import make_column_transformer
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+path, folds, epochs, batch_size = sys.argv[1:]
+table = pl.read_csv(path).to_pandas()
+texts = [f"t{i}" for i in range(5)]
+numbers = [name for name in table.columns if name not in (*texts, "y")]
+classifier = MLPClassifier(
+    (64,), alpha=0, batch_size=int(batch_size), max_iter=int(epochs), tol=0,
+    n_iter_no_change=int(epochs),
+)
+pipeline = make_pipeline(
+    make_column_transformer((StandardScaler(), numbers), (OneHotEncoder(), texts)), classifier
+)
+cv = StratifiedKFold(int(folds), shuffle=True, random_state=0)
+scores = cross_val_score(pipeline, table.drop(columns="y"), table["y"], cv=cv, n_jobs=2)
+print(scores.mean())
+"""
+
+
+def cross_validation() -> dict[str, Any]:
+    """Seconds and MiB of ten folds of 100,000 rows x 20 columns, here and in scikit-learn."""
+    rows = MILLION // 10
+    epochs = 5
+    seconds: dict[str, list[float]] = {"evaluate.py": [], "cross_val_score": []}
+    mib: dict[str, list[float]] = {"evaluate.py": [], "cross_val_score": []}
+    line = ["--network", "MLP", "--network.hidden", "[64]", "--optimizer", "AdamW"]
+    line += ["--optimizer.lr", "0.001", "--data.batch_size", "256", "--data.scaling", "standard"]
+    line += ["--members", "1", "--folds", "10", "--repeats", "1", "--baselines", "[]"]
+    line += ["--max_epochs", str(epochs), "--accelerator", "cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_mixed(Path(folder, "mixed.csv"), rows)
+        for _ in range(ROUNDS):
+            ours = measure("evaluate.py", *table_arguments(path), *line)
+            seconds["evaluate.py"].append(ours.seconds)
+            mib["evaluate.py"].append(ours.peak)
+            time_, peak = whole("-c", CROSS_VAL_SCORE, str(path), "10", str(epochs), "256")
+            seconds["cross_val_score"].append(time_)
+            mib["cross_val_score"].append(peak)
+    result: dict[str, Any] = {
+        name: {"seconds": round(median(seconds[name]), 1), "MiB": round(median(mib[name]))}
+        for name in seconds
+    }
+    ratios = zip(seconds["cross_val_score"], seconds["evaluate.py"], strict=True)
+    result["ratio of time"] = round(median(theirs / our for theirs, our in ratios), 2)
+    return result
+
+
+SECTIONS = (speed, memory, growth, cross_validation)
+
+
+def main() -> None:
+    """Run the sections named on the command line, or all; write scale.json."""
+    quiet()
+    skip_driver_lookup()
+    warnings.filterwarnings("ignore", message="Total length of `list`")
+    named = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    result: dict[str, Any] = {}
+    if RESULT.exists():
+        result = json.loads(RESULT.read_text())
+    result |= {
+        "command": "python -m bench.scale",
+        "hardware": {"cpus": os.cpu_count(), "processor": processor()},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "polars": polars.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "n": ROUNDS,
+    }
+    for section in SECTIONS:
+        if named and section.__name__ not in named:
+            continue
+        start = time.perf_counter()
+        result[section.__name__] = section()
+        seconds = time.perf_counter() - start
+        print(f"{section.__name__}: {seconds:.0f} s", flush=True)
+        print(json.dumps(result[section.__name__], indent=2), flush=True)
+        if not SMALL:
+            RESULT.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
