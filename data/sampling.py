@@ -53,6 +53,24 @@ def row_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
+def slice_of(rows: int, rank: int, processes: int) -> slice:
+    """A process's share of a batch's rows; the shares differ by one row at most.
+
+    The first processes have the larger ones, so the first of all is never without a row.
+
+    >>> [slice_of(7, rank, processes=3) for rank in range(3)]
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+
+    Args:
+        rows: Rows of the batch.
+        rank: Index of the process.
+        processes: Number of processes.
+    """
+    least, more = divmod(rows, processes)
+    start = rank * least + min(rank, more)
+    return slice(start, start + least + (rank < more))
+
+
 def split_off(
     indices: np.ndarray, size: int, targets: np.ndarray, stratify: bool, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

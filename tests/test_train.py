@@ -27,7 +27,7 @@ from data.iris import Iris
 from evaluation.report import TITLES
 from inference.predictor import load
 from model import scores
-from tests.helpers import ROOT, python, run, started, weights
+from tests.helpers import ROOT, run, started, weights
 from train import train
 from training.checkpoints import LastCheckpoint
 from training.event_files import new_version
@@ -439,30 +439,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert json.loads(Path("lightning_logs/version_0/result.json").read_text())["epochs"] == EPOCHS
 
 
-def test_two_processes_train_one_network(tmp_path):
-    # 120 rows: the halves are equal.
-    line = ("--accelerator", "cpu", "--max_epochs", "5", "--metric", "auroc")
-    done = python("train.py", *line, "--devices", "2", "--strategy", "ddp", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 14
-    run(*line)
-    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [
-        "version_0",
-        "version_1",
-    ]
-    both, alone = (
-        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
-    )
-    for name in ("train/loss", "test/loss", "train/auroc", "test/log_loss"):
-        assert both[name] == pytest.approx(alone[name], rel=1e-4)
-    curves = [
-        [event.value for event in events(f"lightning_logs/version_{i}").Scalars("train/auroc")]
-        for i in (0, 1)
-    ]
-    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
-
-
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize(
     "fused", [[], ["--optimizer", "AdamW", "--optimizer.fused", "true", "--optimizer.lr", "0.05"]]
@@ -474,19 +450,6 @@ def test_gradients_are_clipped_in_every_precision(precision, fused):
     free = run(*line, "--optimizer.eps", "0.1")
     assert clipped["train/loss"] > 1.5 * whole["train/loss"]
     assert whole["train/loss"] == pytest.approx(free["train/loss"], rel=0.01)
-
-
-def test_processes_that_would_each_train_the_whole_run_are_refused(capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for line, message in {
-        "--devices 1": "2 processes were started, but devices and num_nodes ask for 1",
-        "--devices 2 --strategy ddp_spawn": "strategy starts its processes inside the fit",
-    }.items():
-        with pytest.raises(SystemExit) as stop:
-            command(train, ["--accelerator", "cpu", *line.split()])
-        assert stop.value.code == 2
-        assert message in capsys.readouterr().err
-    assert not Path("lightning_logs").exists()
 
 
 @pytest.mark.gpu

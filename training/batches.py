@@ -2,26 +2,24 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from data.sampling import EpochSampler
+from data.sampling import EpochSampler, slice_of
 
 
 class TensorBatches:
     """Batches as slices of tensors on the training device; takes the place of a DataLoader.
 
     Rows are not fetched, collated or copied one at a time. The last batch has the remaining rows.
-    With a sampler, each process takes every `world_size`-th row of the epoch's order, which wraps
-    around as in DistributedSampler: all processes take the same number of steps. Without one,
-    every process takes all rows, so that their metrics agree and no row counts twice.
+    With a sampler, each process takes its share of every batch, in the order of a single process.
+    Without one, every process takes all rows: their metrics agree, and no row counts twice.
 
     Args:
         dataset: Tensors of equal length.
-        batch_size: Rows of a batch.
+        batch_size: Rows of a batch, of all processes together.
         sampler: Order of the rows in each epoch; None keeps theirs.
         trainer: The Trainer, which knows the device and the processes.
     """
@@ -39,11 +37,9 @@ class TensorBatches:
         self.order = sampler
         if sampler is not None:
             self.sampler = sampler  # Lightning calls set_epoch on an attribute of this name
-        self.rank = trainer.global_rank
-        self.world_size = trainer.world_size
         self.rows = len(dataset)
-        if sampler is not None:
-            self.rows = -(-len(dataset) // self.world_size)
+        self.rank = trainer.global_rank
+        self.processes = trainer.world_size
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
@@ -52,8 +48,14 @@ class TensorBatches:
         # A generator asks for the order when the first batch is fetched: Lightning creates the
         # iterator of a resumed run before it restores the epoch.
         tensors = self.tensors
+        sizes: int | list[int] = self.batch_size
         if self.order is not None:
-            order = np.resize(self.order.indices(), self.rows * self.world_size)
-            share = torch.from_numpy(order[self.rank :: self.world_size])
-            tensors = [tensor[share] for tensor in tensors]
-        yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
+            rows = torch.from_numpy(self.order.indices())
+            if self.processes > 1:
+                batches = rows.split(self.batch_size)
+                slices = [slice_of(len(batch), self.rank, self.processes) for batch in batches]
+                shares = [batch[part] for batch, part in zip(batches, slices, strict=True)]
+                sizes = [len(share) for share in shares]
+                rows = torch.cat(shares)
+            tensors = [tensor[rows] for tensor in tensors]
+        yield from zip(*(tensor.split(sizes) for tensor in tensors), strict=True)

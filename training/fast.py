@@ -19,7 +19,7 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cli.component import LEARNED
 from data.tabular import TabularData
@@ -53,8 +53,14 @@ class FastClassifier(Classifier):
     def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch[:2]
         weights = batch[2:]  # of the rows, where an estimator got some
-        logits = self(features)
-        loss: Tensor = self.loss(logits, targets, *weights)
+        if len(targets):
+            logits = self(features)
+            loss: Tensor = self.loss(logits, targets, *weights)
+        else:  # the batch has fewer rows than processes: take part in the exchange of gradients
+            logits = self(self.example.to(features).expand(2, -1))[:0]
+            loss = logits.sum()
+        if self.has_share_of(name):
+            loss = loss * factor_of_rows(self.loss, targets)
         split = name.removeprefix("final/")
         outputs = self.outputs.setdefault(split, [])
         outputs.append((loss.detach(), logits.detach(), targets))
@@ -66,22 +72,30 @@ class FastClassifier(Classifier):
         if split == self.watched_split and self.metric in METRICS and self.metric != "accuracy":
             watched[self.metric] = score(self.metric, *self.predictions(split)).item()
         losses, logits, targets = zip(*self.outputs[split], strict=True)
-        rows = torch.tensor([len(batch) for batch in targets], device=self.device)
-        hits = torch.cat(logits).argmax(1) == torch.cat(targets)
         # In float32 and whole numbers, also where the network computes in 16 bits.
-        loss_sum = torch.stack(losses).float() @ rows.float()
-        counts = torch.stack([hits.sum(), rows.sum()])
-        if self.trainer.world_size > 1:
-            loss_sum = self.trainer.strategy.reduce(loss_sum, reduce_op="sum")
-            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
-        correct, total = counts.tolist()
-        return {"loss": loss_sum.item() / total, "accuracy": correct / total} | watched
+        loss = torch.stack(losses).float()
+        rows = torch.tensor([len(batch) for batch in targets], device=self.device)
+        hits = (torch.cat(logits).argmax(1) == torch.cat(targets)).sum()
+        if self.has_share_of(split):
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+            rows = self.trainer.strategy.reduce(rows, reduce_op="sum")
+            hits = self.trainer.strategy.reduce(hits, reduce_op="sum")
+        loss_sum = loss @ rows.float()
+        correct, total = torch.stack([hits, rows.sum()]).tolist()
+        metrics = {"loss": loss_sum.item() / total, "accuracy": correct / total} | watched
+        # What decides about epochs is the same to the last digit, whatever the processes run on.
+        agreed: dict[str, float] = self.trainer.strategy.broadcast(metrics)
+        return agreed
+
+    def has_share_of(self, split: str) -> bool:
+        """Whether this process has its share of the rows of each batch, and not all of them."""
+        return self.trainer.world_size > 1 and self.trainer.training and split == "train"
 
     def predictions(self, split: str) -> tuple[Tensor, Tensor]:
         """The epoch's probabilities (rows, num_classes) and targets (rows,), on the CPU."""
         _, logits, targets = zip(*self.outputs[split], strict=True)
         predictions = [(torch.cat(logits).cpu(), torch.cat(targets).cpu())]
-        if self.trainer.training and split == "train":  # each process has its share of the rows
+        if self.has_share_of(split):
             predictions = gathered(predictions[0])
         all_logits, all_targets = zip(*predictions, strict=True)
         return probabilities(torch.cat(all_logits)), torch.cat(all_targets)
@@ -150,14 +164,34 @@ class FastClassifier(Classifier):
         self.outputs.clear()
 
     def on_test_epoch_end(self) -> None:
-        # This runs once, so self.log is fast enough.
         for split in list(self.outputs):
             predictions = self.predictions(split)
             metrics = {name: score(name, *predictions).item() for name in METRICS}
             metrics |= self.epoch_metrics(split)
-            final = {f"final/{split}/{name}": value for name, value in metrics.items()}
-            self.log_dict(final, logger=False, sync_dist=True)
+            final = {f"final/{split}/{name}": torch.tensor(metrics[name]) for name in metrics}
+            self.trainer.callback_metrics.update(final)
             self.recalls[split] = recalls(confusion(*predictions))
+
+
+def factor_of_rows(loss: nn.Module, targets: Tensor) -> Tensor:
+    """What to multiply a process's loss by: the mean over the processes is then the batch's loss.
+
+    The loss is a mean over rows, weighted by class where it has a `weight`, or a sum over them.
+
+    Args:
+        loss: The loss.
+        targets: Class indices (rows,) of this process's share of the batch.
+    """
+    processes = torch.distributed.get_world_size()
+    if getattr(loss, "reduction", "mean") == "sum":
+        return torch.tensor(processes, device=targets.device)
+    weight = getattr(loss, "weight", None)
+    share = torch.tensor(float(len(targets)), device=targets.device)
+    if isinstance(weight, Tensor):
+        share = weight[targets].sum()
+    total = share.clone()
+    torch.distributed.all_reduce(total)
+    return processes * share / total
 
 
 def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str) -> FastClassifier:

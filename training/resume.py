@@ -193,7 +193,7 @@ def differs(value: Any, saved: Any) -> bool:
 
 
 def check_steps(content: dict[str, Any], datamodule: TabularData, trainer: Trainer) -> None:
-    """Refuse a number of processes with which an epoch has other steps than in the run.
+    """Refuse a run whose epochs had other steps: an earlier version counted a process's rows.
 
     Raises:
         ValueError: The steps of the checkpoint are not those of whole epochs.
@@ -201,12 +201,11 @@ def check_steps(content: dict[str, Any], datamodule: TabularData, trainer: Train
     if trainer.limit_train_batches != 1.0:
         return
     rows = len(datamodule.splits["train"][1])
-    share = -(-rows // trainer.world_size)
-    batches = -(-share // min(datamodule.batch_size or rows, rows))
+    batches = -(-rows // min(datamodule.batch_size or rows, rows))
     steps = -(-batches // trainer.accumulate_grad_batches)
     done, epoch = content["global_step"], content["epoch"]
     if done not in (steps * epoch, steps * (epoch + 1)):
         raise ValueError(
-            f"in {trainer.world_size} processes an epoch has {steps} steps, which do not make up "
-            f"the {done} steps of the run to resume; give --devices as it was then"
+            f"an epoch has {steps} steps, which do not make up the {done} steps of the run to "
+            "resume: it is of a version in which each process took batch_size rows; start anew"
         )

@@ -209,8 +209,14 @@ def check_fit(trainer: Trainer, classifier: Classifier, datamodule: TabularData)
     Raises:
         ValueError: With the flag that helps.
     """
-    rows = -(-len(datamodule.indices["train"]) // trainer.world_size)  # of each process
+    rows = len(datamodule.indices["train"])
+    processes = trainer.world_size
     batch_size = min(datamodule.batch_size or rows, rows)
+    if batch_size < processes:
+        raise ValueError(
+            f"a batch of {batch_size} rows is shared by {processes} processes; give a larger "
+            "--data.batch_size, or fewer --devices and --num_nodes"
+        )
     batches = -(-rows // batch_size)
     limit = trainer.limit_train_batches
     used = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
@@ -226,7 +232,7 @@ def check_fit(trainer: Trainer, classifier: Classifier, datamodule: TabularData)
     if datamodule.val_fraction:
         check_first_validation(trainer, used)
     last = rows - (used - 1) * batch_size
-    if last == 1 or batch_size == 1:
+    if min(last, batch_size) // processes <= 1:
         check_single_row(classifier, rows, batch_size)
 
 
