@@ -25,13 +25,14 @@ from data.iris import Iris
 from data.leakage import warnings_of
 from data.members import choose_members
 from data.tabular import TabularData
-from evaluation.devices import check_processes, is_sharded
+from evaluation.devices import check_processes, make_strategy
 from model import recipe
 from model.scores import Metric, check_metric, watched
 from training.batches import TensorBatches
 from training.callbacks import make_callbacks
+from training.classifiers import make_classifier
 from training.curves import add_layout
-from training.fast import make_classifier, skip_driver_lookup
+from training.fast import skip_driver_lookup
 from training.loggers import attach_loggers, check_loggers, publish
 from training.members import Members
 from training.pictures.base import Picture
@@ -119,7 +120,6 @@ def train(
     seed_everything(seed, verbose=False)
     curve = watched(metric, "val" in datamodule.splits)
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
-    classifier = make_classifier(datamodule, config, curve)
     warnings = warnings_of(datamodule, datamodule.splits, datamodule.encoder.layout)
     skip_driver_lookup()
     check_hardware(accelerator, devices, strategy, num_nodes)
@@ -127,7 +127,7 @@ def train(
     fit_trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
-        strategy=strategy,
+        strategy=make_strategy(strategy),
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
@@ -138,6 +138,7 @@ def train(
         **more,
     )
     check_processes(fit_trainer)
+    classifier = make_classifier(datamodule, config, curve, fit_trainer)
     # Batches are slices of tensors on the training device; training/fast.py says why.
     datamodule.make_loader = partial(TensorBatches, trainer=fit_trainer)
     many = None
@@ -162,8 +163,6 @@ def train(
             classifier = many.fit(run, resume)
         else:
             fit_trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
-            if is_sharded(fit_trainer):  # the test loads the checkpoint into a whole network
-                classifier = make_classifier(datamodule, config, curve)
         num_parameters = sum(parameter.numel() for parameter in classifier.parameters())
         fit_seconds = time.perf_counter() - start
         run.logger.end_fit()

@@ -155,7 +155,7 @@ from cli.command import command
 from evaluate import evaluate
 from train import train
 from training.batches import TensorBatches
-from training.fast import make_classifier
+from training.classifiers import make_classifier
 StrategyRegistry.register("ddp_gloo", DDPStrategy, process_group_backend="gloo")
 line = "--accelerator {device} --devices 1 --num_nodes 2 --strategy ddp_gloo --log_dir two".split()
 command(train, [*line, "--pictures", "final"])

@@ -20,7 +20,7 @@ from data.tabular import TabularData
 from model.networks import MLP
 from model.recipe import LOSS, OPTIMIZER, SCHEDULE
 from training.batches import TensorBatches
-from training.fast import make_classifier
+from training.classifiers import make_classifier
 
 
 class Noise(TabularData):
@@ -66,8 +66,8 @@ def project_epochs(
         "optimizer": describe("optimizer", OPTIMIZER),
         "schedule": describe("schedule", SCHEDULE),
     }
-    classifier = make_classifier(table, config, "train/loss")
     trainer = quiet_trainer(epochs, device, precision)
+    classifier = make_classifier(table, config, "train/loss", trainer)
     clock = EpochClock()
     # Lightning does not declare its list of callbacks.
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]

@@ -33,7 +33,13 @@ REGISTRY = {
         "lightning.pytorch.LightningDataModule",
     ),
     "network": (
-        (f"{ROOT}model.networks", f"{ROOT}model.convnet", f"{ROOT}model.ensemble", "torch.nn"),
+        (
+            f"{ROOT}model.networks",
+            f"{ROOT}model.residual",
+            f"{ROOT}model.convnet",
+            f"{ROOT}model.ensemble",
+            "torch.nn",
+        ),
         "torch.nn.Module",
     ),
     "loss": (

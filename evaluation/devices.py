@@ -5,11 +5,18 @@ from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from model.classifier import Classifier
 from model.population import STACK_BYTES
+
+TESTED_STRATEGIES = (DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy)
 
 
 def available_memory(device: torch.device) -> int:
@@ -64,13 +71,18 @@ def check_processes(trainer: Trainer) -> None:
     """Refuse processes that would not work on one run together.
 
     Raises:
-        ValueError: The strategy starts processes inside the fit, or more processes were started
-            than the Trainer uses: each would train the whole run.
+        ValueError: The strategy starts processes inside the fit, or was never tested here, or more
+            processes were started than the Trainer uses: each would train the whole run.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(
             "strategy starts its processes inside the fit, and their results would be lost; "
             "give ddp, or a single device"
+        )
+    if not isinstance(trainer.strategy, TESTED_STRATEGIES):
+        raise ValueError(
+            f"strategy is {type(trainer.strategy).__name__}, which nothing here was tested with; "
+            "give auto, ddp or fsdp"
         )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > trainer.world_size:
@@ -79,6 +91,16 @@ def check_processes(trainer: Trainer) -> None:
             f"{trainer.world_size}; give --devices and --num_nodes, whose product is {started}, "
             "and --strategy ddp"
         )
+
+
+def make_strategy(name: str) -> str | Strategy:
+    """Lightning's strategy of this name; for fsdp one that shards on a CPU, too.
+
+    Its checkpoints are those of one process: a file with the whole network.
+    """
+    if name != "fsdp":
+        return name
+    return ModelParallelStrategy(save_distributed_checkpoint=False)
 
 
 def is_sharded(trainer: Trainer) -> bool:

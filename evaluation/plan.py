@@ -14,6 +14,7 @@ from data.tabular import Splits, TabularData
 from evaluation.candidates import Components
 from evaluation.devices import check_memory, stack_bytes
 from evaluation.members import as_one
+from evaluation.size import check_size
 from model.classifier import Classifier
 from model.losses import weigh
 from model.population import Member, Outcome, Population, Stopper
@@ -141,6 +142,8 @@ def make_plan(
     # Any class weights show whether the losses take some; those of the folds follow.
     weights = datamodule.weigh_classes(table.targets)
     weighted = [weigh(candidate, weights) for candidate in candidates]
+    for candidate in weighted:
+        check_size(candidate, num_features, num_classes, memory)
     # Before the folds are cut: a table has fewer rows than a population may have networks.
     check_memory(
         [Classifier(num_features, num_classes, **candidate) for candidate in weighted],

@@ -21,12 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cli.component import LEARNED
-from data.tabular import TabularData
 from model.classifier import Batch, Classifier
-from model.losses import weigh
 from model.population import gathered
-from model.recipe import fit_to_table
 from model.scores import METRICS, confusion, probabilities, recalls, score
 from training.hparams import VALUES
 
@@ -192,21 +188,6 @@ def factor_of_rows(loss: nn.Module, targets: Tensor) -> Tensor:
     total = share.clone()
     torch.distributed.all_reduce(total)
     return processes * share / total
-
-
-def make_classifier(datamodule: TabularData, config: dict[str, Any], curve: str) -> FastClassifier:
-    """A FastClassifier for a table.
-
-    Args:
-        datamodule: The table, after `setup()`.
-        config: The arguments of train.py as plain data; it has the components.
-        curve: The curve that decides about epochs.
-    """
-    components = {name: config[name] for name in LEARNED}
-    components = weigh(components, datamodule.class_weights)
-    components = fit_to_table(components, datamodule, datamodule.encoder.layout)
-    num_features = datamodule.num_features
-    return FastClassifier(num_features, datamodule.num_classes, watched=curve, **components)
 
 
 def skip_driver_lookup() -> None:

@@ -1,0 +1,139 @@
+"""--strategy fsdp: two processes that share the weights train what one trains (gloo, on a CPU)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.strategies import FSDPStrategy
+
+from cli.command import command
+from evaluation.devices import check_processes
+from export import export
+from predict import predict
+from tests.helpers import ROOT, run, weights
+from train import train
+
+LINE = [
+    *("--accelerator", "cpu", "--network", "ResidualMLP", "--network.width", "16"),
+    *("--optimizer", "Adam", "--optimizer.lr", "0.005", "--schedule", "null"),
+    *("--pictures", "none", "--data.val_fraction", "0.2", "--trainer.gradient_clip_val", "0.5"),
+    *("--data.class_weight", "balanced"),
+]
+SHARDED = ["--strategy", "fsdp", "--devices", "2"]
+# Both processes run all of it: one run, one that is resumed, and what each process held.
+SCRIPT = """
+import sys
+import torch
+from torch.distributed.tensor import DTensor
+from cli.command import command
+from train import train
+import training.sharding as sharding
+
+configure = sharding.ShardedClassifier.configure_model
+
+def watched(self):
+    configure(self)
+    shares = [p.to_local().numel() for p in self.parameters() if isinstance(p, DTensor)]
+    with open(f"rank_{self.trainer.global_rank}", "w") as file:
+        file.write(str(sum(shares)))
+
+sharding.ShardedClassifier.configure_model = watched
+"""
+SCRIPT += f"""
+line = {[*LINE, *SHARDED]!r}
+command(train, [*line, "--max_epochs", "8"])
+command(train, [*line, "--max_epochs", "3"])
+command(train, ["--resume", "lightning_logs/version_1", "--max_epochs", "8"])
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two processes trained a network in one go (version_0) and resumed (version_1)."""
+    folder = tmp_path_factory.mktemp("sharded")
+    Path(folder, "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def read(folder, version):
+    run_dir = Path(folder, "lightning_logs", f"version_{version}")
+    return json.loads((run_dir / "result.json").read_text()), run_dir / "checkpoints"
+
+
+@pytest.mark.parametrize("version", [0, 1], ids=["in one go", "resumed"])
+def test_two_processes_train_what_one_trains(folder, version):
+    alone = run(*LINE, "--max_epochs", "8")
+    result, checkpoints = read(folder, version)
+    for split in ("train", "val", "test"):
+        assert result[f"{split}/loss"] == pytest.approx(alone[f"{split}/loss"], abs=1e-5)
+        assert result[f"{split}/accuracy"] == alone[f"{split}/accuracy"]
+    assert result["num_parameters"] == alone["num_parameters"]
+    mine, theirs = read(".", 0)[1], checkpoints
+    for name in ("best.ckpt", "last.ckpt"):
+        expected = weights(mine / name)
+        state = weights(theirs / name)
+        assert state.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert type(state[key]) is torch.Tensor
+            torch.testing.assert_close(state[key], tensor, rtol=0, atol=1e-5)
+    before, after = (
+        torch.load(path / "last.ckpt", weights_only=True)["optimizer_states"][0]
+        for path in (mine, theirs)
+    )
+    for name in ("params", "lr"):
+        assert before["param_groups"][0][name] == after["param_groups"][0][name]
+    for index, state in before["state"].items():
+        torch.testing.assert_close(after["state"][index], state, rtol=0, atol=1e-5)
+
+
+def test_each_process_holds_its_share(folder):
+    shares = [int(Path(folder, f"rank_{rank}").read_text()) for rank in (0, 1)]
+    total = read(folder, 0)[0]["num_parameters"]
+    assert sum(shares) == total
+    assert max(shares) < 0.53 * total
+
+
+def test_a_laptop_reads_the_checkpoint(folder, capsys):
+    checkpoint = read(folder, 1)[1] / "best.ckpt"
+    command(predict, [str(checkpoint), str(ROOT / "examples" / "flowers.csv")])
+    assert len(capsys.readouterr().out.splitlines()) == 151
+    command(export, [str(checkpoint), "model.pt2"])
+    assert Path("model.pt2").exists()
+
+
+def test_only_tested_strategies_are_taken():
+    trainer = SimpleNamespace(strategy=FSDPStrategy(), world_size=1)
+    with pytest.raises(ValueError, match=r"FSDPStrategy, .*; give auto, ddp or fsdp"):
+        check_processes(trainer)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "--strategy fsdp --members 3",
+            "strategy is ModelParallelStrategy; give auto or ddp",
+        ),
+        ("--strategy fsdp --precision 64-true", "does not support"),
+    ],
+)
+def test_refuses_what_cannot_be_shared(line, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command(train, ["--accelerator", "cpu", *line.split()])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not Path("lightning_logs").exists()
