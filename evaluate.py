@@ -25,6 +25,7 @@ from data.leakage import warnings_of
 from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import SHARED, make_candidates, train_commands
+from evaluation.cluster import CLUSTER_BYTES, check_cluster, connected
 from evaluation.conclude import conclude
 from evaluation.devices import train_shares
 from evaluation.ensemble import save_ensemble
@@ -40,6 +41,7 @@ from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
+from training.stack_fits import check_kept_stacks, fit_on_cluster
 from training.trainer_arguments import check_hardware
 
 
@@ -62,6 +64,7 @@ def evaluate(
     devices: int | list[int] | str = "auto",
     strategy: str = "auto",
     num_nodes: int = 1,
+    cluster: str | None = None,
     precision: Precision = "32-true",
     max_epochs: int = recipe.MAX_EPOCHS,
     members: int | None = None,
@@ -100,6 +103,8 @@ def evaluate(
         strategy: How several devices work together: auto or ddp; each trains a share of the
             networks.
         num_nodes: Number of machines.
+        cluster: Train on a Ray cluster: ray for the one of RAY_ADDRESS, or of this machine, or a
+            new one; or an address, such as ray://head:10001.
         precision: Numeric precision; the mixed ones keep the weights in 32 bits.
         max_epochs: Passes over the training rows.
         members: Networks that are trained and predict as one, as in train.py; null for 8 where the
@@ -132,8 +137,14 @@ def evaluate(
     candidates = make_candidates(
         settings, config["sweep"], config["compare"], config["search"], config["seed"]
     )
+    hardware = (accelerator, devices, strategy, num_nodes)
+    memory = None
+    if cluster is not None:
+        check_cluster(cluster, *hardware)
+        hardware = ("cpu", 1, "auto", 1)  # of this process, which trains nothing
+        memory = CLUSTER_BYTES
     for candidate in candidates.values():
-        check_run(accelerator, candidate["max_epochs"], candidate["patience"])
+        check_run(hardware[0], candidate["max_epochs"], candidate["patience"])
     if compare is not None:
         config["compare"] = {
             name: {component: candidate[component] for component in LEARNED}
@@ -144,7 +155,7 @@ def evaluate(
     # Which networks are trained on which rows: all of them, and the share of this process.
     groups = make_groups(
         list(candidates.values()),
-        partial(make_trainer, accelerator, devices, strategy, num_nodes, precision),
+        partial(make_trainer, *hardware, precision),
         partial(
             make_plan,
             folds=config["folds"],
@@ -153,6 +164,7 @@ def evaluate(
             seeds=config["seeds"],
             first_seed=config["seed"],
         ),
+        memory,
     )
     check_groups(groups, metric, bool(sweep), save)
     first = groups[0].plan
@@ -160,12 +172,19 @@ def evaluate(
     start = time.perf_counter()
     halvings = [group.halving(metric) if search else None for group in groups]
     populations = [
-        group.population(metric, halving) for group, halving in zip(groups, halvings, strict=True)
+        group.population(metric, halving, is_elsewhere=cluster is not None)
+        for group, halving in zip(groups, halvings, strict=True)
     ]
-    kept = find_kept(resume, groups, populations)
+    if cluster is None:
+        kept = find_kept(resume, groups, populations)
+    else:
+        check_kept_stacks(resume, populations)
 
     # All arguments are valid: create the run folder.
-    with EvaluationRun(groups[0].trainer, log_dir, resume) as run:
+    with (
+        connected(cluster, accelerator) as workers,
+        EvaluationRun(groups[0].trainer, log_dir, resume) as run,
+    ):
         loggers = []
         if run.is_main_process:
             if not resume:
@@ -173,7 +192,17 @@ def evaluate(
             loggers = candidate_loggers(run, len(candidates))
             run.show_columns(groups[0].datamodule, warnings)
         curve_loggers = loggers if len(candidates) <= MAX_CANDIDATES else []
-        fit_groups(run, groups, populations, kept, curve_loggers, config["seed"])
+        if workers is None:
+            fit_groups(run, groups, populations, kept, curve_loggers, config["seed"])
+            weights = [population.weights() for population in populations] if save else []
+            device = device_name(run.trainer)
+        else:
+            new_trainer = partial(
+                make_trainer, devices="auto", strategy="auto", num_nodes=1, precision=precision
+            )
+            weights, device = fit_on_cluster(
+                workers, run, groups, populations, halvings, curve_loggers, new_trainer, save
+            )
         kept_seconds = sum(population.kept_seconds for population in populations)
         info = RunInfo(
             members=sum(len(group.plan.members) for group in groups),
@@ -182,10 +211,9 @@ def evaluate(
             seeds=config["seeds"],
             fit_seconds=time.perf_counter() - start + kept_seconds,
             seed=config["seed"],
-            device=device_name(run.trainer),
+            device=device,
             versions=VERSIONS,
         )
-        weights = [population.weights() for population in populations] if save else []
         if not run.is_main_process:
             return None
 

@@ -51,6 +51,7 @@ EVALUATE_ONLY = (
     "compare",
     "save",
     "baselines",
+    "cluster",
 )
 BELONGS_TO = dict.fromkeys(TRAIN_ONLY, "train.py") | dict.fromkeys(EVALUATE_ONLY, "evaluate.py")
 

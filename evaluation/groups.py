@@ -36,14 +36,27 @@ class Group:
     plan: Plan
     trainer: Trainer
 
-    def population(self, metric: Metric, halving: Halving | None) -> Population:
+    def population(
+        self, metric: Metric, halving: Halving | None, is_elsewhere: bool = False
+    ) -> Population:
         """This process's share of the networks, of which halving stops some.
+
+        Args:
+            metric: The score by which epochs are chosen.
+            halving: What stops networks; None for nothing.
+            is_elsewhere: Whether other processes train the networks: there are no stacks then.
 
         Raises:
             ValueError: A network cannot be a member.
         """
         return make_population(
-            self.plan, self.datamodule, self.trainer, self.patience, metric, halving
+            self.plan,
+            self.datamodule,
+            self.trainer,
+            self.patience,
+            metric,
+            halving,
+            stacks=[] if is_elsewhere else None,
         )
 
     def outcomes(self, population: Population) -> dict[Member, Outcome]:
@@ -67,6 +80,7 @@ def make_groups(
     candidates: Sequence[Candidate],
     make_trainer: Callable[[int], Trainer],
     plan_networks: Callable[..., Plan],
+    available: int | None = None,
 ) -> list[Group]:
     """The candidates in groups, all on the same folds.
 
@@ -74,6 +88,7 @@ def make_groups(
         candidates: The settings of each candidate.
         make_trainer: Called with max_epochs.
         plan_networks: `make_plan` without its datamodule, candidates, members and memory.
+        available: Bytes of memory for all networks; None for those of the Trainer's device.
 
     Raises:
         ValueError: A setting cannot be used, or candidates have different rows.
@@ -87,7 +102,7 @@ def make_groups(
         settings = candidates[group_indices[0]]
         trainer = make_trainer(settings["max_epochs"])
         datamodule = build("data", settings["data"])()
-        memory = available_memory(trainer.strategy.root_device)
+        memory = available or available_memory(trainer.strategy.root_device)
         plan = plan_networks(
             datamodule,
             [{name: candidates[index][name] for name in LEARNED} for index in group_indices],

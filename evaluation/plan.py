@@ -211,8 +211,9 @@ def make_population(
     patience: int | None,
     metric: Metric,
     stopper: Stopper | None = None,
+    stacks: list[list[int]] | None = None,
 ) -> Population:
-    """This process's population: its share of the members.
+    """This process's population: its share of the members; `stacks` as for Population.
 
     Raises:
         ValueError: There are fewer networks than processes, or a network cannot be a member.
@@ -232,6 +233,7 @@ def make_population(
         plan.num_classes,
         plan.candidates,
         plan.members[trainer.global_rank :: processes],
+        stacks=stacks,
         folds=plan.member_splits,
         batch_size=datamodule.batch_size,
         row_order=row_order,

@@ -25,7 +25,7 @@ from training.run import Run
 from training.stopping import resume_words
 
 # Settings with which an evaluation may go on otherwise: they say where it computes.
-CHANGEABLE = {"accelerator", "devices", "strategy", "num_nodes"}
+CHANGEABLE = {"accelerator", "devices", "strategy", "num_nodes", "cluster"}
 
 
 class EvaluationRun(Run):
@@ -39,6 +39,8 @@ class EvaluationRun(Run):
     Raises:
         ValueError: The folder cannot be made.
     """
+
+    progress = ""  # of fits on a cluster, in words
 
     def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
         super().__init__(trainer, log_dir, resume)
@@ -61,6 +63,9 @@ class EvaluationRun(Run):
         if not (kept_files(self.run_dir) or self.has_result):
             return []
         return resume_words("evaluate.py", self.run_dir)
+
+    def stage(self) -> str:
+        return self.progress or super().stage()
 
     def remove_kept(self) -> None:
         """Remove the checkpoints of the fits: there is nothing left to resume."""
@@ -115,6 +120,16 @@ def kept_files(run_dir: Path) -> list[Path]:
     return list(run_dir.glob("checkpoints/group_*.ckpt"))
 
 
+def kept_stack(run_dir: Path, index: int, epoch: int, stack: int) -> Path:
+    """What is kept of a stack of a group, trained on a cluster until an epoch, from 1."""
+    return run_dir / "checkpoints" / f"group_{index + 1}_epoch_{epoch}_stack_{stack + 1}.ckpt"
+
+
+def kept_stacks(run_dir: Path, index: int) -> list[Path]:
+    """What is kept of the stacks of a group."""
+    return list(run_dir.glob(f"checkpoints/group_{index + 1}_epoch_*.ckpt"))
+
+
 def check_settings(resume: str, config: dict[str, Any]) -> None:
     """Refuse to resume what is no evaluation, is finished, or had other settings.
 
@@ -146,8 +161,11 @@ def find_kept(
     """The checkpoint with which each group's fit goes on; None for a group that has none.
 
     Raises:
-        ValueError: A checkpoint is damaged, or that of other networks or rows.
+        ValueError: A checkpoint is damaged, or that of other networks or rows, or the evaluation
+            was begun on a cluster.
     """
+    if resume is not None and kept_stacks(Path(resume), 0):
+        raise ValueError(f"{resume} was begun on a cluster; give --cluster ray")
     found: list[str | None] = []
     for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
         file = kept_file(Path(resume or ""), index)
