@@ -2,7 +2,7 @@
 
 Its tensors say that they live on `pretend:0`. An operation of one of them and a tensor of the CPU
 raises an error, as on a GPU, and the number of copies back to the CPU is counted, since a GPU waits
-at each.
+at each. Once imported, the device is there for the whole process: see test_devices.py.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,22 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 from training.event_files import RunLogger
 
-_setup_privateuseone_for_python_backend("pretend")
+
+class Backend(_DummyBackendModule):
+    """What torch asks of a device's module."""
+
+    def get_amp_supported_dtype(self):
+        return []
+
+
+_setup_privateuseone_for_python_backend("pretend", Backend())
 DEVICE = torch.device("pretend", 0)
 
 # A GPU takes indices from the CPU too; it copies them to itself.
