@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.leakage import warnings_of
+from data.shared_rows import as_tensors
 from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import SHARED, make_candidates, train_commands
@@ -168,7 +169,8 @@ def evaluate(
     )
     check_groups(groups, metric, bool(sweep), save)
     first = groups[0].plan
-    warnings = warnings_of(groups[0].datamodule, first.splits[0], first.encoders[0].layout)
+    first_fold = as_tensors(first.splits[0])
+    warnings = warnings_of(groups[0].datamodule, first_fold, first.encoders[0].layout)
     start = time.perf_counter()
     halvings = [group.halving(metric) if search else None for group in groups]
     populations = [

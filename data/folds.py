@@ -1,13 +1,18 @@
 """Cross-validation: splits of a table, each standardized with statistics of its training rows."""
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from data.encoder import Encoder, Scaling
 from data.layout import Layout
-from data.splits import Cutter, remaining
-from data.tabular import RawTable, Splits, TabularData, standardize
+from data.row_set import RowSet
+from data.shared_rows import SharedRows, SharedSplits, share
+from data.splits import Cut, Cutter, remaining
+from data.tabular import RawTable, TabularData
+
+Indices = np.ndarray | RowSet
 
 
 class Fold(NamedTuple):
@@ -21,7 +26,7 @@ class Fold(NamedTuple):
     repeat: int
     fold: int
     inner: int
-    indices: dict[str, np.ndarray]
+    indices: dict[str, Indices]
 
 
 def cross_validation(
@@ -54,21 +59,27 @@ def cross_validation(
     for i, (train, test) in enumerate(outer_folds):
         repeat = i // folds + 1
         fold = i % folds + 1
-        indices = with_validation(datamodule, cutter, train, len(rows))
-        result.append(Fold(repeat, fold, 0, indices | {"test": test}))
+        indices = with_validation(datamodule, cutter, train, len(rows)) | {"test": test}
+        result.append(Fold(repeat, fold, 0, row_sets(indices, len(targets))))
         if not inner_folds:
             continue
         pairs = k_fold(cutter, train, inner_folds, 1, "inner_folds")
         for inner, (inner_train, inner_test) in enumerate(pairs, 1):
             indices = with_validation(datamodule, cutter, inner_train, len(train))
-            result.append(Fold(repeat, fold, inner, indices | {"test": inner_test}))
+            indices["test"] = inner_test
+            result.append(Fold(repeat, fold, inner, row_sets(indices, len(targets))))
     return result
+
+
+def row_sets(indices: Mapping[str, Indices], table_rows: int) -> dict[str, Indices]:
+    """The row indices of each split in little memory."""
+    return {name: RowSet.of(rows, table_rows) for name, rows in indices.items()}
 
 
 def k_fold(
     cutter: Cutter, rows: np.ndarray, folds: int, repeats: int, argument: str
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and held-out row indices of each fold of each repeat.
+) -> Iterable[Cut]:
+    """Training and held-out row indices of each fold of each repeat, one after the other.
 
     Args:
         cutter: How rows are cut.
@@ -115,18 +126,29 @@ def standardize_folds(
     folds: list[Fold],
     scaling: Scaling = "standard",
     layout: Layout | None = None,
-) -> tuple[list[Splits], list[Encoder]]:
-    """Each fold's splits as tensors, and the encoder fitted to its training rows.
+) -> tuple[list[SharedSplits], list[Encoder]]:
+    """Each fold's splits as rows of one shared table, and the encoder fitted to its training rows.
 
     All folds have the same features: those of `layout`, or of the whole table. A feature of a
     category, or of missing values, that the training rows of a fold do not have is 0 in them, and
     in the held-out rows too: it tells a network nothing, and its weights are never trained.
+
+    Raises:
+        ValueError: All columns are constant in the training rows of a fold.
     """
     layout = layout or table.layout()
-    splits = []
     encoders = []
     for fold in folds:
-        fold_splits, encoder = standardize(table, fold.indices, scaling, layout)
-        splits.append(fold_splits)
+        train = np.asarray(fold.indices["train"])
+        encoder = Encoder(layout).fit(table.features[train], table.channels, scaling)
+        if encoder.scale.isinf().all():
+            raise ValueError(
+                "every column is constant in the training rows; give columns that differ"
+            )
         encoders.append(encoder)
+    shared_table, affines = share(table, encoders)
+    splits: list[SharedSplits] = []
+    for fold, affine in zip(folds, affines, strict=True):
+        sets = {name: RowSet.of(rows, len(table.targets)) for name, rows in fold.indices.items()}
+        splits.append({name: SharedRows(shared_table, rows, affine) for name, rows in sets.items()})
     return splits, encoders

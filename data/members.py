@@ -1,17 +1,23 @@
 """Members: networks that predict as one, each of which holds out a fold of the training rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
+from data.shared_rows import SharedSplits, shared
 from data.splits import ALL_ROWS
 from data.tabular import Splits, TabularData
 
 
 def member_splits(
-    splits: Splits, members: int, datamodule: TabularData, rows: np.ndarray | slice = ALL_ROWS
-) -> list[Splits]:
+    splits: Splits | SharedSplits,
+    members: int,
+    datamodule: TabularData,
+    rows: np.ndarray | slice = ALL_ROWS,
+) -> list[SharedSplits]:
     """The splits of each member; "val" is its fold of the training rows, "test" is everybody's.
+
+    All members share the rows.
 
     With groups a fold is of whole groups. With times there are no folds: all members hold out the
     last rows, and differ in their initial weights.
@@ -19,7 +25,7 @@ def member_splits(
     >>> import torch
     >>> rows = torch.zeros(6, 2), torch.arange(6) % 2
     >>> folds = member_splits({"train": rows, "test": rows}, 3, TabularData())
-    >>> [len(targets) for _, targets in folds[0].values()]
+    >>> [rows.num_rows for rows in folds[0].values()]
     [4, 2, 6]
 
     Args:
@@ -31,9 +37,10 @@ def member_splits(
     Raises:
         ValueError: Fewer than 2 members, or more than the smallest class has training rows.
     """
-    features, targets = splits["train"]
-    cutter = datamodule.cutter(targets.numpy(), rows)
-    everything = np.arange(len(targets))
+    splits = shared(splits)
+    known = splits["train"]
+    cutter = datamodule.cutter(known.targets.numpy(), rows)
+    everything = np.arange(known.num_rows)
     most, limit = cutter.most_folds(everything)
     if not 2 <= members <= most:
         raise ValueError(
@@ -42,8 +49,8 @@ def member_splits(
         )
     return [
         {
-            "train": (features[train], targets[train]),
-            "val": (features[held_out], targets[held_out]),
+            "train": known.take(train),
+            "val": known.take(held_out),
             "test": splits["test"],
         }
         for train, held_out in cutter.hold_out(everything, members)
@@ -51,7 +58,7 @@ def member_splits(
 
 
 def choose_members(
-    datamodule: TabularData, members: int | None, folds: Sequence[np.ndarray]
+    datamodule: TabularData, members: int | None, folds: Iterable[np.ndarray]
 ) -> int:
     """The number of networks: what the user gave, or what suits the data.
 

@@ -1,7 +1,7 @@
 """How rows are cut into splits and folds: at random, by whole groups, or by time."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -60,8 +60,10 @@ class Cutter:
         groups = np.bincount(pairs[1])
         return int(groups[groups > 0].min()), "the groups of the smallest class"
 
-    def k_fold(self, rows: np.ndarray, folds: int, repeats: int = 1) -> list[Cut]:
+    def k_fold(self, rows: np.ndarray, folds: int, repeats: int = 1) -> Iterable[Cut]:
         """Cut rows into folds: scikit-learn's cuts, each fold held out once per repeat.
+
+        At random they are made one after the other: all of them take a lot of memory.
 
         Args:
             rows: Indices of the rows.
@@ -80,10 +82,10 @@ class Cutter:
             return cuts
         cutter = RepeatedStratifiedKFold if self.stratify else RepeatedKFold
         splitter = cutter(n_splits=folds, n_repeats=repeats, random_state=self.seed)
-        return [
+        return (
             (rows[train], rows[held_out])
             for train, held_out in splitter.split(rows, self.targets[rows])
-        ]
+        )
 
     def by_group(self, rows: np.ndarray, folds: int, repeats: int) -> list[Cut]:
         """Folds of whole groups: scikit-learn's StratifiedGroupKFold, or its GroupKFold."""
@@ -169,7 +171,7 @@ class Cutter:
                 return cut
         return cuts[0]
 
-    def hold_out(self, rows: np.ndarray, members: int) -> list[Cut]:
+    def hold_out(self, rows: np.ndarray, members: int) -> Iterable[Cut]:
         """What each of several members trains on and holds out: a fold, or with times the end."""
         if self.times is not None:
             return [self.last(rows, len(rows) // members)] * members

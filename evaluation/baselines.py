@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cli.errors import first_line, unknown
 from data.folds import Fold
+from data.shared_rows import SharedSplits, shared
 from data.tabular import Splits
 
 MAJORITY = "DummyClassifier"  # predicts the shares of the classes
@@ -92,14 +93,17 @@ def known_classifiers(names: Sequence[str]) -> dict[str, Any]:
 
 
 def fit_baselines(
-    classifiers: dict[str, Any], folds: Sequence[Fold], splits: Sequence[Splits], num_classes: int
+    classifiers: dict[str, Any],
+    folds: Sequence[Fold],
+    splits: Sequence[SharedSplits],
+    num_classes: int,
 ) -> list[Baseline]:
     """Fit each classifier once per outer fold, and predict the fold's held-out rows.
 
     Args:
         classifiers: The classifiers by name.
         folds: The outer folds, and inner ones, which are left out.
-        splits: The standardized splits of each fold.
+        splits: The splits of each fold, standardized one fold at a time.
         num_classes: Number of classes.
     """
     outer = {
@@ -114,7 +118,7 @@ def fit_baselines(
 
 
 def fit_baseline(
-    name: str, classifier: Any, outer: dict[tuple[int, int], Splits], num_classes: int
+    name: str, classifier: Any, outer: dict[tuple[int, int], SharedSplits], num_classes: int
 ) -> Baseline:
     """Fit a classifier to each outer fold; where one fit fails, the baseline has failed."""
     probabilities = {}
@@ -130,7 +134,7 @@ def fit_baseline(
     return Baseline(name, probabilities, has_probabilities)
 
 
-def predict_fold(classifier: Any, splits: Splits, num_classes: int) -> np.ndarray:
+def predict_fold(classifier: Any, splits: Splits | SharedSplits, num_classes: int) -> np.ndarray:
     """Fit a classifier to a fold's training and validation rows, and predict its test rows.
 
     The validation rows are for training too: a baseline has no epoch to choose.
@@ -143,10 +147,11 @@ def predict_fold(classifier: Any, splits: Splits, num_classes: int) -> np.ndarra
     """
     from sklearn.base import clone
 
+    splits = shared(splits)
     known = [splits[split] for split in ("train", "val") if split in splits]
-    features = np.concatenate([rows.numpy() for rows, _ in known]).astype(float)
-    targets = np.concatenate([labels.numpy() for _, labels in known])
-    test = splits["test"][0].numpy().astype(float)
+    features = np.concatenate([rows.features.double().numpy() for rows in known])
+    targets = np.concatenate([rows.targets.numpy() for rows in known])
+    test = splits["test"].features.double().numpy()
     fitted = clone(classifier).fit(features, targets)
     if hasattr(fitted, "predict_proba"):
         predicted = fitted.predict_proba(test)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.tabular import Splits
+from data.shared_rows import SharedSplits
 from model.calibration import best_temperature, tempered
 from model.population import Outcome
 
@@ -24,7 +24,7 @@ class Prediction(NamedTuple):
     held_out_targets: np.ndarray
 
 
-def as_one(outcomes: Sequence[Outcome], splits: Sequence[Splits]) -> Prediction:
+def as_one(outcomes: Sequence[Outcome], splits: Sequence[SharedSplits]) -> Prediction:
     """Calibrate the members on the rows that they held out, and take the mean of them.
 
     Args:
@@ -41,7 +41,7 @@ def as_one(outcomes: Sequence[Outcome], splits: Sequence[Splits]) -> Prediction:
             f"{min(failed)}; give a lower --optimizer.lr"
         )
     held_out = np.concatenate([outcome.val_probabilities for outcome in outcomes])
-    targets = np.concatenate([split["val"][1].numpy() for split in splits])
+    targets = np.concatenate([split["val"].targets.numpy() for split in splits])
     temperature = best_temperature(held_out, targets)
     by_member = np.stack([outcome.probabilities for outcome in outcomes])
     return Prediction(

@@ -1,5 +1,6 @@
 """Plan: which networks an evaluation trains, and on which rows."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
 from data.members import check_validation, choose_members, member_splits
 from data.sampling import row_order
+from data.shared_rows import SharedSplits
 from data.splits import remaining
-from data.tabular import Splits, TabularData
+from data.tabular import TabularData
 from evaluation.candidates import Components
 from evaluation.devices import check_memory, stack_bytes
 from evaluation.members import as_one
@@ -32,7 +34,7 @@ class Plan:
         num_classes: Number of classes.
         targets: Class indices of the whole table, (rows,).
         folds: The outer folds, each followed by its inner folds.
-        splits: The standardized splits of each fold.
+        splits: The splits of each fold, rows of a table that all folds share.
         encoders: The encoder of each fold.
         class_weights: The class weights of each fold, from its training rows; empty for none.
         member_splits: Of each fold, the splits of the networks that predict as one, in sequence;
@@ -45,10 +47,10 @@ class Plan:
     num_classes: int
     targets: np.ndarray
     folds: list[Fold]
-    splits: list[Splits]
+    splits: list[SharedSplits]
     encoders: list[Encoder]
     class_weights: list[list[float] | None]
-    member_splits: list[Splits]
+    member_splits: list[SharedSplits]
     members: list[Member]
 
     @property
@@ -153,17 +155,18 @@ def make_plan(
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
-    train_rows = [fold.indices["train"] for fold in cut_folds]
-    members = choose_members(datamodule, members, train_rows)
+    members = choose_members(datamodule, members, train_rows(cut_folds))
     splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling, layout)
     class_weights = []
     if weights is not None:
-        class_weights = [datamodule.weigh_classes(table.targets[rows]) for rows in train_rows]
+        class_weights = [
+            datamodule.weigh_classes(table.targets[rows]) for rows in train_rows(cut_folds)
+        ]
     split_of_member = splits
     if members > 1:
         check_validation(datamodule, members)
         split_of_member = []
-        for fold_splits, rows in zip(splits, train_rows, strict=True):
+        for fold_splits, rows in zip(splits, train_rows(cut_folds), strict=True):
             split_of_member += member_splits(fold_splits, members, datamodule, rows)
         class_weights = [weights for weights in class_weights for _ in range(members)]
     return Plan(
@@ -178,6 +181,11 @@ def make_plan(
         member_splits=split_of_member,
         members=make_members(len(candidates), len(cut_folds), seeds, first_seed, members),
     )
+
+
+def train_rows(folds: Sequence[Fold]) -> Iterator[np.ndarray]:
+    """Indices of each fold's training rows, one fold at a time: together they are large."""
+    return (np.asarray(fold.indices["train"]) for fold in folds)
 
 
 def make_members(
@@ -256,9 +264,9 @@ def check_folds(plan: Plan, metric: str, is_sweep: bool) -> None:
     for fold, splits in zip(plan.folds, splits_of_folds, strict=True):
         name = f"the {{}} rows of fold {fold.fold}, repeat {fold.repeat}"
         split = watched(metric, "val" in splits).partition("/")[0]
-        check_metric(metric, splits[split][1], name.format(split))
+        check_metric(metric, splits[split].targets, name.format(split))
         if is_sweep:
-            check_metric(metric, splits["test"][1], name.format("held-out"))
+            check_metric(metric, splits["test"].targets, name.format("held-out"))
 
 
 def check_save(save: bool, plan: Plan) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cli.component import build
+from data.shared_rows import SharedSplits, shared
 from data.tabular import Splits
 from model.checks import built_loss
 from model.classifier import Classifier
@@ -21,6 +22,7 @@ from model.losses import weigh
 from model.member_rows import MemberRows
 from model.probes import (
     activation_bytes,
+    bytes_per_row,
     can_vmap_loss,
     mixes_members,
     refuse_state_across_rows,
@@ -34,6 +36,10 @@ from model.stack_fit import LossGroup, MemberOptimizer, StackFit, monitored
 # Activation budget per stack on a CPU: smaller stacks are call-bound, larger ones memory-bound
 # (bench/population.py).
 STACK_BYTES = 16 * 2**20
+
+# Bytes of a population's rows up to which each member has its own: the small networks of a small
+# table take less time for a step than gathering its rows does (bench/population.py).
+KEPT_BYTES = 2**26
 
 # Elements of a candidate's members in a stack below which its AdamW joins those of others: there a
 # call costs more than what it computes. Joint is 5 times as fast at 100 elements, 1.4 times at
@@ -109,8 +115,9 @@ class Population(LightningModule):
         candidates: The components of each candidate: arguments of `Classifier`.
         members: The networks, each a `Member`.
         stacks: The member indices of each stack; None groups the members.
-        folds: The standardized splits of each fold, "train", "test" and, where an epoch is
-            chosen, "val". Only needed for training.
+        folds: The splits of each fold, "train", "test" and, where an epoch is chosen, "val": rows
+            of a table that all folds share, or standardized tensors of their own. Only needed for
+            training.
         batch_size: Rows of a member per optimizer step; None takes all its training rows.
         row_order: Called with the number of rows, seed and epoch; returns the order in which
             batches take the rows.
@@ -121,6 +128,7 @@ class Population(LightningModule):
             rows if there are any, else of the training rows).
         metric: The score by which a member's epoch is chosen, `watched` in model/scores.py.
         stack_bytes: Activation budget per stack. It changes no result, except dropout's noise.
+        kept_bytes: Members whose rows together take less have them as tensors of their own.
         stopper: Stops members early; they have the outcome that they had then.
         settings: The candidates, by the name that checkpoints give them.
 
@@ -136,7 +144,7 @@ class Population(LightningModule):
         candidates: Sequence[dict[str, Any]] = (),
         members: Sequence[Sequence[int]] = (),
         stacks: list[list[int]] | None = None,
-        folds: Sequence[Splits] = (),
+        folds: Sequence[Splits | SharedSplits] = (),
         batch_size: int | None = None,
         row_order: Callable[[int, int, int], np.ndarray] | None = None,
         augments: Sequence[Callable[[Tensor], Tensor]] = (),
@@ -144,6 +152,7 @@ class Population(LightningModule):
         patience: int | None = None,
         metric: Metric = "log_loss",
         stack_bytes: int = STACK_BYTES,
+        kept_bytes: int = KEPT_BYTES,
         stopper: Stopper | None = None,
         settings: Sequence[dict[str, Any]] = (),
     ) -> None:
@@ -152,13 +161,15 @@ class Population(LightningModule):
         self.candidates = list(candidates or settings)
         self.members = [Member(*member) for member in members]
         self.num_classes = num_classes
-        self.folds = folds
+        self.folds = [shared(splits) for splits in folds]
         self.batch_size = batch_size
         self.row_order = row_order
         self.augments = augments
         self.class_weights = class_weights
         self.patience = patience
         self.metric = metric
+        self.stack_bytes = stack_bytes
+        self.kept_bytes = kept_bytes
         self.stopper = stopper
         self.stopped: dict[Member, Outcome] = {}  # by the stopper
 
@@ -187,6 +198,7 @@ class Population(LightningModule):
         self.outcomes: dict[Member, Outcome] = {}
         self.kept: dict[str, Any] = {}  # the share of a resumed fit, until it starts
         self.kept_seconds = 0.0  # that the resumed fit had taken
+        self.row_bytes: dict[int, int] = {}  # of a member of each candidate, once it is asked for
 
     def group_members(self, stack_bytes: int) -> list[list[int]]:
         """The member indices of each stack: the same network, and splits of the same sizes.
@@ -196,7 +208,7 @@ class Population(LightningModule):
 
         @cache  # members are many, candidates and folds few
         def position(candidate: int, fold: int) -> tuple[str, str, int, str]:
-            rows = {split: len(targets) for split, (_, targets) in self.folds[fold].items()}
+            rows = {split: rows.num_rows for split, rows in self.folds[fold].items()}
             network_and_rows = f"{self.candidates[candidate]['network']} {rows}"
             loss = str(self.candidates[candidate]["loss"])
             return network_and_rows, loss, candidate, self.loss_key(Member(candidate, fold, seed=0))
@@ -207,9 +219,10 @@ class Population(LightningModule):
         for _, group in groupby(ordered, lambda index: positions[index][0]):
             indices = list(group)
             first = self.members[indices[0]]
-            _, targets = self.folds[first.fold]["train"]
-            rows = min(self.batch_size or len(targets), len(targets))
-            needed = len(indices) * activation_bytes(self.classifiers[first.candidate], rows)
+            rows = self.folds[first.fold]["train"].num_rows
+            batch_rows = min(self.batch_size or rows, rows)
+            classifier = self.classifiers[first.candidate]
+            needed = len(indices) * activation_bytes(classifier, batch_rows)
             num_stacks = min(-(-needed // stack_bytes), len(indices))
             stacks += [stack.tolist() for stack in np.array_split(indices, num_stacks)]
         return stacks
@@ -225,6 +238,12 @@ class Population(LightningModule):
             self.make_stack(members, num_features) for members in self.stack_members
         )
         self.hparams["stacks"] = stack_indices
+
+    @cached_property
+    def keeps_rows(self) -> bool:
+        """Whether every member has the tensors of its rows."""
+        sizes = [sum(rows.num_bytes for rows in splits.values()) for splits in self.folds]
+        return sum(sizes[member.fold] for member in self.members) <= self.kept_bytes
 
     def loss_config(self, member: Member) -> Any:
         """A member's loss as plain data, with the class weights of its fold."""
@@ -251,11 +270,10 @@ class Population(LightningModule):
         stack.loop_unless_vmap(num_features)
         if self.folds:
             folds = sorted({member.fold for member in members})
-            positions = {fold: position for position, fold in enumerate(folds)}
-            owners = torch.tensor([positions[member.fold] for member in members])
+            owners = [folds.index(member.fold) for member in members]
             for split in self.folds[folds[0]]:
-                rows = MemberRows([self.folds[fold][split] for fold in folds], owners)
-                stack.set_rows(split, rows)
+                of_folds = [self.folds[fold][split] for fold in folds]
+                stack.splits[split] = MemberRows(of_folds, owners, self.keeps_rows)
         return stack
 
     def forward(self, features: Tensor) -> Tensor:
@@ -286,7 +304,9 @@ class Population(LightningModule):
 
     def make_fit(self, stack: Stack, members: list[Member]) -> StackFit:
         """The state of one stack's fit: a loss and an optimizer for every member."""
-        rows = stack.rows("train").num_rows
+        for split_rows in stack.splits.values():
+            split_rows.move_to(stack.stacked[0])
+        rows = stack.splits["train"].num_rows
         steps_per_epoch = -(-rows // (self.batch_size or rows))
         total_steps = (self.trainer.max_epochs or 1) * steps_per_epoch
         loss_groups = [
@@ -301,8 +321,16 @@ class Population(LightningModule):
             self.num_classes,
             augments,
             self.patience,
-            watched(self.metric, stack.has_rows("val")),
+            watched(self.metric, "val" in stack.splits),
+            self.evaluation_rows(members),
         )
+
+    def evaluation_rows(self, members: list[Member]) -> int:
+        """Rows of each member that a forward pass takes at once, within the activation budget."""
+        candidate = members[0].candidate
+        if candidate not in self.row_bytes:
+            self.row_bytes[candidate] = bytes_per_row(self.classifiers[candidate])
+        return max(1, self.stack_bytes // (len(members) * self.row_bytes[candidate]))
 
     def make_optimizers(
         self, stack: Stack, members: list[Member], total_steps: int
@@ -360,8 +388,8 @@ class Population(LightningModule):
         for optimizer in fit.optimizers:
             optimizer.follow_loss(monitored(metrics))
 
-        # One copy from the device for all metrics.
-        values = torch.stack(list(metrics.values())).double().cpu().numpy()
+        # One copy from the device for all metrics, in float64 only there: some devices have none.
+        values = torch.stack(list(metrics.values())).cpu().double().numpy()
         by_name = dict(zip(metrics, values, strict=True))
         recorded = fit.end_epoch(self.current_epoch + 1, by_name)
         for name, member_values in recorded.items():
@@ -372,17 +400,15 @@ class Population(LightningModule):
 
         None for a full batch, which keeps the order of its rows.
         """
-        rows = self.fits[stack_index].stack.rows("train").num_rows
+        rows = self.fits[stack_index].stack.splits["train"].num_rows
         if not (self.batch_size and self.batch_size < rows):
             return None
         assert self.row_order is not None
-        order = np.stack(
-            [
-                self.row_order(rows, member.seed, self.current_epoch)
-                for member in self.stack_members[stack_index]
-            ]
-        )
-        return torch.from_numpy(order).to(self.device)
+        members = self.stack_members[stack_index]
+        order = np.empty((len(members), rows), np.int32)
+        for i, member in enumerate(members):
+            order[i] = self.row_order(rows, member.seed, self.current_epoch)
+        return torch.from_numpy(order)
 
     def on_train_epoch_end(self) -> None:
         for name, stack_values in self.epoch_metrics.items():
@@ -419,6 +445,8 @@ class Population(LightningModule):
         for fit in self.fits:
             fit.end_fit(self.num_epochs)
         self.outcomes = self.predict() | self.stopped
+        for fit in self.fits:
+            fit.release_rows()
 
     def predict(self) -> dict[Member, Outcome]:
         """What each member that is left would predict if its fit ended now; of all processes."""

@@ -13,6 +13,8 @@ from model.classifier import Classifier
 from model.losses import ClassWeighted
 from model.stack import member_losses
 
+PROBED_ROWS = 32
+
 
 def refuse_state_across_rows(classifier: Classifier) -> None:
     """Refuse a network that mixes rows or changes a buffer in training; BatchNorm does both.
@@ -138,3 +140,9 @@ def activation_bytes(classifier: Classifier, rows: int) -> int:
     with saved_tensors_hooks(record, lambda tensor: tensor):
         classifier.loss(classifier.network(features), targets)
     return max(sum(sizes.values()), 1)
+
+
+def bytes_per_row(classifier: Classifier) -> int:
+    """Bytes that one member needs for each further row of a forward pass; at least 1."""
+    many = activation_bytes(classifier, 2 * PROBED_ROWS)
+    return max((many - activation_bytes(classifier, PROBED_ROWS)) // PROBED_ROWS, 1)

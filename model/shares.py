@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from data.tabular import Splits
+from data.shared_rows import SharedSplits
 
 Item = TypeVar("Item")
 
@@ -62,19 +62,20 @@ def share_of(
     return {name: share[name] for name in SHARE}
 
 
-def fingerprint_of(members: Sequence[tuple[int, int, int]], folds: Sequence[Splits]) -> str:
+def fingerprint_of(members: Sequence[tuple[int, int, int]], folds: Sequence[SharedSplits]) -> str:
     """A text that is equal for the same members and rows.
 
-    >>> fingerprint_of([(0, 0, 7)], [{"test": (torch.zeros(2, 4), torch.zeros(2))}])[:8]
-    'a99a4673'
+    >>> from data.shared_rows import SharedRows
+    >>> rows = SharedRows.all_of(torch.zeros(2, 4), torch.zeros(2))
+    >>> fingerprint_of([(0, 0, 7)], [{"test": rows}])[:8]
+    '310bb834'
 
     Args:
         members: Candidate, fold and seed of each.
-        folds: The standardized splits of each fold.
+        folds: The rows of each fold.
     """
     digest = hashlib.sha256(str([tuple(member) for member in members]).encode())
     for splits in folds:
         for rows in splits.values():
-            for tensor in rows:
-                digest.update(tensor.contiguous().numpy().data)
+            digest.update(rows.digest())
     return digest.hexdigest()

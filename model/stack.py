@@ -58,6 +58,9 @@ class Stack(nn.Module):
             self.register_buffer(buffer_attribute(name), buffer)
         # In a list, so that PyTorch does not register the template's parameters with the stack.
         self.template = [network]
+        # The members' rows of "train", "test" and, where an epoch is chosen, "val". They share a
+        # table, which does not move with the module.
+        self.splits: dict[str, MemberRows] = {}
         self.is_chain = is_chain(network)
         self.run = self.run_chain if self.is_chain else self.run_vmap
 
@@ -156,21 +159,8 @@ class Stack(nn.Module):
             stacked.data = stacked.data[indices]
         for name in self.buffer_names:
             setattr(self, buffer_attribute(name), getattr(self, buffer_attribute(name))[indices])
-        for rows in self.children():
-            if isinstance(rows, MemberRows):
-                rows.keep_only(indices)
-
-    def set_rows(self, split: str, rows: MemberRows) -> None:
-        """Give the members the rows of a split, "train", "val" or "test"."""
-        self.add_module(f"{split}_rows", rows)
-
-    def rows(self, split: str) -> MemberRows:
-        """The members' rows of a split."""
-        rows: MemberRows = getattr(self, f"{split}_rows")
-        return rows
-
-    def has_rows(self, split: str) -> bool:
-        return hasattr(self, f"{split}_rows")
+        for rows in self.splits.values():
+            rows.keep_only(indices)
 
     def train(self, mode: bool = True) -> "Stack":
         self.template[0].train(mode)

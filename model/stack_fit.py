@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from data.tabular import EVALUATION_ROWS
 from model.classifier import Classifier
 from model.losses import ClassWeighted
 from model.probes import is_plain_cross_entropy
@@ -18,6 +19,10 @@ Value = TypeVar("Value")
 
 # Arrays (members,) of a StackFit that a resumed fit goes on with.
 MEMBER_STATE = ("best", "best_epoch", "waited", "active", "failed_in")
+
+
+# Probabilities in float64 of which a score is computed at a time.
+SCORED_VALUES = 2**22
 
 
 class LossGroup(NamedTuple):
@@ -114,6 +119,7 @@ class StackFit:
             random, (rows, num_features); empty for none.
         patience: A member stops after this many epochs without a better value; None: never.
         watched: The curve that decides about epochs, such as val/log_loss.
+        evaluation_rows: Rows of each member in a forward pass that learns nothing.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class StackFit:
         augments: Sequence[Callable[[Tensor], Tensor]],
         patience: int | None,
         watched: str,
+        evaluation_rows: int,
     ) -> None:
         self.stack = stack
         self.loss_groups = loss_groups
@@ -133,7 +140,8 @@ class StackFit:
         self.augments = augments
         self.patience = patience
         self.watched = watched
-        self.has_validation = stack.has_rows("val")
+        self.evaluation_rows = evaluation_rows
+        self.has_validation = "val" in stack.splits
         # Whether a member may end with the weights of another epoch than the last.
         self.keeps_best = self.has_validation or patience is not None
 
@@ -164,7 +172,7 @@ class StackFit:
         Returns:
             Each member's "train/loss", "train/accuracy" and what is watched of them, (members,).
         """
-        rows = self.stack.rows("train").num_rows
+        rows = self.stack.splits["train"].num_rows
         size = min(batch_size or rows, rows)
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
@@ -194,28 +202,52 @@ class StackFit:
         self, split: str, size: int, order: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield features, targets and soft targets of `size` rows of each member at a time."""
-        for features, targets in self.stack.rows(split).chunks(size, order):
-            known, soft = self.soft.get(split, (None, None))
-            if targets is not known:
-                soft = self.soft_targets(targets, size)
-                self.soft[split] = targets, soft
+        for features, targets in self.stack.splits[split].chunks(size, order):
+            soft = self.known_soft_targets(split, targets, size)
             for start in range(0, targets.shape[1], size):
                 batch = slice(start, start + size)
                 soft_batch = None if soft is None else soft[..., batch]
                 yield features[..., batch], targets[:, batch], soft_batch
 
+    def known_soft_targets(self, split: str, targets: Tensor, size: int) -> Tensor | None:
+        """`soft_targets` of a split: those of the last call, where the targets are the same."""
+        known, soft = self.soft.get(split, (None, None))
+        if targets is not known:
+            soft = self.soft_targets(targets, size)
+            self.soft[split] = targets, soft
+        return soft
+
+    def logits(self, split: str) -> tuple[Tensor, Tensor]:
+        """Logits (members, num_classes, rows) of a split and class indices (members, rows)."""
+        self.stack.eval()
+        slices = []
+        targets = []
+        with torch.no_grad():
+            size = self.evaluation_rows
+            for features, chunk_targets in self.stack.splits[split].chunks(size):
+                slices += [self.stack(rows) for rows in features.split(size, 2)]
+                targets.append(chunk_targets)
+        if len(targets) > 1:
+            targets = [torch.cat(targets, 1)]
+        return torch.cat(slices, 2), targets[0]
+
     def validate(self) -> dict[str, Tensor]:
         """Each member's "val/loss", "val/accuracy" and what is watched of them, (members,)."""
-        self.stack.eval()
+        logits, targets = self.logits("val")
+        self.stack.train()
+        rows = targets.shape[1]
+        size = min(rows, EVALUATION_ROWS)  # as the network alone has its validation batches
         with torch.no_grad():
-            ((features, targets, soft),) = self.batches("val", self.stack.rows("val").num_rows)
-            logits = self.stack(features)
-            losses = self.losses(logits, targets, soft)
-            accuracies = hits(logits, targets) / targets.shape[1]
-            metrics = {"val/loss": losses, "val/accuracy": accuracies}
+            soft = self.known_soft_targets("val", targets, size)
+            loss_sum = torch.zeros(())
+            for start in range(0, rows, size):
+                batch = slice(start, start + size)
+                y = targets[:, batch]
+                soft_batch = None if soft is None else soft[..., batch]
+                loss_sum = loss_sum + self.losses(logits[..., batch], y, soft_batch) * y.shape[1]
+            metrics = {"val/loss": loss_sum / rows, "val/accuracy": hits(logits, targets) / rows}
             if self.is_extra("val"):
                 metrics[self.watched] = self.score(logits, targets)
-        self.stack.train()
         return metrics
 
     def is_extra(self, split: str) -> bool:
@@ -226,7 +258,9 @@ class StackFit:
     def score(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Each member's watched score, (members,)."""
         _, name = self.watched.split("/")
-        return score(name, probabilities(logits, class_dim=1), targets)
+        members = max(1, SCORED_VALUES // logits[0].numel())
+        groups = zip(logits.split(members), targets.split(members), strict=True)
+        return torch.cat([score(name, probabilities(x, class_dim=1), y) for x, y in groups])
 
     def augmented(self, features: Tensor) -> Tensor:
         """A batch (members, num_features, rows) after each member's augmentation."""
@@ -363,12 +397,15 @@ class StackFit:
     @torch.no_grad()
     def probabilities(self, split: str) -> np.ndarray:
         """Each member's probabilities for the rows of a split: (members, rows, num_classes)."""
-        self.stack.eval()
-        rows = self.stack.rows(split)
-        ((features, _),) = rows.chunks(rows.num_rows)
-        logits: Tensor = self.stack(features)
-        probabilities: np.ndarray = logits.double().softmax(1).mT.cpu().numpy()
+        logits, _ = self.logits(split)
+        probabilities: np.ndarray = logits.cpu().double().softmax(1).mT.numpy()
         return probabilities
+
+    def release_rows(self) -> None:
+        """Free the memory of what is trained on."""
+        self.soft.clear()
+        for rows in self.stack.splits.values():
+            rows.release()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs besides the weights and the optimizers."""

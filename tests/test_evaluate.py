@@ -271,7 +271,7 @@ def test_a_saved_population_predicts_like_a_classifier():
     probabilities = ensemble.probabilities(features)
     accuracies = []
     for i, fold in enumerate(cross_validation(Iris(), raw.target, 4, 1)):
-        test = fold.indices["test"]
+        test = np.asarray(fold.indices["test"])
         predicted = probabilities[i, test].argmax(1).numpy()
         accuracies.append((predicted == raw.target[test]).mean())
     assert np.mean(accuracies) == pytest.approx(result["accuracy/mean"])

@@ -70,7 +70,8 @@ def test_a_fold_is_standardized_by_its_training_rows():
         np.testing.assert_allclose(encoders[i].mean, scaler.mean_)
         expected = scaler.transform(table.features[fold.indices["test"]])
         np.testing.assert_allclose(before[i]["test"][0], expected, atol=1e-5)
-        is_same = torch.equal(before[i]["train"][0], after[i]["train"][0])
+        # All rows decide how the shared features are rounded, but none more than that.
+        is_same = torch.allclose(before[i]["train"][0], after[i]["train"][0], rtol=0, atol=1e-6)
         assert is_same == (fold.fold == 1)  # the other folds train on the changed rows
 
 

@@ -348,7 +348,9 @@ def test_a_column_gives_the_splits(patients):
     )
     folds = cross_validation(datamodule, datamodule.targets, 4, 1, 2)
     for fold in folds:
-        parts = {name: set(patients["part"].gather(rows)) for name, rows in fold.indices.items()}
+        parts = {
+            name: set(patients["part"].gather(list(rows))) for name, rows in fold.indices.items()
+        }
         assert parts == {"train": {"train"}, "val": {"VAL"}, "test": {"train", "VAL"}}
 
 
