@@ -26,7 +26,7 @@ from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.conclude import conclude
-from evaluation.devices import train_shares
+from evaluation.devices import check_run, cluster_plugins, device_name, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.groups import check_groups, evaluation_of, group_of, make_groups
 from evaluation.plan import check_arguments, make_plan
@@ -39,7 +39,7 @@ from training.callbacks import FitBar
 from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
-from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
+from training.run import VERSIONS, Accelerator, Precision, Run
 from training.trainer_arguments import check_hardware
 
 
@@ -165,7 +165,7 @@ def evaluate(
     kept = find_kept(resume, groups, populations)
 
     # All arguments are valid: create the run folder.
-    with EvaluationRun(groups[0].trainer, log_dir, resume) as run:
+    with EvaluationRun(groups[0].trainer, log_dir, resume, config, first.splits[0]) as run:
         loggers = []
         if run.is_main_process:
             if not resume:
@@ -239,6 +239,7 @@ def make_trainer(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
+        plugins=cluster_plugins(),
         callbacks=[FitBar()],
         logger=False,
         enable_checkpointing=False,
