@@ -28,7 +28,7 @@ from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baseli
 from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.cluster import CLUSTER_BYTES, check_cluster, connected
 from evaluation.conclude import conclude
-from evaluation.devices import train_shares
+from evaluation.devices import check_run, cluster_plugins, device_name, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.groups import check_groups, evaluation_of, group_of, make_groups
 from evaluation.plan import check_arguments, make_plan
@@ -41,7 +41,7 @@ from training.callbacks import FitBar
 from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
-from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
+from training.run import VERSIONS, Accelerator, Precision, Run
 from training.stack_fits import check_kept_stacks, fit_on_cluster
 from training.trainer_arguments import check_hardware
 
@@ -169,8 +169,10 @@ def evaluate(
     )
     check_groups(groups, metric, bool(sweep), save)
     first = groups[0].plan
-    first_fold = as_tensors(first.splits[0])
-    warnings = warnings_of(groups[0].datamodule, first_fold, first.encoders[0].layout)
+    datamodule = groups[0].datamodule
+    trainer = groups[0].trainer
+    layout = first.encoders[0].layout
+    warnings = warnings_of(datamodule, as_tensors(first.splits[0]), layout)
     start = time.perf_counter()
     halvings = [group.halving(metric) if search else None for group in groups]
     populations = [
@@ -185,14 +187,14 @@ def evaluate(
     # All arguments are valid: create the run folder.
     with (
         connected(cluster, accelerator) as workers,
-        EvaluationRun(groups[0].trainer, log_dir, resume) as run,
+        EvaluationRun(trainer, log_dir, resume, config, as_tensors(first.splits[0])) as run,
     ):
         loggers = []
         if run.is_main_process:
             if not resume:
                 run.write_config(config)
             loggers = candidate_loggers(run, len(candidates))
-            run.show_columns(groups[0].datamodule, warnings)
+            run.show_columns(datamodule, warnings)
         curve_loggers = loggers if len(candidates) <= MAX_CANDIDATES else []
         if workers is None:
             fit_groups(run, groups, populations, kept, curve_loggers, config["seed"])
@@ -228,7 +230,7 @@ def evaluate(
         result = conclude(
             evaluation,
             list(candidates),
-            groups[0].datamodule.class_names,
+            datamodule.class_names,
             info,
             commands,
             fit_baselines(classifiers, first.folds, first.splits, first.num_classes),
@@ -269,6 +271,7 @@ def make_trainer(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
+        plugins=cluster_plugins(),
         callbacks=[FitBar()],
         logger=False,
         enable_checkpointing=False,

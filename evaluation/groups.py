@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from cli.component import LEARNED, build
 from data.tabular import TabularData
 from evaluation.candidates import SHARED, Candidate
-from evaluation.devices import available_memory
+from evaluation.devices import memory_of_all
 from evaluation.evaluation import Evaluation, Race
 from evaluation.halving import Halving
 from evaluation.plan import Plan, check_folds, check_save, make_population
@@ -102,7 +102,7 @@ def make_groups(
         settings = candidates[group_indices[0]]
         trainer = make_trainer(settings["max_epochs"])
         datamodule = build("data", settings["data"])()
-        memory = available or available_memory(trainer.strategy.root_device)
+        memory = available or memory_of_all(trainer)
         plan = plan_networks(
             datamodule,
             [{name: candidates[index][name] for name in LEARNED} for index in group_indices],
