@@ -29,7 +29,13 @@ ROOT = __name__.removesuffix("cli.component")
 # For each component: the modules that are searched for a short name, and the required base class.
 REGISTRY = {
     "data": (
-        (f"{ROOT}data.iris", f"{ROOT}data.table", f"{ROOT}data.images", f"{ROOT}data.tabular"),
+        (
+            f"{ROOT}data.iris",
+            f"{ROOT}data.table",
+            f"{ROOT}data.images",
+            f"{ROOT}data.stream",
+            f"{ROOT}data.tabular",
+        ),
         "lightning.pytorch.LightningDataModule",
     ),
     "network": (

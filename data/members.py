@@ -71,7 +71,7 @@ def choose_members(
     Raises:
         ValueError: Fewer than 1.
     """
-    if members is None and datamodule.val_fraction:
+    if members is None and (datamodule.val_fraction or datamodule.members == 1):
         return 1
     if members is None:
         cutter = datamodule.cutter(datamodule.targets)
@@ -83,11 +83,16 @@ def choose_members(
 
 
 def check_validation(datamodule: TabularData, members: int) -> None:
-    """Refuse a validation split beside several networks.
+    """Refuse several networks beside a validation split, or of rows that are streamed.
 
     Raises:
-        ValueError: The datamodule has one.
+        ValueError: The datamodule has such.
     """
+    if datamodule.is_streamed:
+        raise ValueError(
+            f"members is {members}, and a stream's rows are not there for folds; "
+            "give --members 1, or --data Table"
+        )
     if datamodule.val_fraction:
         raise ValueError(
             f"val_fraction is {datamodule.val_fraction}, but each of {members} members validates "

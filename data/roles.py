@@ -127,18 +127,24 @@ class Roles(NamedTuple):
         return {name: Kind("left out", flag) for flag, name in flags.items() if name is not None}
 
 
-def known_text(column: pl.Series, file: File, reading: Reading) -> pl.Series:
+def known_text(column: pl.Series, file: File, reading: Reading, first: int = 0) -> pl.Series:
     """The values of a column as text, numbers of equal value spelled alike; none may be missing.
+
+    Args:
+        column: The values.
+        file: The file that they come from, for messages.
+        reading: How values are written.
+        first: The index in the file of the column's first row.
 
     Raises:
         ValueError: One is, with its line.
     """
     text = reading.known(text_of(column))
-    refuse_missing(column, text.is_null(), file)
+    refuse_missing(column, text.is_null(), file, first)
     return canonical(text)
 
 
-def refuse_missing(column: pl.Series, is_missing: pl.Series, file: File) -> None:
+def refuse_missing(column: pl.Series, is_missing: pl.Series, file: File, first: int = 0) -> None:
     """Refuse a column with missing values, and name the first one's line."""
     advice = f"a value is missing in {is_missing.sum()} rows, and every row needs one there"
-    refuse(column, is_missing, advice, file, first=0)
+    refuse(column, is_missing, advice, file, first)

@@ -57,6 +57,7 @@ class TabularData(LightningDataModule):
     reading = Reading()  # how numbers are written
     members = 1  # networks that train.py trains as one, if it is not told
     held_back: np.ndarray | None = None  # test rows that evaluate.py leaves alone
+    is_streamed = False  # whether the rows stay in files: data/stream.py
     embedding = 0  # units of an embedded number, if the network is not told
     splits: Splits = {}  # noqa: RUF012  # until `setup`
 

@@ -64,6 +64,14 @@ def canonical(text: pl.Series) -> pl.Series:
     return text.str.replace(WHOLE, "$1$2").str.replace("^-0$", "0")
 
 
+def plain(column: pl.Series) -> pl.Series:
+    """Values of a few types, null where missing: categories as text, no NaN."""
+    column = column.alias("")  # polars takes a name such as ^a$ for a pattern
+    if column.dtype in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    return column.fill_nan(None) if column.dtype.is_float() else column
+
+
 @dataclass(frozen=True)
 class Reading:
     """How numbers are written, and which further words are missing values.

@@ -13,11 +13,16 @@ from training.checkpoints import LastCheckpoint
 class Kill(Callback):
     """Kills at the moment that the environment names, such as KILL="epoch 4"; without it, nothing.
 
-    last.ckpt is then written at the end of epoch SAVE only, and at the end of the fit.
+    last.ckpt is then written at the end of epoch SAVE only, and at the end of the fit; with WITHIN
+    after every epoch, and every step of a stream.
     """
 
     def setup(self, trainer, pl_module, stage):
         self.moment = os.environ.get("KILL")
+        if "WITHIN" in os.environ:
+            LastCheckpoint.seconds = -1
+            LastCheckpoint.seconds_within = -1
+            LastCheckpoint.steps_between = 1
         if self.moment == "write":
             self.kill_in_second_write()
 
@@ -44,13 +49,19 @@ class Kill(Callback):
             is_due = trainer.current_epoch + 1 == int(os.environ["SAVE"])
             LastCheckpoint.seconds = -1e9 if is_due else 1e9
 
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.moment:
+            self.at_or_copy(trainer, f"epoch {trainer.current_epoch + 1} batch {batch_idx + 1}")
+
     def on_validation_end(self, trainer, pl_module):
         self.at(f"validation {trainer.current_epoch + 1}")
 
     def on_train_epoch_end(self, trainer, pl_module):
-        epoch = f"epoch {trainer.current_epoch + 1}"
-        self.at(epoch)
-        if self.moment == f"copy after {epoch}":
+        self.at_or_copy(trainer, f"epoch {trainer.current_epoch + 1}")
+
+    def at_or_copy(self, trainer, moment):
+        self.at(moment)
+        if self.moment == f"copy after {moment}":
             folder = trainer.log_dir  # which all processes must ask for
             if trainer.is_global_zero:
                 shutil.copytree(folder, "killed/version_0")  # what a kill would leave

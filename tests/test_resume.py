@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from threading import RLock
 
+import polars as pl
 import pytest
 import torch
 from sklearn.datasets import load_iris
@@ -201,6 +202,69 @@ def test_two_processes_that_are_killed_go_on_with_their_own_random_numbers():
     whole = python("train.py", *flags, "--log_dir", "whole", cwd=Path.cwd(), env=environment)
     assert whole.returncode == 0, whole.stderr
     run_dir = Path("killed/version_0")
+    last = str(run_dir / "checkpoints" / "last.ckpt")
+    config = str(run_dir / "config.yaml")
+    done = python("train.py", "--config", config, "--resume", last, cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    assert_same(Path("whole/version_0"), run_dir)
+
+
+STREAM = ("--callbacks", "[tests.killer.Kill]", "--accelerator", "cpu", "--pictures", "none",
+          "--data", "Stream", "--data.path", "rows", "--data.target", "target",
+          "--data.batch_size", "50", "--data.buffer", "300", "--data.val_fraction", "0.2",
+          "--max_epochs", "4", "--patience", "3", "--metric", "auroc", *DROPOUT)  # fmt: skip
+
+
+@pytest.fixture
+def stream():
+    """Ten files of 150 rows: a bufferful has the training rows of three of them."""
+    Path("rows").mkdir()
+    table = pl.read_csv("t.csv")
+    for i in range(10):
+        rows = table.sample(fraction=1, shuffle=True, seed=i)
+        rows.write_parquet(f"rows/{i}.parquet")
+
+
+ACCUMULATED = ("--trainer.accumulate_grad_batches", "3")
+HALF = ("--trainer.val_check_interval", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("flags", "batch"),
+    [((), 1), ((), 2), ((), 18), (ACCUMULATED, 9), (HALF, 12)],
+    ids=str,
+)
+def test_a_stream_that_is_killed_in_an_epoch_ends_as_an_undisturbed_one(flags, batch, stream):
+    if flags == HALF:
+        flags = (*HALF, "--patience", "null")
+    killed(*STREAM, *flags, "--log_dir", "killed", KILL=f"epoch 3 batch {batch}", WITHIN="1")
+    run_dir = Path("killed/version_0")
+    last = read_file(str(run_dir / "checkpoints" / "last.ckpt"))
+    assert last["epoch"] == (2 if batch > 1 else 1)
+    assert ("epoch_states" in last["resume"]) == (batch > 1)
+    resume(run_dir)
+    command(train, [*STREAM, *flags, "--log_dir", "whole"])
+    assert_same(Path("whole/version_0"), run_dir)
+
+
+def test_a_folder_that_changed_is_not_resumed(stream, capsys):
+    killed(*STREAM, "--log_dir", "killed", KILL="epoch 3 batch 5", WITHIN="1")
+    pl.read_parquet("rows/3.parquet")[1:].write_parquet("rows/3.parquet")
+    with pytest.raises(SystemExit) as stop:
+        resume(Path("killed/version_0"))
+    assert stop.value.code == 2
+    assert "rows has other files, or files of other sizes or rows" in capsys.readouterr().err
+
+
+def test_two_processes_of_a_stream_go_on_in_the_middle_of_an_epoch(stream, capsys):
+    flags = (*STREAM, "--devices", "2", "--strategy", "ddp")
+    environment = os.environ | {"KILL": "copy after epoch 3 batch 9", "WITHIN": "1"}
+    whole = python("train.py", *flags, "--log_dir", "whole", cwd=Path.cwd(), env=environment)
+    assert whole.returncode == 0, whole.stderr
+    run_dir = Path("killed/version_0")
+    with pytest.raises(SystemExit):
+        resume(run_dir, "--devices", "1", "--strategy", "ddp")
+    assert "in the middle of an epoch in 2 processes" in capsys.readouterr().err
     last = str(run_dir / "checkpoints" / "last.ckpt")
     config = str(run_dir / "config.yaml")
     done = python("train.py", "--config", config, "--resume", last, cwd=Path.cwd())

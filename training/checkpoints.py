@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from data.checkpoint_file import read_file, write_file
+from data.stream_batches import StreamBatches
 from model.population import gathered
 from model.scores import best_mode
 
@@ -62,13 +63,16 @@ class CheckedFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Writes last.ckpt after the first epoch, then every two seconds, and when the fit is over.
 
-    Saved only between epochs: the order of the rows depends on the epoch alone. The checkpoint also
+    Saved between epochs: the order of the rows depends on the epoch alone. A stream, whose epochs
+    can be long, is saved within them too, after a whole step of the optimizer. The checkpoint also
     holds the state of all random numbers (dropout, augmentation), so a resumed run ends with the
     weights of an uninterrupted one. As a `Checkpoint`, it runs after the metrics were checked, and
     Lightning adds no ModelCheckpoint.
     """
 
     seconds = 2.0
+    seconds_within = 30.0  # between two checkpoints of a stream's epoch
+    steps_between = 16  # steps after which the processes agree on whether to save
 
     def __init__(self) -> None:
         self.is_saving = False
@@ -83,9 +87,30 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = self.state.get("metrics", {})
         trainer.callback_metrics.update({name: torch.tensor(metrics[name]) for name in metrics})
+        if "position" in self.state:
+            # Lightning would, had not the number of steps been asked for before it loads the state.
+            batches: Any = trainer.train_dataloader
+            batches.load_state_dict(self.state["position"])
         if self.state.get("is_epoch_end"):  # Lightning steps ReduceLROnPlateau after the callbacks
             loop = trainer.fit_loop.epoch_loop
             loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if isinstance(trainer.train_dataloader, StreamBatches) and may_save(trainer, batch_idx + 1):
+            is_due = time.monotonic() - self.written > self.seconds_within
+            if trainer.world_size > 1 and (batch_idx + 1) % self.steps_between:
+                is_due = False
+            elif trainer.world_size > 1:
+                is_due = trainer.strategy.broadcast(is_due)
+            if is_due:
+                self.save(trainer, is_epoch_end=False, is_within=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         is_due = time.monotonic() - self.written > self.seconds
@@ -97,7 +122,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer, is_epoch_end=False)
 
-    def save(self, trainer: Trainer, is_epoch_end: bool) -> None:
+    def save(self, trainer: Trainer, is_epoch_end: bool, is_within: bool = False) -> None:
         """Write the checkpoint, after all that was logged before it."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
@@ -109,6 +134,11 @@ class LastCheckpoint(Checkpoint):
             "metrics": metrics,
             "random_states": gathered(random_state(trainer.strategy.root_device)),
         }
+        if is_within:
+            module: Any = trainer.lightning_module
+            self.state["epoch_states"] = gathered(module.epoch_state())
+            batches: Any = trainer.train_dataloader
+            self.state["position"] = batches.state_dict()
         self.is_saving = True
         trainer.save_checkpoint(self.path)
         self.is_saving = False
@@ -130,6 +160,9 @@ class LastCheckpoint(Checkpoint):
         states = self.state.get("random_states", [])
         if trainer.global_rank < len(states):
             set_random_state(states[trainer.global_rank], trainer.strategy.root_device)
+        if "epoch_states" in self.state:
+            module: Any = pl_module
+            module.resume_epoch(self.state["epoch_states"][trainer.global_rank])
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -209,6 +242,13 @@ class Patience(EarlyStopping):
         was_impatient = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
         if was_impatient and self.wait_count < self.patience:
             trainer.should_stop = False
+
+
+def may_save(trainer: Trainer, steps: int) -> bool:
+    """Whether a resumed epoch could go on after so many of its batches, with nothing half-done."""
+    is_validated = steps % (trainer.val_check_batch or 1) == 0
+    is_stepped = steps % trainer.accumulate_grad_batches == 0
+    return is_stepped and not (is_validated or trainer.is_last_batch)
 
 
 def ends_here(trainer: Trainer) -> bool:

@@ -39,4 +39,5 @@ def make_classifier(
         from training.sharding import ShardedClassifier  # here: its imports take half a second
 
         make = ShardedClassifier
-    return make(num_features, num_classes, watched=curve, **components)
+    is_streamed = datamodule.is_streamed
+    return make(num_features, num_classes, watched=curve, is_streamed=is_streamed, **components)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from model.classifier import Batch, Classifier
 from model.population import gathered
+from model.running_scores import RunningScores
 from model.scores import METRICS, confusion, probabilities, recalls, score
 from training.hparams import VALUES
 
@@ -30,19 +31,24 @@ from training.hparams import VALUES
 class FastClassifier(Classifier):
     """Computes the metrics once an epoch, writes them to the logger directly, and checks them.
 
-    `outputs` holds the loss, logits and targets of each batch of a split until its next epoch. The
-    test computes every score of every split; `recalls` holds each class's, (num_classes,).
+    `outputs` holds the loss, logits and targets of each batch of a split until its next epoch, or
+    of a stream their sums. The test computes every score of every split; `recalls` holds each
+    class's, (num_classes,).
 
     Args:
         *args: Arguments of Classifier.
         watched: A curve to log besides loss and accuracy, such as val/auroc.
+        is_streamed: Whether the rows are too many to keep their logits.
         **kwargs: Arguments of Classifier.
     """
 
-    def __init__(self, *args: Any, watched: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, watched: str = "", is_streamed: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.watched_split, _, self.metric = watched.partition("/")
-        self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.is_streamed = is_streamed
+        self.outputs: dict[str, Any] = {}
         self.recalls: dict[str, Tensor] = {}
         self.is_recorded = False  # whether the metrics of this epoch's training rows are
 
@@ -55,15 +61,30 @@ class FastClassifier(Classifier):
         else:  # the batch has fewer rows than processes: take part in the exchange of gradients
             logits = self(self.example.to(features).expand(2, -1))[:0]
             loss = logits.sum()
+        split = name.removeprefix("final/")
+        if self.is_streamed:
+            if split not in self.outputs:
+                self.outputs[split] = self.new_sums(split)
+            self.outputs[split].append((loss.detach(), logits.detach(), targets))
         if self.has_share_of(name):
             loss = loss * factor_of_rows(self.loss, targets)
-        split = name.removeprefix("final/")
-        outputs = self.outputs.setdefault(split, [])
-        outputs.append((loss.detach(), logits.detach(), targets))
+        if not self.is_streamed:
+            outputs = self.outputs.setdefault(split, [])
+            outputs.append((loss.detach(), logits.detach(), targets))
         return loss
+
+    def new_sums(self, split: str) -> RunningScores:
+        """The scores of a streamed split, before its first batch."""
+        metrics: tuple[str, ...] = METRICS
+        if not self.trainer.testing:
+            is_watched = split == self.watched_split and self.metric in METRICS
+            metrics = (self.metric,) if is_watched else ()
+        return RunningScores(int(self.hparams["num_classes"]), metrics)
 
     def epoch_metrics(self, split: str) -> dict[str, float]:
         """Loss, accuracy and what is watched of the epoch, over the rows of all processes."""
+        if self.is_streamed:
+            return self.summed_metrics(split)
         watched = {}
         if split == self.watched_split and self.metric in METRICS and self.metric != "accuracy":
             watched[self.metric] = score(self.metric, *self.predictions(split)).item()
@@ -86,6 +107,27 @@ class FastClassifier(Classifier):
     def has_share_of(self, split: str) -> bool:
         """Whether this process has its share of the rows of each batch, and not all of them."""
         return self.trainer.world_size > 1 and self.trainer.training and split == "train"
+
+    def summed_metrics(self, split: str) -> dict[str, float]:
+        """The metrics of a streamed epoch, of which each process has its share of the rows."""
+        scores: RunningScores = self.outputs[split]
+        if self.trainer.world_size > 1:
+            for name, part in scores.sums.items():
+                part = part.to(self.device)  # where this process had no row
+                scores.sums[name] = self.trainer.strategy.reduce(part, reduce_op="sum")
+        names = [name for name in METRICS if name == "accuracy" or name in scores.metrics]
+        return scores.values(["loss", *names])
+
+    def epoch_state(self) -> dict[str, Any]:
+        """What is known of a streamed epoch in its middle, for a checkpoint."""
+        return {"lr": self.lr, "sums": self.outputs["train"].sums}
+
+    def resume_epoch(self, state: dict[str, Any]) -> None:
+        """Go on in the middle of an epoch."""
+        self.lr = state["lr"]
+        self.is_recorded = False
+        self.outputs["train"] = self.new_sums("train")
+        self.outputs["train"].sums = state["sums"]
 
     def predictions(self, split: str) -> tuple[Tensor, Tensor]:
         """The epoch's probabilities (rows, num_classes) and targets (rows,), on the CPU."""
@@ -161,12 +203,16 @@ class FastClassifier(Classifier):
 
     def on_test_epoch_end(self) -> None:
         for split in list(self.outputs):
-            predictions = self.predictions(split)
-            metrics = {name: score(name, *predictions).item() for name in METRICS}
-            metrics |= self.epoch_metrics(split)
+            metrics = self.epoch_metrics(split)
+            if self.is_streamed:
+                self.recalls[split] = recalls(self.outputs[split].sums["confusion"])
+            else:
+                predictions = self.predictions(split)
+                scores = {name: score(name, *predictions).item() for name in METRICS}
+                metrics = scores | metrics
+                self.recalls[split] = recalls(confusion(*predictions))
             final = {f"final/{split}/{name}": torch.tensor(metrics[name]) for name in metrics}
             self.trainer.callback_metrics.update(final)
-            self.recalls[split] = recalls(confusion(*predictions))
 
 
 def factor_of_rows(loss: nn.Module, targets: Tensor) -> Tensor:

@@ -199,6 +199,9 @@ def check_steps(content: dict[str, Any], datamodule: TabularData, trainer: Train
     Raises:
         ValueError: The steps of the checkpoint are not those of whole epochs.
     """
+    if datamodule.is_streamed:
+        check_position(content, trainer)
+        return
     if trainer.limit_train_batches != 1.0:
         return
     rows = len(datamodule.splits["train"][1])
@@ -209,4 +212,18 @@ def check_steps(content: dict[str, Any], datamodule: TabularData, trainer: Train
         raise ValueError(
             f"an epoch has {steps} steps, which do not make up the {done} steps of the run to "
             "resume: it is of a version in which each process took batch_size rows; start anew"
+        )
+
+
+def check_position(content: dict[str, Any], trainer: Trainer) -> None:
+    """Refuse to go on in the middle of a stream's epoch with another number of processes.
+
+    Raises:
+        ValueError: Each process would go on in rows that another one has had.
+    """
+    position = content.get("resume", {}).get("position")
+    if position is not None and position["processes"] != trainer.world_size:
+        raise ValueError(
+            f"the run to resume was in the middle of an epoch in {position['processes']} "
+            f"processes, and there are {trainer.world_size}; give --devices as it was then"
         )

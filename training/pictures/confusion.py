@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from model.running_scores import RunningScores
 from training.pictures.base import Picture
 from training.pictures.figures import heat_map
 from training.pictures.view import MAX_LEGEND, SPLIT_NAMES, View, evenly_spaced
@@ -60,8 +61,7 @@ class ConfusionMatrix(Picture):
         if self.has_failed or split not in outputs or not trainer.is_global_zero:
             return
         with self.errors_as_warning():
-            _, logits, targets = zip(*outputs[split], strict=True)
-            counts = count_predictions(torch.cat(logits), torch.cat(targets))
+            counts = epoch_counts(outputs[split])
             epoch = trainer.current_epoch + 1
             if not self.recorded or not torch.equal(counts, self.recorded[-1].counts.to(counts)):
                 self.recorded.append(EpochCounts(split, epoch, trainer.global_step, counts))
@@ -131,6 +131,14 @@ def from_state(state: dict[str, Any]) -> list[EpochCounts]:
         matrix = flat.reshape(num_classes, num_classes)
         recorded.append(EpochCounts(split, epoch, step, matrix))
     return recorded
+
+
+def epoch_counts(outputs: Any) -> Tensor:
+    """The matrix of an epoch's batches, or of a stream's, which are sums already."""
+    if isinstance(outputs, RunningScores):
+        return outputs.sums["confusion"].long()
+    _, logits, targets = zip(*outputs, strict=True)
+    return count_predictions(torch.cat(logits), torch.cat(targets))
 
 
 def count_predictions(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,36 @@
+"""Work that is done in a thread before its result is needed."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """The items of an iterator, of which a thread makes the next `count` in the meantime.
+
+    An error of the iterator is raised where its item would have come.
+
+    >>> list(ahead(iter("abc"), count=2))
+    ['a', 'b', 'c']
+    """
+    end = object()
+    # torch sets the number of threads for the calling thread: this one must not take the cores of
+    # the arithmetic.
+    pool = ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1))
+    waiting: deque[Future[T | object]] = deque()
+    try:
+        waiting.extend(pool.submit(next, items, end) for _ in range(count))
+        while True:
+            item = waiting.popleft().result()
+            if item is end:
+                return
+            waiting.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]  # no end
+    finally:
+        pool.shutdown(cancel_futures=True)

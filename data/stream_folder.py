@@ -1,0 +1,212 @@
+"""A folder of Parquet files: its schema, its rows in chunks, and what can be wrong with them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+from polars.exceptions import PolarsError
+from polars.selectors import by_name
+
+from cli.errors import first_line
+from data.file import File
+
+CHUNK_ROWS = 8192  # rows that are read together, whatever the row groups of their file are
+
+
+class Chunk(NamedTuple):
+    """Rows of one file that follow each other: the file's index, the first row, how many."""
+
+    file: int
+    start: int
+    rows: int
+
+
+class Folder:
+    """All Parquet files in a folder and its subfolders, in the order of their names, as one table.
+
+    Only the files' footers are read here. polars then reads any slice of a file, of a large row
+    group the pages that hold it: chunks need not be row groups.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ValueError: There is no such file in it, one is damaged or empty of rows, or they have
+            different columns.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = [File(str(file)) for file in parquet_files(path)]
+        for file in self.files:
+            if not file.parquet:
+                raise ValueError(f"{file.name} is no Parquet file, whatever its name says")
+        self.schema = self.common_schema()
+        self.rows = [count_rows(file) for file in self.files]
+        self.sizes = [size_of(file) for file in self.files]
+        self.num_rows = sum(self.rows)
+        if not self.num_rows:
+            raise ValueError(f"{path} has {len(self.files)} Parquet files without a row")
+        self.chunks = [
+            Chunk(index, start, min(CHUNK_ROWS, rows - start))
+            for index, rows in enumerate(self.rows)
+            for start in range(0, rows, CHUNK_ROWS)
+        ]
+
+    def common_schema(self) -> dict[str, pl.DataType]:
+        """The names and types of the columns, which all files share.
+
+        Raises:
+            ValueError: A file has others; it is named with the column.
+        """
+        first = self.files[0]
+        schema = dict(pl.read_parquet_schema(first.path))
+        for file in self.files[1:]:
+            other = dict(pl.read_parquet_schema(file.path))
+            for name in schema:
+                if name not in other:
+                    raise ValueError(f"{file.name} has no column {name!r}, which {first.name} has")
+                if other[name] != schema[name]:
+                    raise ValueError(
+                        f"{file.name}: column {name!r} is {other[name]}, and in {first.name} "
+                        f"{schema[name]}; write all files with the same types"
+                    )
+            for name in other:
+                if name not in schema:
+                    raise ValueError(f"{file.name} has a column {name!r}, which {first.name} lacks")
+        return schema
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all names, sizes and row counts: another one is another table."""
+        files = [
+            (str(Path(file.name).relative_to(self.path)), size, rows)
+            for file, size, rows in zip(self.files, self.sizes, self.rows, strict=True)
+        ]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a file that was written anew since the run began.
+
+        Raises:
+            ValueError: There is one.
+        """
+        for file, size in zip(self.files, self.sizes, strict=True):
+            if size_of(file) != size:
+                raise ValueError(
+                    f"{file.name} had {size:,} bytes when the run began, and has not now; "
+                    "start a new run"
+                )
+
+    def read(self, chunk: Chunk, names: Sequence[str]) -> pl.DataFrame:
+        """These columns of a chunk's rows.
+
+        Raises:
+            ValueError: They cannot be read; with the file, the rows and the row group.
+        """
+        file = self.files[chunk.file]
+        try:
+            frame = slice_of_file(file, names, chunk.start, chunk.rows)
+        except (PolarsError, OSError, pl.exceptions.PanicException) as error:
+            where = f"rows {chunk.start + 1:,} to {chunk.start + chunk.rows:,}"
+            group = damaged_group(file, names, chunk)
+            raise ValueError(
+                f"{file.name} is damaged in {where}{group}: {first_line(error)}"
+            ) from error
+        if len(frame) != chunk.rows:
+            raise ValueError(f"{file.name} has lost rows since the run began; start a new run")
+        return frame
+
+
+class Sample(File):
+    """Rows from several places of a folder: says where each of them is, for messages."""
+
+    def __init__(self, folder: Folder, chunks: Sequence[Chunk]) -> None:
+        self.name = folder.path
+        self.files = folder.files
+        self.chunks = chunks
+
+    def locate(self, row: int, column: str) -> str:
+        for chunk in self.chunks:
+            if row < chunk.rows:
+                return self.files[chunk.file].locate(chunk.start + row, column)
+            row -= chunk.rows
+        raise IndexError(row)
+
+
+def parquet_files(path: str) -> list[Path]:
+    """The Parquet files in a folder and its subfolders, without hidden ones, by name.
+
+    Raises:
+        ValueError: There are none.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        raise ValueError(f"{path} is a file; give a folder of Parquet files, or --data Table")
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {path}")
+    inside = sorted(file for file in folder.rglob("*") if file.is_file())
+    visible = [file for file in inside if not is_hidden(file.relative_to(folder))]
+    files = [file for file in visible if file.suffix == ".parquet"]
+    if files:
+        return files
+    if not visible:
+        raise ValueError(f"{path} is an empty folder; give one with Parquet files")
+    raise ValueError(
+        f"{path} has no file that ends in .parquet, but {visible[0].name}; docs/data.md says how a "
+        "CSV file is converted"
+    )
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a path inside of a folder is one that writers hide, such as _temporary or .crc.
+
+    >>> is_hidden(Path("_temporary/0.parquet")), is_hidden(Path("year=2024/0.parquet"))
+    (True, False)
+    """
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def size_of(file: File) -> int:
+    """Bytes of a file; -1 where it is gone."""
+    path = Path(file.path)
+    return path.stat().st_size if path.is_file() else -1
+
+
+def count_rows(file: File) -> int:
+    """The number of rows that a file's footer says."""
+    count: int = pl.scan_parquet(file.path, glob=False).select(pl.len()).collect().item()
+    return count
+
+
+def slice_of_file(file: File, names: Sequence[str], start: int, rows: int) -> pl.DataFrame:
+    """Some rows of a file."""
+    table = pl.scan_parquet(file.path, glob=False).select(by_name(list(names)))
+    return table.slice(start, rows).collect()
+
+
+def damaged_group(file: File, names: Sequence[str], chunk: Chunk) -> str:
+    """Which row group of a chunk cannot be read, for a message.
+
+    polars does not say where row groups begin. pyarrow does, if it is installed.
+    """
+    try:
+        from pyarrow.parquet import read_metadata
+    except ImportError:
+        return ""
+    metadata = read_metadata(file.path)
+    first = 0
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        start = max(first, chunk.start)
+        stop = min(first + rows, chunk.start + chunk.rows)
+        first += rows
+        if start >= stop:
+            continue
+        try:
+            slice_of_file(file, names, start, stop - start)
+        except (PolarsError, OSError, pl.exceptions.PanicException):
+            return f" (row group {group + 1} of {metadata.num_row_groups})"
+    return ""

@@ -1,0 +1,159 @@
+"""What a folder holds: the kinds of its columns, its classes, its statistics, in one pass."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from data.ahead import ahead
+from data.columns import refuse
+from data.dates import is_typed_date
+from data.description import Kind
+from data.kinds import Kinds, make_columns, moment
+from data.stream_folder import Chunk, Folder, Sample
+from data.stream_labels import StreamLabels
+from data.stream_splits import NAMES, StreamSplits, draws
+from data.stream_statistics import ColumnStatistics
+from data.values import plain, text_of
+
+LOOKED_AT = 8  # chunks that say what a column is
+SAMPLE_ROWS = 100_000  # of all splits: quartiles from it are off by about 0.2 % of the rows
+SAMPLE_VALUES = 2**24  # of the sample: fewer rows where there are many columns
+NOTHING = Kind("left out", "nothing but missing values")
+SAMPLING = 1  # purpose of the draw of the sample's rows
+
+
+def look(folder: Folder, names: Sequence[str], kinds: Kinds) -> dict[str, Kind]:
+    """What each column is, by its type and the values in a few evenly spaced chunks.
+
+    Raises:
+        ValueError: A column may be several things, or is none that can be learned.
+    """
+    places = np.linspace(0, len(folder.chunks) - 1, LOOKED_AT).round().astype(int)
+    chunks = [folder.chunks[place] for place in np.unique(places)]
+    kinds.file = Sample(folder, chunks)
+    frame = pl.concat([folder.read(chunk, names) for chunk in chunks])
+    found = {}
+    for name in names:
+        column = frame.get_column(name)
+        found[name] = kind_of(column, kinds)
+        if found[name].name == "number" and counts_rows(column[: chunks[0].rows]):
+            found[name] = Kind("left out", "it counts the rows")
+    return found
+
+
+def kind_of(column: pl.Series, kinds: Kinds) -> Kind:
+    """What a column is; where none of the values that are looked at is known, its type says so."""
+    if plain(column).null_count() < len(column):
+        return kinds.kind_of(column)
+    if is_typed_date(column):
+        return Kind("date", "", form="")
+    if column.dtype.is_numeric():
+        return Kind("number", "")
+    return Kind("text", "", categories=[])
+
+
+def counts_rows(column: pl.Series) -> bool:
+    """Whether each whole number is one more than that of the row before."""
+    return column.dtype.is_integer() and len(column) > 1 and bool((column.diff()[1:] == 1).all())
+
+
+class Survey:
+    """Reads all rows once, and keeps only what does not grow with them.
+
+    Afterwards `labels` has the classes, `counts` how many rows with a class each chunk has in each
+    split (chunks, splits), `kinds` and `columns` what the columns are, `statistics` those of the
+    training rows, `sample` rows of all splits as a raw table (rows, columns), with their class
+    indices and splits in `sample_targets` and `sample_codes`.
+
+    Args:
+        folder: The files.
+        kinds_of: How columns are read.
+        kinds: What `look` found.
+        splits: Which split a row is in.
+        labels: Collects the classes.
+        extra: Columns that are read besides: target and split.
+        unlabelled: refuse, or drop rows without a class.
+
+    Raises:
+        ValueError: A value that its column cannot have, or a target that cannot be learned.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        kinds_of: Kinds,
+        kinds: dict[str, Kind],
+        splits: StreamSplits,
+        labels: StreamLabels,
+        extra: Sequence[str],
+        unlabelled: str,
+    ) -> None:
+        self.found = kinds
+        self.kinds = dict(kinds)
+        columns = make_columns(kinds, kinds_of.reading)
+        self.statistics = ColumnStatistics(columns)
+        self.labels = labels
+        self.unlabelled = unlabelled
+        self.counts = np.zeros((len(folder.chunks), len(NAMES)), np.int64)
+        rows = min(SAMPLE_ROWS, SAMPLE_VALUES // max(1, len(columns.names)))
+        share = rows / folder.num_rows
+        sample = []
+        codes_of_sample = []
+        names = [*columns.names, *extra]
+        frames = ahead((folder.read(chunk, names) for chunk in folder.chunks), 2)
+        for index, (chunk, frame) in enumerate(zip(folder.chunks, frames, strict=True)):
+            codes = splits.codes(chunk, frame)
+            is_labelled = self.add(folder, chunk, frame, codes)
+            self.counts[index] = np.bincount(codes[is_labelled], minlength=len(NAMES))
+            is_drawn = is_labelled & (draws(splits.seed, chunk, SAMPLING) < share)
+            sample.append(frame.filter(is_drawn))
+            codes_of_sample.append(codes[is_drawn])
+        labels.finish()
+        self.describe_columns(kinds_of)
+        drawn = pl.concat(sample)
+        self.sample = self.columns.matrix(drawn)
+        self.sample_targets = labels.indices(drawn)
+        self.sample_codes = np.concatenate(codes_of_sample)
+
+    def add(
+        self, folder: Folder, chunk: Chunk, frame: pl.DataFrame, codes: np.ndarray
+    ) -> np.ndarray:
+        """Add a chunk's rows; return which of them have a class (rows,)."""
+        file = folder.files[chunk.file]
+        is_labelled = self.labels.add(frame, codes)
+        if self.unlabelled == "refuse":
+            advice = "give every row a class, or --data.unlabelled drop"
+            column = frame.get_column(self.labels.target)
+            refuse(column, pl.Series(~is_labelled), advice, file, chunk.start)
+        numbers = self.statistics.reader.matrix(frame, file, chunk.start)
+        is_training = is_labelled & (codes == NAMES.index("train"))
+        self.statistics.add(frame.filter(is_training), numbers[is_training])
+        return is_labelled
+
+    def describe_columns(self, kinds_of: Kinds) -> None:
+        """Complete what `look` found, with what all training rows have."""
+        statistics = self.statistics
+        for name, counts in statistics.counts.items():
+            values = pl.Series(name, list(counts))
+            known = kinds_of.reading.known_text(text_of(values)).count()
+            self.kinds[name] = kinds_of.category(values) if known else NOTHING
+        for index, name in enumerate(statistics.numbers):
+            self.kinds[name] = NOTHING
+            if statistics.moments.count[index]:
+                low, high = statistics.moments.low[index], statistics.moments.high[index]
+                kind = self.found[name]
+                missing = int(statistics.moments.missing[index])
+                self.kinds[name] = kind._replace(about=range_of(kind, low, high), missing=missing)
+        self.columns = make_columns(self.kinds, kinds_of.reading)
+        statistics.finish(self.columns)
+        for name, (_, without) in statistics.categories.items():
+            self.kinds[name] = self.kinds[name]._replace(missing=int(without))
+
+
+def range_of(kind: Kind, low: float, high: float) -> str:
+    """The range of a column of numbers or dates, for the user to read."""
+    if kind.name == "number":
+        return f"{low:g} to {high:g}"
+    about = f"{moment(low)} to {moment(high)}"
+    return f"{about}, as {kind.form}" if kind.form else about

@@ -1,0 +1,430 @@
+"""A folder of Parquet files: the same table as in memory, in another order and in bufferfuls."""
+
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from cli.command import command
+from data import stream_folder
+from data.columns import Columns
+from data.stream import Stream
+from data.stream_batches import Source, StreamBatches
+from data.stream_order import chunk_order
+from data.stream_statistics import ColumnStatistics, Moments
+from data.table import Table
+from data.tabular import standardize
+from evaluate import evaluate
+from inference.predictor import load
+from model.running_scores import RunningScores
+from model.scores import METRICS, probabilities, score
+from tests.helpers import ROOT, run
+from train import train
+
+STREAM = ("--data", "Stream", "--data.path", "rows", "--data.target", "kind")
+SMALL = (*STREAM, "--data.batch_size", "64", "--network.hidden", "[8]", "--pictures", "none")
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(stream_folder, "CHUNK_ROWS", 100)
+
+
+def mixed(rows, seed=0):
+    """Numbers, text, dates and missing values, of three classes."""
+    generator = np.random.default_rng(seed)
+    kinds = generator.integers(0, 3, rows)
+    size = (kinds + generator.standard_normal(rows)).astype(np.float32)
+    start = datetime(2024, 1, 1)
+    days = [start + timedelta(hours=int(hour)) for hour in generator.integers(0, 9000, rows)]
+    return pl.DataFrame(
+        {
+            "size": pl.Series(
+                np.where(generator.random(rows) < 0.1, np.nan, size), nan_to_null=True
+            ),
+            "weight": generator.integers(0, 50, rows),
+            "colour": pl.Series(generator.choice(["red", "blue", "green"], rows)).set(
+                pl.Series(generator.random(rows) < 0.2), None
+            ),
+            "when": days,
+            "day": [day.date() for day in days],
+            "wet": generator.random(rows) < 0.5,
+            "constant": 1.0,
+            "kind": pl.Series(["a", "b", "c"]).gather(kinds),
+        }
+    )
+
+
+def write(frame, files=3, folder="rows", **options):
+    """The rows of a frame as a folder of Parquet files."""
+    Path(folder).mkdir(exist_ok=True)
+    bounds = np.linspace(0, len(frame), files + 1).astype(int)
+    for i in range(files):
+        part = frame[bounds[i] : bounds[i + 1]]
+        part.write_parquet(f"{folder}/part-{i}.parquet", row_group_size=70, **options)
+    return frame
+
+
+def ready(*arguments, **options):
+    stream = Stream("rows", "kind", *arguments, batch_size=64, **options)
+    stream.setup()
+    return stream
+
+
+def all_rows(stream, split, epoch=0, rank=0, processes=1, layers=3, seed=0):
+    """The batches of an epoch as a process gets them."""
+    batches = StreamBatches(stream.source(split), 64, layers, seed, rank, processes)
+    batches.set_epoch(epoch)
+    return list(batches)
+
+
+def as_set(batches):
+    """The rows of batches, in an order of their own."""
+    rows = torch.cat([torch.cat([x.double(), y[:, None].double()], 1) for x, y in batches])
+    return sorted(map(tuple, rows.nan_to_num(99).tolist()))
+
+
+@pytest.mark.parametrize("scaling", ["standard", "robust"])
+def test_the_encoder_is_that_of_a_table_in_memory(scaling):
+    frame = write(mixed(1000))
+    stream = ready(scaling=scaling, split_seed=3)
+    frame.write_parquet("all.parquet")
+    table = Table("all.parquet", "kind", scaling=scaling)
+    raw = table.load()
+    codes = np.concatenate(
+        [stream.by_row.codes(chunk, pl.DataFrame()) for chunk in stream.folder.chunks]
+    )
+    indices = {name: np.flatnonzero(codes == i) for i, name in ((0, "train"), (2, "test"))}
+    splits, encoder = standardize(raw, indices, scaling)
+    assert stream.encoder.layout.names == encoder.layout.names
+    for name, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(getattr(stream.encoder, name), tensor, rtol=1e-9, atol=1e-9,
+                                   equal_nan=True)  # fmt: skip
+    assert stream.class_names == raw.class_names
+    assert {name: len(rows) for name, rows in stream.indices.items()} == {
+        name: len(rows) for name, rows in indices.items()
+    }
+    ours = torch.cat([features for features, _ in stream.evaluation_dataloader("test")])
+    torch.testing.assert_close(ours, splits["test"][0])
+    targets = torch.cat([targets for _, targets in stream.evaluation_dataloader("test")])
+    assert targets.equal(splits["test"][1])
+
+
+def test_each_row_is_there_once_in_every_epoch_and_the_order_is_another():
+    write(mixed(1000))
+    stream = ready()
+    in_order = as_set(stream.evaluation_dataloader("train"))
+    first, again, second = (all_rows(stream, "train", epoch) for epoch in (0, 0, 1))
+    assert as_set(first) == as_set(second) == in_order
+    assert all(a[0].equal(b[0]) for a, b in zip(first, again, strict=True))
+    assert not any(a[0].equal(b[0]) for a, b in zip(first, second, strict=True))
+    assert [len(y) for _, y in first[:-1]] == [64] * (len(first) - 1)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_processes_share_the_rows_without_overlap_or_loss(processes):
+    write(mixed(1000))
+    stream = ready()
+    shares = [all_rows(stream, "train", 5, rank, processes) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1  # the same number of steps
+    steps = [sum(len(share[i][1]) for share in shares) for i in range(len(shares[0]))]
+    assert steps[:-1] == [64] * (len(steps) - 1)
+    assert as_set([batch for share in shares for batch in share]) == as_set(
+        stream.evaluation_dataloader("train")
+    )
+    tested = [all_rows(stream, "test", 0, rank, processes, seed=None) for rank in range(processes)]
+    assert as_set([batch for share in tested for batch in share]) == as_set(
+        stream.evaluation_dataloader("test")
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(sum),
+    batch_size=st.integers(1, 20),
+    layers=st.integers(1, 9),
+    processes=st.integers(1, 4),
+    step=st.integers(0, 100),
+)
+def test_any_order_is_complete_and_can_be_resumed(counts, batch_size, layers, processes, step):
+    counts = np.array(counts)
+    first = np.cumsum(counts) - counts
+
+    def read(piece):
+        rows = first[piece.chunk] + np.arange(piece.first, piece.last)
+        return rows[:, None].astype(float), rows
+
+    source = Source(counts, 1, read, lambda raw: raw, lambda: None)
+    taken = []
+    for rank in range(processes):
+        batches = StreamBatches(source, batch_size, layers, 7, rank, processes)
+        whole = list(batches)
+        resumed = StreamBatches(source, batch_size, layers, 7, rank, processes)
+        step = min(step, len(whole))
+        resumed.load_state_dict({"epoch": 0, "step": step, "processes": processes})
+        for expected, found in zip(whole[step:], resumed, strict=True):
+            assert found[1].equal(expected[1])
+        assert [len(found[1]) for found in resumed] == batches.sizes.tolist()  # a whole epoch
+        taken += [targets for _, targets in whole]
+    assert torch.cat(taken).sort().values.tolist() == list(range(counts.sum()))
+
+
+def test_every_bufferful_has_rows_of_the_whole_folder():
+    order = chunk_order(chunks=1000, layers=20, seed=3, epoch=9)
+    assert sorted(order) == list(range(1000))
+    assert all(
+        (np.sort(window) // 50).tolist() == list(range(20)) for window in order.reshape(50, 20)
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6) | st.none(), max_size=9), min_size=1, max_size=9),
+    st.floats(-1e6, 1e6),
+)
+def test_moments_are_numpys(batches, fill):
+    moments = Moments(1)
+    for batch in batches:
+        moments.add(np.array(batch, float).reshape(-1, 1))
+    values = np.array([value for batch in batches for value in batch], float)
+    assert moments.count[0] + moments.missing[0] == len(values)
+    filled = np.where(np.isnan(values), fill, values)
+    if not len(filled):
+        return
+    mean, variance, is_constant = moments.filled(0, fill)
+    largest = np.abs(filled).max()
+    assert mean == pytest.approx(filled.mean(), abs=1e-12 * largest)
+    assert variance == pytest.approx(filled.var(), rel=1e-9, abs=1e-12 * largest**2)
+    assert is_constant == (len(set(filled.tolist())) == 1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 20])
+def test_running_scores_are_those_of_all_rows(num_classes):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, num_classes, (5000,), generator=generator)
+    logits = 3 * torch.randn(5000, num_classes, generator=generator)
+    logits[torch.arange(5000), targets] += 3
+    scores = RunningScores(num_classes, METRICS)
+    for batch in zip(torch.ones(10), logits.split(500), targets.split(500), strict=True):
+        scores.append(batch)
+    for name, value in scores.values(METRICS).items():
+        expected = score(name, probabilities(logits), targets).item()
+        assert value == pytest.approx(expected, abs=1e-5 if name == "auroc" else 1e-12)
+    assert scores.values(["loss"]) == {"loss": 1.0}
+
+
+def test_the_command_trains_and_its_checkpoint_predicts():
+    frame = write(mixed(3000))
+    result = run(*SMALL, "--max_epochs", "3", "--data.val_fraction", "0.1",
+                 "--data.class_weight", "balanced")  # fmt: skip
+    assert sum(result["rows"].values()) == 3000
+    assert result["test/accuracy"] > 0.4
+    predictor = load("lightning_logs/version_0/checkpoints/best.ckpt")
+    stream = ready(val_fraction=0.1)
+    codes = np.concatenate(
+        [stream.by_row.codes(chunk, pl.DataFrame()) for chunk in stream.folder.chunks]
+    )
+    for name, code in (("train", 0), ("val", 1), ("test", 2)):
+        rows = frame.filter(pl.Series(codes == code))
+        assert len(rows) == result["rows"][name]
+        predicted = predictor.predict(rows) == rows["kind"].to_numpy()
+        assert result[f"{name}/accuracy"] == pytest.approx(predicted.mean())
+        of_class = predictor.predict_proba(rows)
+        expected = roc_auc_score(rows["kind"], of_class, multi_class="ovr")
+        assert result[f"{name}/auroc"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_folder_learns_what_a_table_in_memory_does():
+    """With as many rows as the buffer holds, only the order differs from a full shuffle's."""
+    frame = write(mixed(3000).sort("kind"))
+    frame.write_parquet("all.parquet")
+    streamed = run(*SMALL, "--max_epochs", "20", "--data.buffer", "500")
+    in_memory = run("--data", "Table", "--data.path", "all.parquet", "--data.target", "kind",
+                    "--members", "1", "--network.hidden", "[8]", "--pictures", "none",
+                    "--data.batch_size", "64", "--max_epochs", "20")  # fmt: skip
+    assert streamed["test/log_loss"] == pytest.approx(in_memory["test/log_loss"], rel=0.1)
+
+
+def test_what_a_column_is_as_in_a_table():
+    rows = 1200
+    frame = mixed(rows).with_columns(
+        id=pl.int_range(rows),
+        code=pl.Series([f"k{i}" for i in range(rows)]),
+        number=pl.Series([str(i % 7) for i in range(rows)]),
+        nothing=pl.lit(None, pl.Float64),
+        shade=pl.col("colour").cast(pl.Categorical),
+        said=pl.col("day").dt.strftime("%d.%m.%Y"),
+    )
+    write(frame)
+    stream = ready(numeric=["number"], dates={"said": "%d.%m.%Y"}, ignore=["weight"])
+    kinds = {name: kind.name for name, kind in stream.kinds.items()}
+    assert kinds == {
+        "size": "number", "colour": "text", "when": "date", "day": "date", "wet": "text",
+        "constant": "number", "id": "left out", "code": "left out", "number": "number",
+        "nothing": "left out", "shade": "text", "said": "date",
+    }  # fmt: skip
+    assert "weight" in stream.about()
+    assert stream.kinds["colour"].missing == frame.filter(
+        np.concatenate(
+            [stream.by_row.codes(chunk, pl.DataFrame()) for chunk in stream.folder.chunks]
+        ) == 0
+    )["colour"].null_count()  # fmt: skip
+
+
+def test_a_column_may_say_the_split_and_rows_without_a_class_may_be_dropped():
+    part = pl.Series(["train", "val", "test", "Train"] * 250)
+    kind = pl.when(pl.int_range(1000) >= 40).then("kind")
+    write(mixed(1000).with_columns(part=part, kind=kind))
+    result = run(*SMALL, "--max_epochs", "1", "--data.split", "part", "--data.unlabelled", "drop")
+    assert result["rows"] == {"train": 480, "val": 240, "test": 240}
+
+
+def test_a_csv_file_becomes_a_folder_in_the_line_that_the_docs_give():
+    mixed(1000).write_csv("rows.csv")
+    page = (ROOT / "docs" / "data.md").read_text()
+    (line,) = [line for line in page.splitlines() if "sink_parquet" in line]
+    line = line.replace("python", sys.executable, 1).replace("examples/flowers.csv", "rows.csv")
+    subprocess.run(shlex.split(line), check=True)
+    assert ready().num_rows == 1000
+
+
+# Bad input: what is done to the folder, the flags that are added, and what the line must say.
+def cut_short(folder):
+    path = folder / "part-1.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def spoil(folder):
+    frame = mixed(1000)[["kind", "colour"]].with_columns(size=pl.lit("long" * 9) + pl.col("kind"))
+    write(frame, compression="snappy")
+    path = folder / "part-1.parquet"
+    metadata = pyarrow.parquet.read_metadata(path)
+    place = metadata.row_group(2).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 40] = bytes(range(40, 80))
+    path.write_bytes(content)
+
+
+def lack_a_column(folder):
+    pl.read_parquet(folder / "part-2.parquet").drop("size").write_parquet(folder / "part-2.parquet")
+
+
+def add_a_column(folder):
+    path = folder / "part-2.parquet"
+    pl.read_parquet(path).with_columns(more=1).write_parquet(path)
+
+
+def change_a_type(folder):
+    path = folder / "part-2.parquet"
+    pl.read_parquet(path).cast({"size": pl.Float64}).write_parquet(path)
+
+
+def nothing(folder):
+    pass
+
+
+def empty(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def csv_alone(folder):
+    empty(folder)
+    mixed(10).write_csv(folder / "rows.csv")
+
+
+def no_parquet(folder):
+    (folder / "part-1.parquet").write_text("a,b\n1,2\n")
+
+
+def no_rows(folder):
+    for path in folder.iterdir():
+        pl.read_parquet(path).clear().write_parquet(path)
+
+
+def unlabelled(folder):
+    path = folder / "part-1.parquet"
+    kind = pl.when(pl.int_range(pl.len()) != 5).then("kind")
+    pl.read_parquet(path).with_columns(kind=kind).write_parquet(path)
+
+
+def one_class(folder):
+    write(mixed(300).with_columns(kind=pl.lit("a")))
+
+
+def many_texts(folder):
+    texts = pl.Series([f"a text {i // 2}" for i in range(1000)])
+    write(mixed(1000).with_columns(text=texts))
+
+
+BAD = [
+    (cut_short, [], "rows/part-1.parquet is not a complete Parquet file"),
+    (spoil, [], "rows/part-1.parquet is damaged in rows 101 to 200 (row group 3 of 5): "),
+    (lack_a_column, [], "rows/part-2.parquet has no column 'size', which rows/part-0.parquet has"),
+    (add_a_column, [], "rows/part-2.parquet has a column 'more', which rows/part-0.parquet lacks"),
+    (change_a_type, [], "rows/part-2.parquet: column 'size' is Float64, and in rows/part-0.parquet "
+                        "Float32; write all files with the same types"),
+    (empty, [], "rows is an empty folder; give one with Parquet files"),
+    (csv_alone, [], "rows has no file that ends in .parquet, but rows.csv; docs/data.md says how"),
+    (no_parquet, [], "rows/part-1.parquet is no Parquet file, whatever its name says"),
+    (no_rows, [], "rows has 3 Parquet files without a row"),
+    (unlabelled, [], "rows/part-1.parquet: row 6, column 'kind' is None; give every row a class"),
+    (one_class, [], "rows: the target 'kind' is 'a' in every row"),
+    (many_texts, [], "column 'text' is text with 335 values in 667 rows"),
+    (nothing, ["--data.path", "none"], "there is no folder none"),
+    (nothing, ["--data.path", "rows/part-0.parquet"], "is a file; give a folder of Parquet files"),
+    (nothing, ["--data.target", "kin"], "rows/part-0.parquet has no column 'kin'; nearest: 'kind'"),
+    (nothing, ["--data.batch_size", "5000"], "batch_size is 5000, more than the 7"),
+    (nothing, ["--data.buffer", "0"], "buffer is 0; give the rows"),
+    (nothing, ["--members", "8"], "members is 8, and a stream's rows are not there for folds"),
+    (nothing, ["--data.split", "colour"], "column 'colour' is "),
+    (nothing, ["--data.test_fraction", "0.99999"], "change the fractions"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "flags", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_is_one_line(spoil, flags, message, capsys):
+    write(mixed(1000))
+    spoil(Path("rows"))
+    with pytest.raises(SystemExit) as stop:
+        command(train, [*SMALL, "--max_epochs", "1", *flags])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2, error
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list(Path().glob("lightning_logs/*"))
+
+
+def test_evaluate_says_what_to_do(capsys):
+    write(mixed(300))
+    with pytest.raises(SystemExit) as stop:
+        command(evaluate, [*STREAM, "--folds", "3"])
+    assert stop.value.code == 2
+    assert "give --data Table" in capsys.readouterr().err
+
+
+def test_a_file_that_changes_during_a_run_is_named():
+    write(mixed(1000))
+    stream = ready()
+    mixed(900).write_parquet("rows/part-1.parquet")
+    with pytest.raises(
+        ValueError, match=r"rows/part-1.parquet had [\d,]+ bytes when the run began"
+    ):
+        all_rows(stream, "train")
+
+
+def test_a_column_of_too_many_texts_is_refused():
+    texts = pl.DataFrame({"text": [f"a text {i}" for i in range(10_001)]})
+    statistics = ColumnStatistics(Columns(["text"], {"text": []}))
+    with pytest.raises(ValueError, match="'text' is text with more than 10,000 different values"):
+        statistics.add(texts, np.empty((len(texts), 0)))
