@@ -27,7 +27,7 @@ from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baseli
 from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.cluster import CLUSTER_BYTES, check_cluster, connected
 from evaluation.conclude import conclude
-from evaluation.devices import train_shares
+from evaluation.devices import check_run, cluster_plugins, device_name, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.groups import check_groups, evaluation_of, group_of, make_groups
 from evaluation.plan import check_arguments, make_plan
@@ -40,7 +40,7 @@ from training.callbacks import FitBar
 from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
-from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name
+from training.run import VERSIONS, Accelerator, Precision, Run
 from training.stack_fits import check_kept_stacks, fit_on_cluster
 from training.trainer_arguments import check_hardware
 
@@ -183,7 +183,7 @@ def evaluate(
     # All arguments are valid: create the run folder.
     with (
         connected(cluster, accelerator) as workers,
-        EvaluationRun(groups[0].trainer, log_dir, resume) as run,
+        EvaluationRun(groups[0].trainer, log_dir, resume, config, first.splits[0]) as run,
     ):
         loggers = []
         if run.is_main_process:
@@ -267,6 +267,7 @@ def make_trainer(
         num_nodes=num_nodes,
         precision=precision,
         max_epochs=max_epochs,
+        plugins=cluster_plugins(),
         callbacks=[FitBar()],
         logger=False,
         enable_checkpointing=False,

@@ -25,7 +25,7 @@ from data.iris import Iris
 from data.leakage import warnings_of
 from data.members import choose_members
 from data.tabular import TabularData
-from evaluation.devices import check_processes, make_strategy
+from evaluation.devices import check_processes, check_run, device_name, make_strategy
 from model import recipe
 from model.scores import Metric, check_metric, watched
 from training.batches import TensorBatches
@@ -39,7 +39,7 @@ from training.pictures.base import Picture
 from training.pictures.choice import make_pictures
 from training.result import TrainResult, evaluate_splits
 from training.resume import check_resume
-from training.run import VERSIONS, Accelerator, Precision, Run, check_run, device_name, saved_epoch
+from training.run import VERSIONS, Accelerator, Precision, Run, saved_epoch
 from training.trainer_arguments import check_fit, check_hardware, trainer_arguments
 
 
@@ -150,7 +150,7 @@ def train(
     # All arguments are valid: create the run's folder, or open that of the run to resume.
     module = many.population if many else classifier
     resume = check_resume(resume, config, module, datamodule, fit_trainer)
-    with Run(fit_trainer, log_dir, resume) as run:
+    with Run(fit_trainer, log_dir, resume, config, datamodule.splits) as run:
         attach_loggers(fit_trainer, loggers or [], run.run_dir, config)
         if run.is_main_process:
             run.write_config(config)

@@ -3,23 +3,27 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from cli.errors import one_line
+from cli.errors import LostProcessError, Speaker, one_line
 from cli.interrupts import (
     Handlers,
     Terminated,
     catch,
     interrupt_of,
     is_first_process,
+    leave,
     restore,
     stop,
 )
 from cli.output import check_writes, show
 from cli.parser import parse
+
+FIRST_SECONDS = 5.0  # in which a process is ended after the first one
 
 
 def command(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
@@ -68,7 +72,7 @@ def exit_code(error: BaseException) -> int:
     """
     interrupt = interrupt_of(error)
     if interrupt is not None:
-        if is_first_process():
+        if is_first_process() or Speaker.is_this:
             print_error(str(interrupt) or "stopped")
         return 143 if isinstance(interrupt, Terminated) else 130
     if isinstance(error, OSError):
@@ -80,7 +84,7 @@ def exit_code(error: BaseException) -> int:
     if is_misconfiguration or isinstance(error, ValueError | OSError | NotImplementedError):
         print_error(str(error))
         return 2
-    if isinstance(error, FloatingPointError):
+    if isinstance(error, FloatingPointError | LostProcessError):
         print_error(str(error))
         return 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which not every command imports
@@ -93,8 +97,25 @@ def exit_code(error: BaseException) -> int:
 
 
 def print_error(message: str) -> None:
-    """Print one line on standard error."""
-    show(f"error: {one_line(message)}", file=sys.stderr)
+    """Print one line on standard error, unless another process of the run does."""
+    if Speaker.is_this is None and not is_first_process():
+        Speaker.is_this = outlives_first()
+        message = f"process {os.environ.get('RANK', os.environ.get('LOCAL_RANK'))}: {message}"
+    if Speaker.is_this is not False:
+        show(f"error: {one_line(message)}", file=sys.stderr)
+
+
+def outlives_first() -> bool:
+    """Whether this process, which is not the first one, has an error that the first does not have.
+
+    Where the first one has it too, what started the processes ends this one within seconds.
+    """
+    catch(leave)
+    parent = os.getppid()
+    until = time.monotonic() + FIRST_SECONDS
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.1)
+    return os.getppid() == parent
 
 
 def discard_output() -> None:

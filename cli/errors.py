@@ -10,6 +10,16 @@ SHOWN = 100  # characters of a value in a message
 LINE = 1000  # of a message
 
 
+class LostProcessError(RuntimeError):
+    """Another process of a run ended: one line and exit code 1."""
+
+
+class Speaker:
+    """Which of several processes prints the error; None until a run decides it: the first one."""
+
+    is_this: bool | None = None
+
+
 def quoted(value: object) -> str:
     """A value in a message: as Python writes it, without the middle of a long one.
 

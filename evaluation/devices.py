@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import (
     DDPStrategy,
@@ -27,6 +29,14 @@ def available_memory(device: torch.device) -> int:
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 2**63  # Windows does not say
+
+
+def memory_of_all(trainer: Trainer) -> int:
+    """Bytes of memory for the networks of all processes: each GPU has its own, a machine one."""
+    memory = available_memory(trainer.strategy.root_device)
+    if trainer.strategy.root_device.type == "cuda":
+        return memory * trainer.world_size
+    return memory * trainer.num_nodes
 
 
 def stack_bytes(device: torch.device) -> int:
@@ -71,8 +81,8 @@ def check_processes(trainer: Trainer) -> None:
     """Refuse processes that would not work on one run together.
 
     Raises:
-        ValueError: The strategy starts processes inside the fit, or was never tested here, or more
-            processes were started than the Trainer uses: each would train the whole run.
+        ValueError: The strategy starts processes inside the fit, or was never tested here, or
+            torchrun or SLURM started another number of processes than the Trainer uses.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(
@@ -84,12 +94,14 @@ def check_processes(trainer: Trainer) -> None:
             f"strategy is {type(trainer.strategy).__name__}, which nothing here was tested with; "
             "give auto, ddp or fsdp"
         )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > trainer.world_size:
+    asked = trainer.num_devices * trainer.num_nodes
+    started = int(os.environ.get("WORLD_SIZE", asked))
+    if SLURMEnvironment.detect():
+        started = int(os.environ["SLURM_NTASKS"])
+    if started != asked:
         raise ValueError(
-            f"{started} processes were started, but devices and num_nodes ask for "
-            f"{trainer.world_size}; give --devices and --num_nodes, whose product is {started}, "
-            "and --strategy ddp"
+            f"{started} processes were started, but devices and num_nodes ask for {asked}; give "
+            f"--devices and --num_nodes, whose product is {started}, and --strategy ddp"
         )
 
 
@@ -101,6 +113,24 @@ def make_strategy(name: str) -> str | Strategy:
     if name != "fsdp":
         return name
     return ModelParallelStrategy(save_distributed_checkpoint=False)
+
+
+def cluster_plugins() -> list[Any]:
+    """What a Trainer needs on a SLURM cluster.
+
+    Lightning's own way of requeueing a job is off: it would write a checkpoint into the working
+    folder inside a signal handler, and take SIGTERM away. The job's script requeues
+    (docs/cluster.md).
+
+    Raises:
+        ValueError: SLURM's settings are not those that Lightning can use.
+    """
+    if not SLURMEnvironment.detect():
+        return []
+    try:
+        return [SLURMEnvironment(auto_requeue=False)]
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def is_sharded(trainer: Trainer) -> bool:
@@ -125,3 +155,31 @@ def train_shares(trainer: Trainer) -> None:
             f"strategy is {type(trainer.strategy).__name__}; "
             "give auto or ddp, with which each device trains its share"
         )
+
+
+def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
+    """Refuse arguments that cannot work on this machine.
+
+    Raises:
+        ValueError: One of them cannot be used here.
+    """
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
+    if patience is not None and patience < 1:
+        raise ValueError(
+            f"patience is {patience}; give 1 or more epochs, or null to train for all epochs"
+        )
+    has_cuda = torch.cuda.is_available()
+    has_mps = accelerator == "gpu" and torch.backends.mps.is_available()
+    if accelerator in ("gpu", "cuda") and not (has_cuda or has_mps):
+        raise ValueError(
+            f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
+        )
+
+
+def device_name(trainer: Trainer) -> str:
+    """Name of the device that a Trainer computes on."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type

@@ -1,18 +1,35 @@
 """Several processes train the network that one would: same steps, same figures, one end."""
 
 import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from cli.command import command
+from cli.component import flatten
+from data.checkpoint_file import read_file
 from data.sampling import slice_of
-from tests.helpers import python, run
+from tests.helpers import ROOT, python, run, started
 from train import train
+from training import agreement, processes
+from training.agreement import Claim, check_agreement, make_claim, sketch
+from training.processes import seed_process
 
 TWO = ("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp")
 
@@ -32,11 +49,14 @@ def test_the_shares_of_a_batch_are_its_rows_in_order(rows, processes):
     assert sizes[0] == max(sizes)
 
 
-def test_two_processes_take_the_steps_of_one():
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_take_the_steps_of_one(strategy):
     # 91 rows in batches of 9, of which the last has a single row: the second process has none.
     line = ("--data.batch_size", "9", "--data.test_fraction", "0.195", "--data.val_fraction", "0.2")
     line += ("--data.class_weight", "balanced", "--max_epochs", "5", "--metric", "auroc")
-    done = python("train.py", *TWO, *line, cwd=Path.cwd())
+    line += ("--pictures", "none")  # which fsdp cannot draw
+    two = (*TWO[:-1], strategy)
+    done = python("train.py", *two, *line, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("accuracy") == 2
@@ -51,6 +71,8 @@ def test_two_processes_take_the_steps_of_one():
             assert both[name] == pytest.approx(value, abs=1e-7), name
         if name.endswith("loss"):
             assert both[name] == pytest.approx(value, rel=1e-5), name
+    states = read_file(str(runs[0] / "checkpoints" / "last.ckpt"))["resume"]["random_states"]
+    assert not torch.equal(states[0]["torch"], states[1]["torch"])  # dropout, augmentation
     for tag in ("train/loss", "train/accuracy", "val/loss", "val/auroc"):
         curves = [curve(path, tag) for path in runs]
         assert len(curves[0]) == 5
@@ -67,4 +89,199 @@ def test_processes_that_would_each_train_the_whole_run_are_refused(capsys, monke
             command(train, ["--accelerator", "cpu", *line.split()])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
+    assert not Path("lightning_logs").exists()
+
+
+# What the processes must agree on
+
+
+SPLITS = {"train": (torch.arange(12.0).reshape(6, 2), torch.arange(6) % 3)}
+
+
+def claim(host="a", splits=SPLITS, settings=None, sees=True):
+    settings = settings or {"max_epochs": 3, "network": {"class": "MLP", "hidden": [8]}}
+    return Claim(host, flatten(settings), sketch(splits), "/runs/version_0", sees)
+
+
+def test_processes_with_the_same_rows_agree_though_machines_round_otherwise():
+    features, targets = SPLITS["train"]
+    rounded = torch.nextafter(features, torch.tensor(torch.inf))
+    check_agreement([claim(), claim("b", {"train": (rounded, targets)})])
+
+
+CHANGED = {
+    "a value": (SPLITS["train"][0].clone().index_fill_(0, torch.tensor([4]), 1.0), None),
+    "the order": (SPLITS["train"][0].flip(0), SPLITS["train"][1].flip(0)),
+    "a class": (None, torch.tensor([0, 1, 2, 0, 1, 1])),
+    "a row less": (SPLITS["train"][0][1:], SPLITS["train"][1][1:]),
+    "a column more": (torch.cat([SPLITS["train"][0]] * 2, 1), None),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_processes_with_other_rows_are_refused(what):
+    pairs = zip(CHANGED[what], SPLITS["train"], strict=True)
+    tensors = [old if new is None else new for new, old in pairs]
+    with pytest.raises(ValueError, match=r"process 2 on b has other rows \(train: . rows, sum "):
+        check_agreement([claim(), claim(), claim("b", {"train": tensors})])
+
+
+def test_processes_with_other_settings_or_folders_are_refused():
+    other = {"max_epochs": 3, "network": {"class": "MLP", "hidden": [9]}}
+    with pytest.raises(ValueError, match=r"process 1 on b has --network.hidden \[9\], and process"):
+        check_agreement([claim(), claim("b", settings=other)])
+    with pytest.raises(ValueError, match="process 1 on b does not see the run's folder /runs/ver"):
+        check_agreement([claim(), claim("b", sees=False)])
+
+
+def test_a_machine_sees_the_run_if_it_sees_the_first_ones_files(monkeypatch):
+    monkeypatch.setattr(agreement, "SHARED_SECONDS", 0)
+    Path("events.1").touch()
+    assert make_claim({}, SPLITS, Path(), {"events.1"}).sees_run_dir
+    assert not make_claim({}, SPLITS, Path(), {"events.1", "events.2"}).sees_run_dir
+    assert not make_claim({}, SPLITS, Path("nowhere"), {"events.1"}).sees_run_dir
+
+
+def test_machines_with_other_files_are_refused_in_one_line():
+    """Two processes of torchrun in two folders, as on two machines."""
+    for rank, rows in enumerate((60, 59)):
+        Path(f"machine_{rank}").mkdir()
+        table = "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(rows))
+        Path(f"machine_{rank}", "t.csv").write_text(f"x,y,kind\n{table}")
+    line = ["--data=Table", "--data.path=t.csv", "--data.target=kind", "--members=1", *TWO]
+    script = f'cd machine_$RANK && exec "$@" --log_dir {shlex.quote(str(Path.cwd() / "logs"))}'
+    inner = ["bash", "-c", script, "bash", sys.executable, str(ROOT / "train.py"), *line]
+    done = torchrun("--no-python", *inner)
+    assert done.returncode == 1
+    errors = [row for row in done.stderr.splitlines() if row.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert re.match(
+        r"error: process 1 on \S+ has other rows \(train: 47 rows, sum \S+, test: 12 rows, sum \S+ "
+        r"than process 0 on \S+ \(train: 48 rows, .* give every machine the same file$",
+        errors[0],
+    ), errors
+    assert "[rank" not in done.stderr  # torch's mark of a traceback
+    assert done.stderr.count("exitcode  : 2") == 2
+    assert list(Path("logs").iterdir()) == []
+
+
+def torchrun(*arguments):
+    """Two processes of torchrun on this machine."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=120)
+
+
+# How they end
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_is_killed_the_others_end_and_the_run_resumes(rank, tmp_path):
+    line = ("--max_epochs", "9999", "--schedule", "null", "--optimizer", "SGD")
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    with started("train.py", *TWO, *line, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        wait_for(last)
+        (child,) = children(process.pid)
+        os.kill([process.pid, child][rank], signal.SIGKILL)
+        _, error = process.communicate(timeout=60)  # until the last one has closed it
+    assert process.returncode == [-signal.SIGKILL, 1][rank]
+    assert re.fullmatch(
+        r"error: another process ended in epoch \d+; resume with: python \S+train.py --resume "
+        r"lightning_logs/version_0/checkpoints/last.ckpt\n",
+        error,
+    ), error
+    if rank == 1:
+        Path("lightning_logs/version_0/running").touch()  # as where all are killed
+        epochs = read_file(str(last))["epoch"]
+        alone = ("--devices", "1", "--strategy", "auto", "--trainer.max_time", "00:00:00:01")
+        command(train, ["--resume", str(last), *alone])
+        result = json.loads((last.parents[1] / "result.json").read_text())
+        assert result["epochs"] > epochs
+
+
+def wait_for(path):
+    until = time.monotonic() + 100
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_process_that_waits_for_another_is_ended_after_a_signal(monkeypatch):
+    """The main thread is where no handler runs."""
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.1)
+    ended = threading.Event()
+    numbers = []
+
+    def end(number):
+        numbers.append(number)
+        ended.set()
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    watch = processes.Watch(end)
+    watch.begin()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.wait(30)
+    watch.close()
+    signal.signal(signal.SIGTERM, before)
+    assert numbers == [signal.SIGTERM]
+
+
+def test_a_process_whose_child_is_killed_is_ended(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "LOOK_SECONDS", 0.1)
+    ended = threading.Event()
+    watch = processes.Watch(lambda number: ended.set())
+    with subprocess.Popen(["sleep", "100"]) as child:
+        watch.children = [child]
+        watch.begin()
+        assert not ended.wait(0.5)
+        child.kill()
+        assert ended.wait(30)
+    watch.close()
+
+
+def test_each_process_draws_other_numbers():
+    drawn = []
+    for rank in range(3):
+        seed_everything(7, verbose=False)
+        seed_process(rank)
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+    seed_everything(7, verbose=False)
+    assert drawn[0] == (torch.rand(1).item(), np.random.rand(), random.random())
+    for numbers in zip(*drawn, strict=True):
+        assert len(set(numbers)) == 3
+
+
+# What is refused
+
+
+REFUSED = {
+    "--data.batch_size 1": "a batch of 1 rows is shared by 2 processes; give a larger --data.batch",
+    "--network tests.test_processes.Unused": "does not depend on its parameter unused.weight",
+    "--network tests.test_processes.Normed --data.batch_size 3": "a batch of one row, as with",
+}
+
+
+class Normed(nn.Sequential):
+    def __init__(self, num_features, num_classes):
+        super().__init__(nn.BatchNorm1d(num_features), nn.Linear(num_features, num_classes))
+
+
+class Unused(nn.Linear):
+    def __init__(self, num_features, num_classes):
+        super().__init__(num_features, num_classes)
+        self.unused = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_processes_cannot_share_is_refused(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command(train, [*TWO, *line.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert REFUSED[line] in error
+    assert error.count("\n") == 1
     assert not Path("lightning_logs").exists()

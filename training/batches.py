@@ -40,6 +40,8 @@ class TensorBatches:
         self.rows = len(dataset)
         self.rank = trainer.global_rank
         self.processes = trainer.world_size
+        if sampler is not None and self.processes > 1:  # whose random numbers differ
+            sampler.seed = trainer.strategy.broadcast(sampler.seed)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)

@@ -191,7 +191,9 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def train(self, rows: Rows, class_weights: list[float] | None) -> nn.Module:
         """The network, trained on rows."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        with ONE_FIT, torch.random.fork_rng(), silence():
+        # The one GPU that may be used; others would get a context each.
+        gpus = [0] if torch.cuda.is_available() and self.accelerator != "cpu" else []
+        with ONE_FIT, torch.random.fork_rng(gpus), silence():
             torch.manual_seed(seed)
             classifier = FastClassifier(
                 rows.num_features,

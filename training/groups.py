@@ -18,6 +18,7 @@ from data.checkpoint_file import read_file as read_checkpoint_file
 from evaluation.groups import Group
 from model.population import Population
 from model.shares import share_of
+from training.agreement import Splits
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
 from training.resume import check_components, compare_settings, with_defaults
@@ -35,6 +36,8 @@ class EvaluationRun(Run):
         trainer: The Trainer of the first group.
         log_dir: Folder of all runs.
         resume: Folder of the evaluation to resume.
+        settings: The settings as plain data, which all processes must have.
+        splits: The rows as tensors, which all processes must have.
 
     Raises:
         ValueError: The folder cannot be made.
@@ -42,8 +45,15 @@ class EvaluationRun(Run):
 
     progress = ""  # of fits on a cluster, in words
 
-    def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
-        super().__init__(trainer, log_dir, resume)
+    def __init__(
+        self,
+        trainer: Trainer,
+        log_dir: str,
+        resume: str | None,
+        settings: dict[str, Any],
+        splits: Splits,
+    ) -> None:
+        super().__init__(trainer, log_dir, resume, settings, splits)
         if self.is_resumed and self.is_main_process:
             # All curves are in the checkpoints, and are written again.
             for events in self.run_dir.rglob("events.out.tfevents.*"):

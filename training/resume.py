@@ -22,6 +22,7 @@ from training.checkpoints import read_resumed
 CHANGEABLE = {
     "accelerator",
     "devices",
+    "strategy",
     "num_nodes",
     "max_epochs",
     "patience",

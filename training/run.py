@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-import signal
+import sys
 import textwrap
 import threading
 import weakref
@@ -23,20 +23,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from cli.component import as_plain, to_yaml
+from cli.errors import LostProcessError, Speaker
 from cli.files import lock_folder, write_whole
-from cli.interrupts import catch, interrupt_of, restore, stop, uninterrupted
+from cli.interrupts import EXIT_CODES, catch, restore, stop, uninterrupted
 from cli.output import show
 from data.checkpoint_file import read_file
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
+from training.agreement import Splits
 from training.event_files import EventLogger, RunLogger
-from training.stopping import (
-    OurSignals,
-    advice_on,
-    disk_fault,
-    leave_process_group,
-    resume_words,
-)
+from training.processes import Processes, is_lost, late_interrupt
+from training.stopping import advice_on, disk_fault, leave_process_group, resume_words
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 # Not 16-true: the 1e-8 that AdamW adds to a divisor is 0 in half precision.
@@ -65,6 +62,8 @@ class Run:
         trainer: The Trainer of the run, which gets the logger.
         log_dir: Folder of all runs.
         resume: Checkpoint of the run to resume, or the run's folder.
+        settings: The run's settings as plain data, which all processes must have.
+        splits: The rows of each split as tensors, which all processes must have.
 
     Raises:
         ValueError: The folder cannot be made, or `resume` is not a checkpoint in a run's folder, or
@@ -73,21 +72,34 @@ class Run:
 
     unlock: Callable[[], object] = list  # nothing to unlock
 
-    def __init__(self, trainer: Trainer, log_dir: str, resume: str | None = None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        log_dir: str,
+        resume: str | None,
+        settings: dict[str, Any],
+        splits: Splits,
+    ) -> None:
         self.is_main_process = trainer.is_global_zero
         self.is_resumed = resume is not None
         self.has_result = False
+        self.processes: Processes | None = None
+        if trainer.world_size > 1:
+            self.processes = Processes(settings, splits, self.enter, self.end_at_once)
         try:
             with uninterrupted():
                 if resume is not None:
                     self.lock(run_dir_of(resume))
                 self.logger = RunLogger(log_dir, trainer.global_rank, resume)
                 self.loggers: list[EventLogger] = [self.logger]
-                self.run_dir = Path(self.logger.log_dir)
+                self.enter(Path(self.logger.log_dir))
                 if resume is None:
                     self.lock(self.run_dir)
-                self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
                 self.follow(trainer)
+                if self.processes:
+                    self.processes.watch.begin()
+                    if self.is_main_process:
+                        self.word.touch()
         except KeyboardInterrupt:  # the folder was made
             self.remove_unused()
             raise
@@ -106,8 +118,11 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        interrupt = interrupt_of(error)
+        interrupt = late_interrupt(error)
         fault = disk_fault(error, self.run_dir)
+        if self.processes:
+            self.processes.watch.close()
+            Speaker.is_this = self.take_word()
         try:
             with uninterrupted():
                 words = self.resume_words()
@@ -119,14 +134,55 @@ class Run:
         self.unlock()
         threading.excepthook = self.thread_hook
         restore(self.handlers)
+        if error is not None and self.processes:
+            self.processes.kill_children()
         if interrupt is not None:
-            self.end_other_processes()
-            advice = "nothing was kept"
-            if words:
-                advice = f"resume with: {shlex.join(words)}"
-            raise type(interrupt)(f"stopped {self.stage()}; {advice}") from error
+            raise type(interrupt)(self.farewell("stopped", words)) from error
         if fault is not None:
             raise OSError(f"{self.run_dir} cannot be written: {advice_on(fault, words)}") from error
+        if is_lost(error):
+            raise LostProcessError(self.farewell("another process ended", words)) from error
+
+    def enter(self, run_dir: Path) -> None:
+        """Take the run's folder for this; the first process tells the others which it is."""
+        self.run_dir = run_dir
+        self.last_checkpoint = run_dir / "checkpoints" / "last.ckpt"
+        self.word = run_dir / "running"
+
+    def take_word(self) -> bool:
+        """Whether this is the one of several processes that reports the end.
+
+        It is the first to remove the file "running": the main process, unless that was killed.
+        """
+        try:
+            self.word.unlink()
+        except OSError:
+            return False
+        return True
+
+    def farewell(self, end: str, words: Sequence[str]) -> str:
+        """How the run ended, where, and what to do.
+
+        Args:
+            end: How.
+            words: Words of the command that goes on with the run; none where nothing was kept.
+        """
+        advice = f"resume with: {shlex.join(words)}" if words else "nothing was kept"
+        return f"{end} {self.stage()}; {advice}"
+
+    def end_at_once(self, number: int | None) -> None:
+        """End this process while its main thread waits for another one; does not return.
+
+        Args:
+            number: The signal that came; None where another process ended.
+        """
+        assert self.processes is not None
+        end = "stopped" if number else "another process ended"
+        if self.take_word():
+            show(f"error: {self.farewell(end, self.resume_words())}", file=sys.stderr)
+        self.remove_unused()
+        self.processes.kill_children()
+        os._exit(EXIT_CODES.get(number or 0, 1))
 
     def lock(self, run_dir: Path) -> None:
         """Let no other process write into the folder; the main process does so for all.
@@ -154,9 +210,9 @@ class Run:
         """Go on with this Trainer, which gets the logger."""
         self.trainer = trainer
         trainer.logger = self.logger
-        if trainer.world_size > 1:
+        if self.processes:
             # Lightning does not declare its list of callbacks.
-            trainer.callbacks.insert(0, OurSignals())  # type: ignore[attr-defined]
+            trainer.callbacks.insert(0, self.processes)  # type: ignore[attr-defined]
 
     def add_logger(self, name: str) -> TensorBoardLogger:
         """Add a logger in a subfolder, which TensorBoard shows as a run of its own."""
@@ -229,12 +285,6 @@ class Run:
         if self.is_main_process and not is_kept:
             shutil.rmtree(self.run_dir, ignore_errors=True)
 
-    def end_other_processes(self) -> None:
-        """End the processes that Lightning started: they would wait for this one."""
-        launcher = self.trainer.strategy.launcher
-        if launcher is not None:
-            launcher.kill(signal.SIGKILL)
-
     def report_thread(self, thread: threading.ExceptHookArgs) -> None:
         """Report an error in a thread, but for a writer's, which comes to the main thread too."""
         if not isinstance(thread.exc_value, OSError):
@@ -244,31 +294,3 @@ class Run:
 def saved_epoch(path: Path) -> int:
     """The epoch, counted from 1, at whose end a checkpoint was saved."""
     return int(read_file(str(path))["epoch"]) + 1
-
-
-def check_run(accelerator: str, max_epochs: int, patience: int | None) -> None:
-    """Refuse arguments that cannot work on this machine.
-
-    Raises:
-        ValueError: One of them cannot be used here.
-    """
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs is {max_epochs}; give 1 or more")
-    if patience is not None and patience < 1:
-        raise ValueError(
-            f"patience is {patience}; give 1 or more epochs, or null to train for all epochs"
-        )
-    has_cuda = torch.cuda.is_available()
-    has_mps = accelerator == "gpu" and torch.backends.mps.is_available()
-    if accelerator in ("gpu", "cuda") and not (has_cuda or has_mps):
-        raise ValueError(
-            f"accelerator is {accelerator}, but PyTorch finds no such GPU; give cpu or auto"
-        )
-
-
-def device_name(trainer: Trainer) -> str:
-    """Name of the device that a Trainer computes on."""
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type

@@ -16,10 +16,10 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
+from evaluation.devices import device_name
 from model.population import Member, Outcome, Population
 from training.checkpoints import LastCheckpoint
 from training.fast import skip_driver_lookup
-from training.run import device_name
 
 # Arguments of a population that its parts share; those of FOLDS have an item for each fold.
 FOLDS = ("folds", "augments", "class_weights")

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cli.errors import FULL
-from cli.interrupts import catch, stop
 
 
 def resume_words(script: str, run: Path) -> list[str]:
@@ -59,16 +57,6 @@ def advice_on(fault: OSError, words: Sequence[str]) -> str:
         return f"{fault.strerror}; {', then '.join(steps)}"
     steps.append("give another --log_dir")
     return f"{fault.strerror}; nothing was kept; {' or '.join(steps)}"
-
-
-class OurSignals(Callback):
-    """Takes SIGTERM back from Lightning, whose handler waits for the other processes for ever."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        catch(stop)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        catch(stop)
 
 
 def leave_process_group() -> None:

@@ -13,12 +13,13 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from cli.convert import to_text
 from cli.errors import unknown
 from cli.schema import SET_BY_PROGRAM
 from data.tabular import TabularData
+from evaluation.devices import cluster_plugins
 from model.classifier import Classifier
 
 PARAMETERS = signature(Trainer).parameters
@@ -130,7 +131,8 @@ def trainer_arguments(
     for name in ("check_val_every_n_epoch", "val_check_interval"):
         if name in changed and not datamodule.val_fraction:
             raise ValueError(f"--trainer.{name} needs validation rows; give --data.val_fraction")
-    defaults = {"log_every_n_steps": 1, "limit_val_batches": 1.0 if datamodule.val_fraction else 0}
+    defaults = {"log_every_n_steps": 1, "plugins": cluster_plugins()}
+    defaults["limit_val_batches"] = 1.0 if datamodule.val_fraction else 0
     return defaults | changed
 
 
@@ -234,6 +236,8 @@ def check_fit(trainer: Trainer, classifier: Classifier, datamodule: TabularData)
     last = rows - (used - 1) * batch_size
     if min(last, batch_size) // processes <= 1:
         check_single_row(classifier, rows, batch_size)
+    if isinstance(trainer.strategy, DDPStrategy):
+        check_used(trainer.strategy, classifier)
 
 
 def check_first_validation(trainer: Trainer, batches: int) -> None:
@@ -276,3 +280,18 @@ def check_single_row(classifier: Classifier, rows: int, batch_size: int) -> None
                 f"the network cannot learn from a batch of one row, as with BatchNorm, and {rows} "
                 f"rows in batches of {batch_size} end with one; give another --data.batch_size"
             ) from error
+
+
+def check_used(strategy: DDPStrategy, classifier: Classifier) -> None:
+    """Refuse parameters that the output does not depend on: ddp would wait for their gradients."""
+    if strategy._ddp_kwargs.get("find_unused_parameters"):  # there is no public way to ask
+        return
+    network = deepcopy(classifier.network).train()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        network(classifier.example.expand(2, -1)).sum().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            raise ValueError(
+                f"the network's output does not depend on its parameter {name}, for whose gradient "
+                "ddp would wait; remove it, or give --strategy ddp_find_unused_parameters_true"
+            )
