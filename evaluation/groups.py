@@ -88,7 +88,7 @@ def make_groups(
         candidates: The settings of each candidate.
         make_trainer: Called with max_epochs.
         plan_networks: `make_plan` without its datamodule, candidates, members and memory.
-        available: Bytes of memory for all networks; None for those of the Trainer's device.
+        available: Bytes of memory for all networks; None for that of the Trainer's devices.
 
     Raises:
         ValueError: A setting cannot be used, or candidates have different rows.
@@ -102,12 +102,11 @@ def make_groups(
         settings = candidates[group_indices[0]]
         trainer = make_trainer(settings["max_epochs"])
         datamodule = build("data", settings["data"])()
-        memory = available or memory_of_all(trainer)
         plan = plan_networks(
             datamodule,
             [{name: candidates[index][name] for name in LEARNED} for index in group_indices],
             members=settings["members"],
-            memory=memory // len(indices),
+            memory=(available or memory_of_all(trainer)) // len(indices),
         )
         groups.append(Group(group_indices, settings["patience"], datamodule, plan, trainer))
     for group in groups:

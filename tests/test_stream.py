@@ -392,7 +392,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "flags", "message"), BAD, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("spoil", "flags", "message"), BAD, ids=[message for _, _, message in BAD])
 def test_bad_input_is_one_line(spoil, flags, message, capsys):
     write(mixed(1000))
     spoil(Path("rows"))
