@@ -15,15 +15,17 @@ the test only then.
 """
 
 import os
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.classifier import Batch, Classifier
 from model.population import gathered
 from model.scores import METRICS, confusion, probabilities, recalls, score
+from training.accumulation import batch_share
 from training.hparams import VALUES
 
 
@@ -36,15 +38,35 @@ class FastClassifier(Classifier):
     Args:
         *args: Arguments of Classifier.
         watched: A curve to log besides loss and accuracy, such as val/auroc.
+        compiles: Whether torch.compile makes a program of the network.
         **kwargs: Arguments of Classifier.
     """
 
-    def __init__(self, *args: Any, watched: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, watched: str = "", compiles: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.compiles = compiles
         self.watched_split, _, self.metric = watched.partition("/")
         self.outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self.recalls: dict[str, Tensor] = {}
         self.is_recorded = False  # whether the metrics of this epoch's training rows are
+
+    def configure_model(self) -> None:
+        """Compile the network at the beginning of the fit; the test comes with it compiled."""
+        if self.compiles:
+            compile_layers([self.network])
+            self.compiles = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if self.trainer.accumulate_grad_batches > 1:
+            loss = loss * batch_share(self.trainer, batch_idx, self.batch_rows(batch))
+        return loss
+
+    def batch_rows(self, batch: Batch) -> int:
+        """Rows of a batch."""
+        return len(batch[1])
 
     def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch[:2]
@@ -154,6 +176,15 @@ class FastClassifier(Classifier):
             final = {f"final/{split}/{name}": value for name, value in metrics.items()}
             self.log_dict(final, logger=False, sync_dist=True)
             self.recalls[split] = recalls(confusion(*predictions))
+
+
+def compile_layers(modules: Iterable[nn.Module]) -> None:
+    """Let torch.compile make a program of each module, in place: its parameters keep their names.
+
+    Dropout draws the random numbers that it draws without.
+    """
+    for module in modules:
+        module.compile(options={"fallback_random": True})
 
 
 def skip_driver_lookup() -> None:
