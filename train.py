@@ -54,6 +54,7 @@ def train(
     strategy: str = "auto",
     num_nodes: int = 1,
     precision: Precision = "32-true",
+    compile: bool = False,
     max_epochs: int = recipe.MAX_EPOCHS,
     members: int | None = None,
     patience: int | None = None,
@@ -81,6 +82,7 @@ def train(
         strategy: How several devices work together: ddp, fsdp, ...; auto chooses.
         num_nodes: Number of machines.
         precision: Numeric precision; mixed keeps the weights in 32 bits.
+        compile: Let torch.compile make a program of the network.
         max_epochs: Passes over the training rows.
         members: Networks that are trained and predict as one, each of which holds out a fold of the
             training rows; null for 8 where the data is a Table, else 1.

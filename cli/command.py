@@ -140,6 +140,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # The report of --trainer.profiler is a log line, too.
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
+    # "No CUDA runtime is found", with --compile on a CPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     ignored = (
         ".*LeafSpec.*",  # Lightning 2.6.6 on torch 2.15
         ".*torch.jit.trace.*",  # TensorBoard's add_graph on torch 2.15

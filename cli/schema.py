@@ -40,7 +40,7 @@ SET_BY_PROGRAM = {
 }
 
 # The arguments that one command has alone.
-TRAIN_ONLY = ("pictures", "callbacks", "loggers", "trainer")
+TRAIN_ONLY = ("compile", "pictures", "callbacks", "loggers", "trainer")
 EVALUATE_ONLY = (
     "folds",
     "repeats",

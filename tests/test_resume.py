@@ -99,6 +99,8 @@ def logged(run_dir):
     events = EventAccumulator(str(run_dir), tensor_size_guidance=dict.fromkeys(kinds, 0)).Reload()
     content = {}
     for tag in events.Tags()["tensors"]:
+        if "/throughput/" in tag:  # seconds
+            continue
         points = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
         content[tag] = [
             (step, value.item()) if value.ndim == 0 and value.dtype.kind == "f" else step

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from cli.component import make_object
 from training.checkpoints import BestCheckpoint, LastCheckpoint, Patience
 from training.pictures.base import Picture
+from training.throughput import Throughput
 
 
 def make_callbacks(
@@ -43,8 +44,9 @@ def make_callbacks(
 
 
 class FitBar(ProgressBar):
-    """One bar over all steps of the fit, with the epoch and its losses.
+    """One bar over all steps of the fit, with the epoch, its losses and the rows per second.
 
+    The rows of a population are those of all its networks. The speed goes to the loggers, too.
     Silent where standard error is not a terminal.
     """
 
@@ -58,6 +60,8 @@ class FitBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = int(trainer.num_training_batches)
+        self.shown: dict[str, str] = {}
+        self.throughput = Throughput()
         self.bar = tqdm(
             total=(trainer.max_epochs or 0) * batches,
             initial=trainer.current_epoch * batches,
@@ -67,19 +71,35 @@ class FitBar(ProgressBar):
             disable=self.is_disabled,
         )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert self.bar is not None
-        self.bar.update()
+        self.throughput.rows += pl_module.batch_rows(batch) * trainer.world_size
+        if self.bar.update():  # it was drawn, at most ten times a second
+            self.show_speed()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self.bar is not None
-        shown = {
+        self.shown = {
             name: f"{value:.4f}"
             for name, value in trainer.callback_metrics.items()
             if name.endswith("/loss")
         }
-        shown["epoch"] = str(trainer.current_epoch + 1)
-        self.bar.set_postfix(shown, refresh=False)
+        self.shown["epoch"] = str(trainer.current_epoch + 1)
+        self.show_speed()
+        if self.throughput.is_due():
+            self.throughput.log(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.throughput.rows and not self.throughput.is_logged:
+            self.throughput.log(trainer, pl_module)
+
+    def show_speed(self) -> None:
+        """Write the losses and the speed behind the bar, where it is drawn next."""
+        assert self.bar is not None
+        if not self.bar.disable:
+            self.shown["rows/s"] = f"{self.throughput.rows_per_second():,.0f}"
+            self.bar.set_postfix(self.shown, refresh=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:

@@ -1,5 +1,8 @@
 """The Classifier of a run: checked against the memory, then built, whole or in shares."""
 
+import os
+import sys
+from shutil import which
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -34,10 +37,38 @@ def make_classifier(
     num_classes = datamodule.num_classes
     bytes_each = BYTES.get(trainer.precision, 4)
     check_size(components, num_features, num_classes, memory_of_network(trainer), bytes_each)
+    compiles = config.get("compile", False)
+    if compiles:
+        check_compiler(trainer.strategy.root_device.type)
     make = FastClassifier
     if is_sharded(trainer):
         from training.sharding import ShardedClassifier  # here: its imports take half a second
 
         make = ShardedClassifier
-    is_streamed = datamodule.is_streamed
-    return make(num_features, num_classes, watched=curve, is_streamed=is_streamed, **components)
+    return make(
+        num_features,
+        num_classes,
+        watched=curve,
+        is_streamed=datamodule.is_streamed,
+        compiles=compiles,
+        **components,
+    )
+
+
+def check_compiler(device: str) -> None:
+    """Refuse --compile where no compiler is installed that torch.compile needs.
+
+    Raises:
+        ValueError: It says which.
+    """
+    # As torch's inductor looks for them: a C++ compiler for a CPU, a C compiler for Triton.
+    variable = "CXX" if device == "cpu" else "CC"
+    usual = ["g++"] if device == "cpu" else ["gcc", "clang"]
+    if sys.platform == "darwin":
+        usual = ["clang++"]
+    names = [os.environ[variable]] if os.environ.get(variable) else usual
+    if not any(which(name) for name in names):
+        raise ValueError(
+            f"--compile needs a compiler, and there is no {' or '.join(names)}; "
+            f"install {usual[0]}, or name one in the variable {variable}"
+        )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -18,6 +20,7 @@ from data.checkpoint_format import run_dir_of
 from training.checkpoints import read_resumed
 from training.hparams import VALUES, VISUAL
 
+BY_EPOCH = "/by_epoch"  # ends the tag of a curve whose steps are epochs
 AFTER_FIT = ".after_fit"  # ends the name of the event file of what is logged after the fit
 
 
@@ -37,6 +40,16 @@ class EventLogger(TensorBoardLogger):
                 writer.add_event = uninterrupted()(writer.add_event)
                 self.held = writer
         return experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        writer = self.experiment.file_writer
+        if writer is None:  # the first event of a file opens it
+            super().log_metrics(metrics, step)
+            return
+        # One event for all: TensorBoardLogger writes one for each.
+        values = [Summary.Value(tag=tag, simple_value=metrics[tag]) for tag in metrics]
+        writer.add_summary(Summary(value=values), step)
 
     def close(self) -> None:
         """Close the event file, if there is one.
@@ -68,6 +81,9 @@ class RunLogger(EventLogger):
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
+        self.last_epochs: dict[
+            str, int
+        ] = {}  # of the curves over epochs in the resumed run's files
         log_dir = expand_path(log_dir)  # as TensorBoardLogger would, in another folder than ours
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
@@ -81,6 +97,7 @@ class RunLogger(EventLogger):
             if rank == 0:
                 for path in run_dir.glob(f"*{AFTER_FIT}"):
                     path.unlink()
+                self.last_epochs = last_epochs(run_dir)
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
@@ -109,10 +126,22 @@ class RunLogger(EventLogger):
         for name, image in images.items():
             self.experiment.add_image(f"{VISUAL}/samples/{name}", image)
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log at a step, and curves whose epochs have several steps at their epoch, from 1, too."""
         # Under its own name, the epoch would come before the learning curves.
         tags = {"epoch": f"{VALUES}/epoch"}
         super().log_metrics({tags.get(name, name): metrics[name] for name in metrics}, step)
+        epoch = int(metrics.get("epoch", -1)) + 1
+        if epoch not in (0, step):
+            curves = {
+                f"{name}{BY_EPOCH}": metrics[name]
+                for name in metrics
+                if name.startswith(("train/", "val/"))
+            }
+            # purge_step is about steps: an epoch that is trained again is there already.
+            new = {tag: curves[tag] for tag in curves if epoch > self.last_epochs.get(tag, 0)}
+            super().log_metrics(new, epoch)
 
     def save(self) -> None:
         pass  # no hparams.yaml: config.yaml has the settings
@@ -120,6 +149,19 @@ class RunLogger(EventLogger):
     def finalize(self, status: str) -> None:
         if self.rank == 0 and status != "failed":
             self.experiment.flush()
+
+
+def last_epochs(run_dir: Path) -> dict[str, int]:
+    """The last epoch of each curve over epochs in a run's event files, by tag."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    last: dict[str, int] = {}
+    for path in run_dir.glob("events.out.tfevents.*"):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag.endswith(BY_EPOCH):
+                    last[value.tag] = max(event.step, last.get(value.tag, 0))
+    return last
 
 
 def checkpoint_step(path: str) -> int:

@@ -15,6 +15,7 @@ the test only then.
 """
 
 import os
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
@@ -25,6 +26,7 @@ from model.classifier import Batch, Classifier
 from model.population import gathered
 from model.running_scores import RunningScores
 from model.scores import METRICS, confusion, probabilities, recalls, score
+from training.accumulation import batch_share
 from training.hparams import VALUES
 
 
@@ -39,18 +41,41 @@ class FastClassifier(Classifier):
         *args: Arguments of Classifier.
         watched: A curve to log besides loss and accuracy, such as val/auroc.
         is_streamed: Whether the rows are too many to keep their logits.
+        compiles: Whether torch.compile makes a program of the network.
         **kwargs: Arguments of Classifier.
     """
 
     def __init__(
-        self, *args: Any, watched: str = "", is_streamed: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        watched: str = "",
+        is_streamed: bool = False,
+        compiles: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.compiles = compiles
         self.watched_split, _, self.metric = watched.partition("/")
         self.is_streamed = is_streamed
         self.outputs: dict[str, Any] = {}
         self.recalls: dict[str, Tensor] = {}
         self.is_recorded = False  # whether the metrics of this epoch's training rows are
+
+    def configure_model(self) -> None:
+        """Compile the network at the beginning of the fit; the test comes with it compiled."""
+        if self.compiles:
+            compile_layers([self.network])
+            self.compiles = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if self.trainer.accumulate_grad_batches > 1:
+            loss = loss * batch_share(self.trainer, batch_idx)
+        return loss
+
+    def batch_rows(self, batch: Batch) -> int:
+        """Rows of a batch."""
+        return len(batch[1])
 
     def shared_step(self, batch: Batch, name: str) -> Tensor:
         features, targets = batch[:2]
@@ -234,6 +259,15 @@ def factor_of_rows(loss: nn.Module, targets: Tensor) -> Tensor:
     total = share.clone()
     torch.distributed.all_reduce(total)
     return processes * share / total
+
+
+def compile_layers(modules: Iterable[nn.Module]) -> None:
+    """Let torch.compile make a program of each module, in place: its parameters keep their names.
+
+    Dropout draws the random numbers that it draws without.
+    """
+    for module in modules:
+        module.compile(options={"fallback_random": True})
 
 
 def skip_driver_lookup() -> None:

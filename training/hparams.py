@@ -17,7 +17,7 @@ VALUES = "values"
 VISUAL = "visual"
 
 # Settings that say where a run computes and what it draws, not what is learned.
-MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir", "pictures"}
+MACHINE = {"accelerator", "devices", "strategy", "num_nodes", "log_dir", "pictures", "compile"}
 # Settings of an evaluation, not of the training that it evaluates.
 ESTIMATE = {"folds", "repeats", "seeds", "inner_folds", "sweep", "compare", "baselines", "save"}
 

@@ -50,6 +50,11 @@ class Members:
         metric: Metric,
         trainer: Trainer,
     ) -> None:
+        if classifier.compiles:
+            raise ValueError(
+                f"--compile makes a program of a single network, and {members} are trained as one; "
+                "give --members 1"
+            )
         check_validation(datamodule, members)
         train_shares(trainer)
         self.datamodule = datamodule

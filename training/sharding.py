@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from cli.component import build
 from model.checks import built_loss
 from model.deferred import initial_tensors
-from training.fast import FastClassifier
+from training.fast import FastClassifier, compile_layers
 
 
 class ShardedClassifier(FastClassifier):
@@ -36,6 +36,8 @@ class ShardedClassifier(FastClassifier):
     def configure_model(self) -> None:
         if isinstance(self.network, FSDPModule):  # the test comes after the fit
             return
+        if self.compiles:
+            compile_layers(units(self.network))
         mesh = init_device_mesh(self.trainer.strategy.root_device.type, (self.trainer.world_size,))
         for module in [*units(self.network), self.network]:
             sharded: FSDPModule = fully_shard(module, mesh=mesh)
