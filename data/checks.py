@@ -9,7 +9,8 @@ from data.arrays import as_array, is_missing
 from data.columns import LARGEST, Columns
 from data.frames import with_names
 from data.order import check_val_rows, checked_rows, order_of
-from data.raw_table import RawTable
+from data.raw_table import RawTable, in_memory
+from data.store import LazyFeatures, Part, Store
 from data.targets import class_indices, is_number, label_type, names_of
 from data.typed import categorical_names, columns_of, whole_frame
 
@@ -82,7 +83,8 @@ def checked(table: Any, target: Any, may_be_unseen: bool = False) -> RawTable:
     categories |= {renamed[name]: values for name, values in columns.categories.items()}
     dates = by_column("dates", table.dates, column_names)
     dates |= {renamed[name]: form for name, form in columns.dates.items()}
-    check_values(features, column_names, categories, may_be_unseen)
+    if isinstance(features, np.ndarray):
+        check_values(features, column_names, categories, may_be_unseen)
     groups, times = order_of(table.groups, table.times, len(features))
     return RawTable(
         features,
@@ -110,14 +112,16 @@ def kind_of(value: Any) -> str:
     return f"{article} {name}"
 
 
-def features_of(features: Any) -> tuple[np.ndarray, Columns]:
+def features_of(features: Any) -> tuple[np.ndarray | LazyFeatures, Columns]:
     """Features of any kind as a raw table (rows, columns), and what the columns of a frame mean."""
+    if isinstance(features, LazyFeatures):
+        return features, Columns([])
     features = with_names(features)
     if not hasattr(features, "columns"):
         return feature_matrix(features), Columns([])
     frame = whole_frame(features)
     columns = columns_of(frame, categorical_names(features))
-    return columns.matrix(frame), columns
+    return in_memory(LazyFeatures(columns, [Part(Store(frame.columns, frame=frame))])), columns
 
 
 def feature_matrix(features: Any) -> np.ndarray:

@@ -70,15 +70,17 @@ class Columns:
         """
         raw = np.empty((len(frame), len(self.names)))
         for i, name in enumerate(self.names):
-            column = frame.get_column(name)
-            if name in self.categories:
-                values = category_codes(column, self.categories[name], self.reading).to_numpy()
-            elif name in self.dates:
-                values = self.dates_in(column, file, first).to_numpy()
-            else:
-                values = self.numbers_in(column, file, first)
-            raw[:, i] = values  # a null is NaN in NumPy
+            raw[:, i] = self.values(frame.get_column(name), file, first)
         return raw
+
+    def values(self, column: pl.Series, file: File | None = None, first: int = 0) -> np.ndarray:
+        """One of the columns (rows,), as `matrix` has it."""
+        name = column.name
+        if name in self.categories:
+            return category_codes(column, self.categories[name], self.reading).to_numpy()
+        if name in self.dates:
+            return self.dates_in(column, file, first).to_numpy()  # a null is NaN in NumPy
+        return self.numbers_in(column, file, first)
 
     def count_unseen(self, raw: np.ndarray) -> dict[str, int]:
         """How many values of each column of text are a category that it does not have."""

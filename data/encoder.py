@@ -15,6 +15,7 @@ Scaling = Literal["standard", "robust"]
 MAX_STANDARD_DEVIATIONS = 1e6
 # Values converted to float64 at a time: 60,000 small colour images take 1.5 GB for each copy.
 PIECE_VALUES = 2**22
+CACHED_VALUES = 2**16  # that are standardized at a time: 512 KiB
 STATISTICS = ("fill", "mean", "scale")
 ROBUST_LIMIT = 3.0  # of a feature that is scaled robustly; Holzmüller et al. (2024)
 NORMAL_QUARTILES = 1.349  # interquartile range of a normal distribution, in standard deviations
@@ -186,13 +187,38 @@ class Encoder(nn.Module):
             start = stop
         return scaler, constant
 
-    def transform(self, raw: np.ndarray) -> Tensor:
-        """Apply `forward` to rows of any numeric type, a piece at a time."""
-        features = torch.empty(len(raw), len(self.layout.names))
-        start = 0
-        for piece in pieces(raw):
-            features[start : start + len(piece)] = self(piece)
-            start += len(piece)
+    def joined(self, parts: Sequence["Encoder"]) -> "Encoder":
+        """This encoder with the statistics of encoders of its columns, side by side."""
+        for name in STATISTICS:
+            setattr(self, name, torch.cat([getattr(part, name) for part in parts]))
+        self.limit = parts[0].limit
+        return self
+
+    def part(self, columns: slice) -> tuple[slice, "Encoder"]:
+        """The features of some columns in a row: which they are, and their encoder."""
+        features, layout = self.layout.part(columns)
+        part = Encoder(layout)
+        for name in STATISTICS:
+            setattr(part, name, getattr(self, name)[features])
+        part.limit = self.limit
+        return features, part
+
+    def transform(
+        self, raw: np.ndarray, rows: np.ndarray | None = None, into: Tensor | None = None
+    ) -> Tensor:
+        """Apply `forward` to rows of any numeric type, a piece at a time.
+
+        Args:
+            raw: A raw table (rows, columns).
+            rows: Indices of the rows to take, in order; None takes all.
+            into: Where the features go, (rows, features); None makes a tensor.
+        """
+        count = len(raw) if rows is None else len(rows)
+        features = torch.empty(count, len(self.layout.names)) if into is None else into
+        size = max(1, CACHED_VALUES // raw.shape[1])
+        for start in range(0, count, size):
+            piece = raw[start : start + size] if rows is None else raw[rows[start : start + size]]
+            features[start : start + size] = self(torch.from_numpy(piece.astype(np.float64)))
         return features
 
     def encode(self, raw: Tensor) -> Tensor:

@@ -286,7 +286,9 @@ def moment(days_since_1970: float) -> str:
 
 def is_spelled_whole(text: pl.Series) -> bool:
     """Whether all numbers are written without decimals."""
-    return bool(text.drop_nulls().str.contains(r"^[+-]?\d+$").all())
+    whole = r"^[+-]?\d+$"
+    first = text.head(SAMPLE).drop_nulls()
+    return bool(first.str.contains(whole).all() and text.drop_nulls().str.contains(whole).all())
 
 
 def are_codes(text: pl.Series) -> bool:

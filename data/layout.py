@@ -1,5 +1,6 @@
 """Which features a raw table makes."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -70,24 +71,44 @@ class Layout:
         Raises:
             ValueError: More than 10,000 features.
         """
-        check_columns(len(column_names))
-        features: list[Feature] = []
-        counts: dict[str, int] = {}
-        for column, name in enumerate(column_names):
-            values = raw[:, column]
-            made = features_of(column, name, values, categories.get(column))
-            if column in dates:
-                made = [made[0], *date_features(column, name, values), *made[1:]]
-            features += made
-            counts[name] = len(made)
+        return cls.from_features(features_of_rows(raw, categories, column_names, dates))
+
+    @classmethod
+    def from_features(cls, features: Sequence["Feature"]) -> Self:
+        """The layout of these features.
+
+        Raises:
+            ValueError: They are more than 10,000.
+        """
         if len(features) > MAX_FEATURES:
-            widest = max(counts, key=lambda name: counts[name])
+            columns = Counter(feature.column for feature in features)
+            widest, count = columns.most_common(1)[0]
             raise ValueError(
-                f"the table makes {len(features):,} features, {counts[widest]:,} of them of column "
+                f"the table makes {len(features):,} features, {count:,} of them of column "
                 f"{widest!r}; the most is {MAX_FEATURES:,}: leave it out with --data.ignore"
             )
-        names, *arrays = zip(*features, strict=True)
+        names, _, *arrays = zip(*features, strict=True)
         return cls(list(names), *(np.array(array) for array in arrays))
+
+    def part(self, columns: slice) -> tuple[slice, "Layout"]:
+        """The features of some columns in a row: which they are, and their layout.
+
+        >>> layout = Layout.from_rows(np.array([[1.0, 2.0, np.nan]]), {}, ["a", "b", "c"])
+        >>> features, part = layout.part(slice(1, 3))
+        >>> features, part.names, part.source
+        (slice(1, 4, None), ['b', 'c', 'c missing'], array([0, 1, 1]))
+        """
+        start, stop = np.searchsorted(self.source, [columns.start, columns.stop]).tolist()
+        features = slice(start, stop)
+        part = Layout(
+            self.names[features],
+            self.source[features] - columns.start,
+            self.code[features],
+            self.indicator[features],
+            self.period[features],
+            self.phase[features],
+        )
+        return features, part
 
 
 def check_columns(count: int) -> None:
@@ -100,14 +121,41 @@ def check_columns(count: int) -> None:
 
 
 class Feature(NamedTuple):
-    """A feature as a layout describes it (see Layout)."""
+    """A feature as a layout describes it (see Layout), and the name of its column."""
 
     name: str
+    column: str
     source: int
     code: float = np.nan
     indicator: bool = False
     period: float = np.nan
     phase: float = 0.0
+
+
+def features_of_rows(
+    raw: np.ndarray,
+    categories: dict[int, list[str]],
+    column_names: Sequence[str],
+    dates: Collection[int] = (),
+    first: int = 0,
+) -> list[Feature]:
+    """The features that columns (rows, columns) make.
+
+    Args:
+        raw: Rows of a raw table.
+        categories: The categories of each text column, by the column's index.
+        column_names: The columns' names.
+        dates: The indices of the columns of dates.
+        first: The index in the table of the first of the columns.
+    """
+    features = []
+    for index, name in enumerate(column_names):
+        values = raw[:, index]
+        made = features_of(first + index, name, values, categories.get(index))
+        if index in dates:
+            made = [made[0], *date_features(first + index, name, values), *made[1:]]
+        features += made
+    return features
 
 
 def features_of(
@@ -116,12 +164,14 @@ def features_of(
     """The features of a column with these values (rows,); numeric where it has no categories."""
     missing = np.isnan(values)
     if categories is None:
-        features = [Feature(name, column)]
+        features = [Feature(name, name, column)]
     else:
         codes = np.unique(values[~missing]).astype(int).tolist()
-        features = [Feature(f"{name}={categories[code]}", column, float(code)) for code in codes]
+        features = [
+            Feature(f"{name}={categories[code]}", name, column, float(code)) for code in codes
+        ]
     if missing.any():
-        features.append(Feature(f"{name} missing", column, indicator=True))
+        features.append(Feature(f"{name} missing", name, column, indicator=True))
     return features
 
 
@@ -133,5 +183,5 @@ def date_features(column: int, name: str, values: np.ndarray) -> Iterator[Featur
     cycles = {"year": span > DAYS_PER_MONTH, "week": span > 1, "day": has_clock}
     for cycle, is_gone_through in cycles.items():
         if is_gone_through:
-            yield Feature(f"{name} {cycle} sine", column, period=CYCLES[cycle])
-            yield Feature(f"{name} {cycle} cosine", column, period=CYCLES[cycle], phase=0.25)
+            yield Feature(f"{name} {cycle} sine", name, column, period=CYCLES[cycle])
+            yield Feature(f"{name} {cycle} cosine", name, column, period=CYCLES[cycle], phase=0.25)

@@ -7,14 +7,16 @@ import polars as pl
 
 from cli.output import printable
 from cli.paths import expand_path
-from data.columns import Columns, refuse, shown
+from data.columns import refuse, shown
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.file import File
 from data.kinds import Kinds, make_columns
 from data.labels import label_indices, read_labels
 from data.layout import check_columns
+from data.raw_table import in_memory
 from data.roles import Roles
+from data.store import LazyFeatures, Part, Store
 from data.tabular import RawTable, TabularData
 from data.values import Reading
 
@@ -116,9 +118,9 @@ class Table(TabularData):
                 f"{self.path} has no column left but the target {self.target!r}; ignore fewer"
             )
         check_columns(len(names))
-        frame = pl.concat(file.frames([*names, *self.roles.columns, self.target]))
+        store = Store([*names, *self.roles.columns, self.target], file)
         labels = read_labels(
-            frame.get_column(self.target),
+            store.read([self.target]).get_column(self.target),
             f"{self.path}: the target {self.target!r}",
             self.reading,
             file.parquet,
@@ -129,13 +131,14 @@ class Table(TabularData):
         self.label_type = labels.type
         self.notes = labels.notes
         kinds = Kinds(self.reading, self.categorical, self.numeric, self.dates, file.parquet, file)
-        self.kinds = {name: kinds.kind_of(frame.get_column(name)) for name in names}
+        self.kinds = {column.name: kinds.kind_of(column) for column in store.columns(names)}
         if any(not kind.is_learned for kind in self.kinds.values()):
             self.notes.append(
                 "keep a column that is left out with --data.numeric or --data.categorical"
             )
         columns = make_columns(self.kinds, self.reading)
-        self.roles = self.roles.with_form(frame, kinds)
+        roles = store.read(self.roles.columns)
+        self.roles = self.roles.with_form(roles, kinds)
         if not columns.names:
             reasons = "; ".join(f"{name!r}: {kind.about}" for name, kind in self.kinds.items())
             raise ValueError(
@@ -143,9 +146,9 @@ class Table(TabularData):
                 "say what one is with --data.numeric or --data.categorical"
             )
         rows = labels.indices >= 0
-        groups, times = self.roles.order(frame, file, self.reading)
+        groups, times = self.roles.order(roles, file, self.reading)
         table = RawTable(
-            columns.matrix(frame, file)[rows],
+            LazyFeatures(columns, [Part(store, None if rows.all() else rows)]),
             labels.indices[rows],
             columns.names,
             labels.names,
@@ -155,28 +158,34 @@ class Table(TabularData):
             times=None if times is None else times[rows],
         )
         if self.roles.split is not None:
-            splits = self.roles.splits(frame, file, rows, self.reading)
+            splits = self.roles.splits(roles, file, rows, self.reading)
             self.test_rows = self.held_back = splits["test"]
             self.val_rows = splits.get("val")
-        return table if self.roles.test_path is None else self.with_test_file(table, columns)
+        if self.roles.test_path is not None:
+            table = self.with_test_file(table)
+        assert isinstance(table.features, LazyFeatures)
+        return table._replace(features=in_memory(table.features))
 
-    def with_test_file(self, table: RawTable, columns: Columns) -> RawTable:
+    def with_test_file(self, table: RawTable) -> RawTable:
         """The table with the rows of the test file behind it, read as those of the table are."""
+        features = table.features
+        assert isinstance(features, LazyFeatures)
+        columns = features.columns
         file = File(str(self.roles.test_path), self.delimiter, encoding=self.encoding)
         names = [*columns.names, *self.roles.columns, self.target]
         file.need(names)
-        frame = pl.concat(file.frames(names))
-        labels = frame.get_column(self.target)
+        store = Store(names, file)
+        labels = store.read([self.target]).get_column(self.target)
         targets = label_indices(labels, table.class_names, self.label_type, self.reading)
         known = ", ".join(map(shown, table.class_names[:SHOWN_CLASSES]))
         advice = f"the classes of {self.path} are {known}"
         wrong = (targets < 0) | (targets == len(table.class_names))
         refuse(labels, pl.Series(wrong), advice, file, first=0)
-        groups, times = self.roles.order(frame, file, self.reading)
+        groups, times = self.roles.order(store.read(self.roles.columns), file, self.reading)
         rows = len(table.targets)
         self.test_rows = self.held_back = np.arange(rows, rows + len(targets))
         return table._replace(
-            features=np.concatenate([table.features, columns.matrix(frame, file)]),
+            features=LazyFeatures(columns, [*features.parts, Part(store)]),
             targets=np.concatenate([table.targets, targets]),
             groups=None if groups is None else np.concatenate([table.groups, groups]),
             times=None if times is None else np.concatenate([table.times, times]),

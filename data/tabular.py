@@ -14,16 +14,14 @@ from data.checkpoint_format import FORMAT
 from data.columns import Columns
 from data.encoder import Encoder, Scaling
 from data.labels import LabelType
-from data.layout import Layout
 from data.raw_table import RawTable as RawTable  # loaders import it from here
 from data.sampling import EpochSampler, balanced_weights
 from data.splits import ALL_ROWS, Cutter, draw_splits, remaining
+from data.standardize import Splits as Splits
+from data.standardize import standardize as standardize
 from data.values import Reading
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
-
-# Per split ("train", "val", "test"): features (rows, num_features) and targets (rows,).
-Splits = dict[str, tuple[Tensor, Tensor]]
 
 
 class TabularData(LightningDataModule):
@@ -197,34 +195,3 @@ class TabularData(LightningDataModule):
                 "the checkpoint was trained on other rows; "
                 "give the data settings of its config.yaml"
             )
-
-
-def standardize(
-    table: RawTable,
-    indices: dict[str, np.ndarray],
-    scaling: Scaling = "standard",
-    layout: Layout | None = None,
-) -> tuple[Splits, Encoder]:
-    """The rows of each split as tensors, and the encoder fitted on the training rows.
-
-    Args:
-        table: The table.
-        indices: Row indices of each split.
-        scaling: How features are scaled.
-        layout: Which features to make; None derives it from the training rows. The folds of a
-            cross-validation share one.
-
-    Raises:
-        ValueError: All columns are constant in the training rows.
-    """
-    train = indices["train"]
-    encoder = Encoder(layout or table.layout(train))
-    encoder.fit(table.features[train], table.channels, scaling)
-    if encoder.scale.isinf().all():
-        raise ValueError("every column is constant in the training rows; give columns that differ")
-    splits = {}
-    for split, rows in indices.items():
-        features = encoder.transform(table.features[rows])
-        targets = torch.from_numpy(table.targets[rows]).long()
-        splits[split] = features, targets
-    return splits, encoder

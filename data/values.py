@@ -108,6 +108,11 @@ class Reading:
 
     def known(self, text: pl.Series) -> pl.Series:
         """Values of a column of numbers or dates, as `text_of` returns them; null if missing."""
+        if (
+            not self.missing
+            and text.cast(pl.Float64, strict=False).is_finite().sum() == text.count()
+        ):
+            return text  # the fast way: no number is one of the words
         words = [*MISSING, *(word.lower() for word in self.missing)]
         plain = text.str.to_lowercase().str.replace_all(MINUS_SIGN, "-", literal=True)
         return text.set(plain.is_in(words), None)
@@ -170,7 +175,7 @@ def numbers_of(column: pl.Series, reading: Reading) -> tuple[pl.Series, pl.Serie
 
 def is_boolean(text: pl.Series) -> bool:
     """Whether all values are true or false, in upper or lower case."""
-    return set(text.drop_nulls().str.to_lowercase()) <= set(BOOLEANS)
+    return set(text.drop_nulls().unique().str.to_lowercase()) <= set(BOOLEANS)
 
 
 def spellings(word: str) -> list[str]:

@@ -47,6 +47,7 @@ class Rows(TabularData):
             weights = weights[counts]
         self.weights = weights
         self.by_class = np.ones(num_classes) if class_weights is None else np.array(class_weights)
+        self.features = features
         self.table = RawTable(
             features,
             targets,
@@ -57,7 +58,7 @@ class Rows(TabularData):
         )
 
     def read(self) -> RawTable:  # scikit-learn has checked the rest, and a class may have no row
-        check_values(self.table.features, self.table.column_names, self.table.categories)
+        check_values(self.features, self.table.column_names, self.table.categories)
         self.num_rows = len(self.table.targets)
         self.class_names = self.table.class_names
         self.num_classes = len(self.class_names)
@@ -70,8 +71,8 @@ class Rows(TabularData):
         is_first = not self.splits
         super().setup(stage)
         if is_first and self.weights is not None:
-            self.encoder.fit(self.table.features, weights=self.weights)
-            features = self.encoder.transform(self.table.features)
+            self.encoder.fit(self.features, weights=self.weights)
+            features = self.encoder.transform(self.features)
             weights = torch.from_numpy(self.weights * self.by_class[self.table.targets])
             weights = (weights / weights.mean()).float()
             self.splits = {"train": (features, self.splits["train"][1], weights)}  # type: ignore[dict-item]
