@@ -378,7 +378,7 @@ class Population(LightningModule):
     def batch_rows(self, batch: int) -> int:
         """Rows of an epoch, of each network that still trains: a step is an epoch."""
         fits = [self.fits[i] for i, members in enumerate(self.stack_members) if members]
-        return sum(fit.size * fit.stack.rows("train").num_rows for fit in fits)
+        return sum(fit.size * fit.stack.splits["train"].num_rows for fit in fits)
 
     def train_stack(self, stack_index: int) -> None:
         """One epoch of one stack: optimizer steps, metrics, and each member's early stopping."""
