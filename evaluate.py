@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from cli.component import LEARNED, to_config
 from data.iris import Iris
 from data.leakage import warnings_of
-from data.shared_rows import as_tensors
 from data.tabular import TabularData
 from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baselines
 from evaluation.candidates import SHARED, make_candidates, train_commands
@@ -172,7 +171,7 @@ def evaluate(
     datamodule = groups[0].datamodule
     trainer = groups[0].trainer
     layout = first.encoders[0].layout
-    warnings = warnings_of(datamodule, as_tensors(first.splits[0]), layout)
+    warnings = warnings_of(datamodule, first.splits[0], layout)
     start = time.perf_counter()
     halvings = [group.halving(metric) if search else None for group in groups]
     populations = [
@@ -187,7 +186,7 @@ def evaluate(
     # All arguments are valid: create the run folder.
     with (
         connected(cluster, accelerator) as workers,
-        EvaluationRun(trainer, log_dir, resume, config, as_tensors(first.splits[0])) as run,
+        EvaluationRun(trainer, log_dir, resume, config, first.splits[0]) as run,
     ):
         loggers = []
         if run.is_main_process:

@@ -152,23 +152,24 @@ def fit_encoders(
 ) -> list[Encoder]:
     """An encoder for each fold, fitted to its training rows."""
     names = ("fill", "mean", "scale")
-    fitted = Encoder(layout)
     # All statistics are allocated at once: small tensors between the large ones of each fit would
     # keep their memory from being used again, 12 MB a fold.
     statistics = torch.empty(len(folds), len(names), len(layout.names), dtype=torch.float64)
-    for fold, of_fold in zip(folds, statistics, strict=True):
-        train = np.asarray(fold.indices["train"])
-        fitted.fit(table.features[train], table.channels, scaling)
-        if fitted.scale.isinf().all():
-            raise ValueError(
-                "every column is constant in the training rows; give columns that differ"
-            )
-        of_fold[:] = torch.stack([getattr(fitted, name) for name in names])
+    for columns, raw in table.blocks():
+        features, part_layout = layout.part(columns)
+        part = Encoder(part_layout)
+        for fold, of_fold in zip(folds, statistics, strict=True):
+            part.fit(raw[np.asarray(fold.indices["train"])], table.channels, scaling)
+            of_fold[:, features] = torch.stack([getattr(part, name) for name in names])
     encoders = []
     for of_fold in statistics:
         encoder = Encoder(layout)
         for name, values in zip(names, of_fold, strict=True):
             setattr(encoder, name, values)
-        encoder.limit = fitted.limit
+        encoder.limit = part.limit
+        if encoder.scale.isinf().all():
+            raise ValueError(
+                "every column is constant in the training rows; give columns that differ"
+            )
         encoders.append(encoder)
     return encoders

@@ -15,6 +15,7 @@ public tables were tried on (tests/test_leakage.py):
 - Not by chance: with each column's values shuffled, there are at most half as many twins.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,10 +24,12 @@ import torch
 from torch import Tensor
 
 from data.layout import Layout
+from data.shared_rows import SharedRows, SharedSplits, shared
 from data.tabular import Splits, TabularData
 
 MAX_QUERIES = 300  # held-out rows that are looked at
 NEIGHBOURS = 50  # training rows next to each
+PIECE_VALUES = 2**22  # of training rows that are looked at together: 16 MiB
 PRODUCTS = 5e9  # multiplications for all distances: half a second on a core
 TWIN_DISTANCE = 0.5  # of a row's farthest twin, relative to its next neighbour
 BEHIND = 5  # neighbours behind the gap that twins are compared with
@@ -66,23 +69,24 @@ class Id(NamedTuple):
     rows: int
 
 
-def warnings_of(datamodule: TabularData, splits: Splits, layout: Layout) -> list[str]:
+def warnings_of(datamodule: TabularData, cut: Splits | SharedSplits, layout: Layout) -> list[str]:
     """At most one line: why the scores of a cut's test rows are too good, and what to do.
 
     Args:
         datamodule: The table, after `read()`. With groups or times nothing is looked for.
-        splits: The standardized rows, of which "train" and "test" are used.
+        cut: The standardized rows, of which "train" and "test" are used, a piece at a time.
         layout: What their features are made of.
     """
     if datamodule.groups is not None or datamodule.times is not None:
         return []
-    features, targets = splits["train"]
-    ids = find_ids(features.numpy(), targets.numpy(), layout)
+    splits = shared(cut)
+    rows = id_rows(splits["train"], layout)
+    ids = find_ids(rows.features.numpy(), rows.targets.numpy(), layout)
     twins = find_twins(splits)
-    if twins.is_leak and 2 * find_twins(shuffled(splits, layout)).rows <= twins.rows:
+    if twins.is_leak and 2 * find_twins(splits, layout).rows <= twins.rows:
         # Exact copies make every column look like an id.
         name = datamodule.column_names[ids[0].column] if len(ids) == 1 else "COLUMN"
-        looked_at = "" if twins.of == len(splits["test"][1]) else " that were looked at"
+        looked_at = "" if twins.of == splits["test"].num_rows else " that were looked at"
         return [
             f"warning: {twins.rows} of {twins.of} test rows{looked_at} nearly equal training rows "
             "of their class. If rows belong together, as those of a patient do, the scores are too "
@@ -98,17 +102,27 @@ def warnings_of(datamodule: TabularData, splits: Splits, layout: Layout) -> list
     return []
 
 
-def find_twins(splits: Splits) -> Twins:
-    """Look for twins of some test rows among the training rows."""
-    features, targets = splits["train"]
-    test, test_targets = splits["test"]
-    count = min(MAX_QUERIES, len(test), max(MIN_TWINS, int(PRODUCTS / (features.numel() + 1))))
-    neighbours = min(NEIGHBOURS, len(features) // 2)
+def find_twins(splits: SharedSplits, shuffled: Layout | None = None) -> Twins:
+    """Look for twins of some test rows among the training rows.
+
+    Args:
+        splits: The standardized rows.
+        shuffled: Put each column's values in random order; this says of which features it is made.
+    """
+    train = splits["train"]
+    test = splits["test"]
+    num_values = train.num_rows * train.table.features.shape[1]
+    count = min(MAX_QUERIES, test.num_rows, max(MIN_TWINS, int(PRODUCTS / (num_values + 1))))
+    neighbours = min(NEIGHBOURS, train.num_rows // 2)
     if neighbours < 2:
         return Twins(0, count)
-    rows = torch.linspace(0, len(test) - 1, count).long()
-    nearest, distances = nearest_rows(test[rows], features, neighbours)
-    same = (targets[nearest] == test_targets[rows].unsqueeze(1)).double()
+    queries = torch.linspace(0, test.num_rows - 1, count).long()
+    if shuffled is None:
+        looked_at = test.take(queries.numpy()).features
+    else:
+        looked_at = shuffle(test.features, shuffled, seed=1)[queries]
+    nearest, distances = nearest_rows(looked_at, pieces_of(train, shuffled), neighbours)
+    same = (train.targets[nearest] == test.targets[queries].unsqueeze(1)).double()
 
     gap = distances[:, :-1] <= TWIN_DISTANCE * distances[:, 1:]
     gap &= distances[:, 1:] > 0  # behind the exact copies
@@ -133,23 +147,42 @@ def find_twins(splits: Splits) -> Twins:
     )
 
 
-def nearest_rows(queries: Tensor, features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+def pieces_of(rows: SharedRows, shuffled: Layout | None = None) -> Iterator[Tensor]:
+    """Yield features, some rows at a time; with a layout each piece is shuffled in itself."""
+    size = max(MAX_QUERIES, PIECE_VALUES // rows.table.features.shape[1])
+    for index, start in enumerate(range(0, rows.num_rows, size)):
+        features = rows.take(slice(start, start + size)).features
+        yield features if shuffled is None else shuffle(features, shuffled, seed=index)
+
+
+def nearest_rows(
+    queries: Tensor, pieces: Iterable[Tensor], neighbours: int
+) -> tuple[Tensor, Tensor]:
     """The nearest rows of each query, in order, and their distances: (queries, neighbours)."""
-    indices = torch.cat(
-        [
-            torch.cdist(piece, features).topk(neighbours, largest=False).indices
-            for piece in queries.split(30)  # bounds the memory
-        ]
-    )
-    # Again without the rounding errors of cdist, in which exact copies are not at 0.
-    distances = torch.stack(
-        [
-            (features[nearest] - query).double().norm(dim=1)
-            for query, nearest in zip(queries, indices, strict=True)
-        ]
-    )
-    distances, order = distances.sort(1)
-    return indices.gather(1, order), distances
+    indices = torch.empty(len(queries), 0, dtype=torch.long)
+    distances = torch.empty(len(queries), 0, dtype=torch.float64)
+    start = 0
+    for features in pieces:
+        count = min(neighbours, len(features))
+        near = torch.cat(
+            [
+                torch.cdist(some, features).topk(count, largest=False).indices
+                for some in queries.split(30)  # bounds the memory
+            ]
+        )
+        # Again without the rounding errors of cdist, in which exact copies are not at 0.
+        exact = torch.stack(
+            [
+                (features[rows] - query).double().norm(dim=1)
+                for query, rows in zip(queries, near, strict=True)
+            ]
+        )
+        indices = torch.cat([indices, near + start], 1)
+        distances, order = torch.cat([distances, exact], 1).sort(1)
+        distances = distances[:, :neighbours]
+        indices = indices.gather(1, order)[:, :neighbours]
+        start += len(features)
+    return indices, distances
 
 
 def mean_where(values: Tensor, mask: Tensor) -> Tensor:
@@ -157,19 +190,21 @@ def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def shuffled(splits: Splits, layout: Layout) -> Splits:
-    """The same splits with the values of each column of the table in random order."""
-    generator = torch.Generator().manual_seed(0)
-    changed = {}
-    for name in ("train", "test"):
-        features, targets = splits[name]
-        features = features.clone()
-        for column in np.unique(layout.source):
-            order = torch.randperm(len(features), generator=generator)
-            of_column = torch.from_numpy(np.flatnonzero(layout.source == column))
-            features[:, of_column] = features[order][:, of_column]
-        changed[name] = features, targets
-    return changed
+def shuffle(features: Tensor, layout: Layout, seed: int) -> Tensor:
+    """Features (rows, features) with the values of each column of the table in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    features = features.clone()
+    for column in np.unique(layout.source):
+        order = torch.randperm(len(features), generator=generator)
+        of_column = torch.from_numpy(np.flatnonzero(layout.source == column))
+        features[:, of_column] = features[:, of_column][order]
+    return features
+
+
+def id_rows(train: SharedRows, layout: Layout) -> SharedRows:
+    """The training rows in which ids are looked for: the first ones."""
+    rows = max(1000, int(ID_VALUES / len(layout.names)))
+    return train.take(slice(0, rows))
 
 
 def find_ids(features: np.ndarray, targets: np.ndarray, layout: Layout) -> list[Id]:
@@ -180,9 +215,7 @@ def find_ids(features: np.ndarray, targets: np.ndarray, layout: Layout) -> list[
     as well from one value to the next.)
     """
     columns, counts = np.unique(layout.source[~layout.indicator], return_counts=True)
-    rows = min(len(targets), max(1000, int(ID_VALUES / len(layout.names))))
-    features = features[:rows]
-    targets = targets[:rows]
+    rows = len(targets)
     gains: dict[Id, float] = {}
     for column, count in zip(columns.tolist(), counts.tolist(), strict=True):
         of_column = np.flatnonzero((layout.source == column) & ~layout.indicator)

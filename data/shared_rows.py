@@ -12,7 +12,7 @@ from torch import Tensor
 from data.encoder import MAX_STANDARD_DEVIATIONS, Encoder, pieces, robust_scale
 from data.raw_table import RawTable
 from data.row_set import RowSet
-from data.tabular import Splits
+from data.standardize import Splits, check_size
 
 # Features of a shared table up to this size are held in float64: standardized they then have the
 # last digit of those that the fold's encoder makes.
@@ -155,7 +155,7 @@ class SharedRows:
         yield self.features
         yield self.targets
 
-    def take(self, positions: np.ndarray) -> "SharedRows":
+    def take(self, positions: np.ndarray | slice) -> "SharedRows":
         """Some of these rows, by their positions (rows,) among them."""
         indices = np.asarray(self.row_set)[positions]
         return SharedRows(self.table, RowSet(indices, self.row_set.table_rows), self.affine)
@@ -205,11 +205,6 @@ def shared(splits: Splits | SharedSplits) -> SharedSplits:
     }
 
 
-def as_tensors(splits: SharedSplits) -> Splits:
-    """A fold's splits as tensors of their own, for what needs a whole fold at once."""
-    return {name: (rows.features, rows.targets) for name, rows in splits.items()}
-
-
 def share(table: RawTable, encoders: Sequence[Encoder]) -> tuple[SharedTable, list[Affine]]:
     """A table's features once, and how each of several encoders standardizes them.
 
@@ -227,11 +222,15 @@ def share(table: RawTable, encoders: Sequence[Encoder]) -> tuple[SharedTable, li
     is_far = shift.abs().max() > MAX_SHIFT or ratio.log().abs().max() > np.log(MAX_RATIO)
     is_small = len(table.targets) * len(center) <= SMALL_VALUES
     dtype = torch.float64 if is_small or is_far else torch.float32
+    check_size(len(table.targets), len(center), dtype.itemsize)
     features = torch.empty(len(table.targets), len(center), dtype=dtype)
-    start = 0
-    for piece in pieces(table.features):
-        features[start : start + len(piece)] = encode_known(encoders[0], piece, center, scale)
-        start += len(piece)
+    for columns, raw in table.blocks():
+        some, part = encoders[0].part(columns)
+        start = 0
+        for piece in pieces(raw):
+            encoded = encode_known(part, piece, center[some], scale[some])
+            features[start : start + len(piece), some] = encoded
+            start += len(piece)
     affines = [affine_of(encoder, center, scale, dtype) for encoder in encoders]
     return SharedTable(features, torch.from_numpy(table.targets).long()), affines
 

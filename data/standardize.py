@@ -67,13 +67,13 @@ def fitted(
     return Encoder(layout or Layout.from_features(features)).joined(parts)
 
 
-def check_size(rows: int, features: int) -> None:
+def check_size(rows: int, features: int, value_bytes: int = 4) -> None:
     """Refuse a table whose features do not fit into the free memory.
 
     Raises:
         ValueError: They do not.
     """
-    needed = 4 * rows * features
+    needed = rows * features * value_bytes
     free = free_memory()
     if needed > free:
         raise ValueError(

@@ -12,10 +12,13 @@ from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cli.errors import first_line, unknown
 from data.folds import Fold
+from data.raw_table import LARGE_VALUES
 from data.shared_rows import SharedSplits, shared
 from data.tabular import Splits
 
@@ -149,9 +152,11 @@ def predict_fold(classifier: Any, splits: Splits | SharedSplits, num_classes: in
 
     splits = shared(splits)
     known = [splits[split] for split in ("train", "val") if split in splits]
-    features = np.concatenate([rows.features.double().numpy() for rows in known])
-    targets = np.concatenate([rows.targets.numpy() for rows in known])
-    test = splits["test"].features.double().numpy()
+    values = known[0].num_rows * known[0].table.features.shape[1]
+    dtype = torch.float64 if values < LARGE_VALUES else torch.float32
+    features = in_one([rows.features.to(dtype) for rows in known]).numpy()
+    targets = in_one([rows.targets for rows in known]).numpy()
+    test = splits["test"].features.to(dtype).numpy()
     fitted = clone(classifier).fit(features, targets)
     if hasattr(fitted, "predict_proba"):
         predicted = fitted.predict_proba(test)
@@ -162,3 +167,8 @@ def predict_fold(classifier: Any, splits: Splits | SharedSplits, num_classes: in
     probabilities = np.zeros((len(test), num_classes))
     probabilities[:, fitted.classes_] = predicted  # a class without training rows gets 0
     return probabilities
+
+
+def in_one(tensors: list[Tensor]) -> Tensor:
+    """Tensors one below the other; a single one is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
