@@ -10,7 +10,6 @@ from cli.command import command  # first: from here on Ctrl-C is one line
 # isort: split
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from data.tabular import TabularData
 from evaluation.devices import check_processes, check_run, device_name, make_strategy
 from model import recipe
 from model.scores import Metric, check_metric, watched
-from training.batches import TensorBatches
+from training.batches import loader_of
 from training.callbacks import make_callbacks
 from training.classifiers import make_classifier
 from training.curves import add_layout
@@ -142,7 +141,7 @@ def train(
     check_processes(fit_trainer)
     classifier = make_classifier(datamodule, config, curve, fit_trainer)
     # Batches are slices of tensors on the training device; training/fast.py says why.
-    datamodule.make_loader = partial(TensorBatches, trainer=fit_trainer)
+    datamodule.make_loader = loader_of(datamodule, fit_trainer, classifier)
     many = None
     if members > 1:
         many = Members(classifier, datamodule, members, seed, patience, metric, fit_trainer)

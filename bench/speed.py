@@ -46,7 +46,7 @@ from cli.command import quiet
 from data.iris import Iris
 from model import recipe
 from model.classifier import Batch, Classifier
-from training import fast
+from training import batches, fast
 from training.checkpoints import LastCheckpoint
 from training.fast import FastClassifier, skip_driver_lookup
 
@@ -133,7 +133,9 @@ def fit_of_train(**arguments: Any) -> float:
     return result.fit_seconds
 
 
-def dataloader(dataset: TensorDataset, trainer: Trainer, **arguments: Any) -> DataLoader[Any]:
+def dataloader(
+    dataset: TensorDataset, trainer: Trainer, rows: Any, most_rows: int, **arguments: Any
+) -> DataLoader[Any]:
     """What TensorBatches takes the place of."""
     return DataLoader(dataset, **arguments)
 
@@ -221,7 +223,7 @@ class LogsEveryStep(FastClassifier):
 # Each undoes one deviation of training/fast.py: a context, and arguments of train().
 DEVIATIONS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], dict[str, Any]]] = {
     "none": (nullcontext, {}),
-    "batches as slices": (partial(patch.object, train_module, "TensorBatches", dataloader), {}),
+    "batches as slices": (partial(patch.object, batches, "TensorBatches", dataloader), {}),
     "metrics once an epoch": (
         partial(patch.object, fast, "FastClassifier", LogsEveryStep),
         {},

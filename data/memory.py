@@ -110,11 +110,14 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def gibibytes(size: float) -> str:
+def readable(size: float) -> str:
     """A number of bytes in a message.
 
-    >>> gibibytes(3 * 2**30), gibibytes(2**20)
-    ('3.0 GiB', '0.00098 GiB')
+    >>> readable(3 * 2**30), readable(1536), readable(2**50)
+    ('3.0 GiB', '1.5 KiB', '1,048,576.0 GiB')
     """
-    value = size / 2**30
-    return f"{value:,.1f} GiB" if value >= 1 else f"{value:.2g} GiB"
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"

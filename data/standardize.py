@@ -6,7 +6,7 @@ from torch import Tensor
 
 from data.encoder import Encoder, Scaling
 from data.layout import Layout
-from data.memory import free_memory, gibibytes
+from data.memory import free_memory, readable
 from data.raw_table import RawTable
 
 # Per split ("train", "val", "test"): features (rows, num_features) and targets (rows,).
@@ -77,7 +77,7 @@ def check_size(rows: int, features: int, value_bytes: int = 4) -> None:
     free = free_memory()
     if needed > free:
         raise ValueError(
-            f"{rows:,} rows of {features:,} features need {gibibytes(needed)} of memory, and "
-            f"{gibibytes(free)} are free; about {rows * free // needed:,} rows would fit: give "
+            f"{rows:,} rows of {features:,} features need {readable(needed)} of memory, and "
+            f"{readable(free)} are free; about {rows * free // needed:,} rows would fit: give "
             "fewer rows or columns"
         )

@@ -23,6 +23,8 @@ from data.values import Reading
 
 EVALUATION_ROWS = 65_536  # per batch: bounds the memory of an evaluation, changes no metric
 
+RowsOn = Literal["auto", "device", "host"]
+
 
 class TabularData(LightningDataModule):
     """A train/val/test split of a table, standardized with training-set statistics only.
@@ -43,6 +45,8 @@ class TabularData(LightningDataModule):
         split_seed: Seed of the split alone: runs with different --seed share their test rows.
         class_weight: balanced gives the training rows of every class the same total weight.
         scaling: standard, or robust: median and quartiles, with outliers limited (data/encoder.py).
+        rows_on: Where rows are while train.py trains one network on a GPU: device, host, or auto,
+            which is the device if they take at most half of its free memory.
 
     Raises:
         ValueError: A batch size below 1, or fractions that leave a split without a class.
@@ -68,6 +72,7 @@ class TabularData(LightningDataModule):
         split_seed: int = 0,
         class_weight: Literal["balanced"] | None = None,
         scaling: Scaling = "standard",
+        rows_on: RowsOn = "auto",
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -88,6 +93,7 @@ class TabularData(LightningDataModule):
         self.split_seed = split_seed
         self.class_weight = class_weight
         self.scaling = scaling
+        self.rows_on = rows_on
         self.test_rows: np.ndarray | None = None
         self.val_rows: np.ndarray | None = None
         self.groups: np.ndarray | None = None

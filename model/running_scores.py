@@ -24,6 +24,8 @@ FEWEST_BINS = 2**12
 MOST_BINS = 2**16
 ALL_BINS = 2**20
 
+COUNTED_LOGITS = 2**18  # that are counted together: each batch by itself costs small steps time
+
 
 class RunningScores:
     """Sums from which the scores of all rows follow: exactly, but for the AUROC of a histogram.
@@ -49,30 +51,65 @@ class RunningScores:
         shapes["confusion"] = (num_classes, num_classes)
         if "auroc" in self.metrics:
             shapes["auroc"] = (2, num_classes, num_bins(num_classes))
-        self.sums = {name: torch.zeros(shape).double() for name, shape in shapes.items()}
+        self.totals = {name: torch.zeros(shape).double() for name, shape in shapes.items()}
+        self.waiting: list[tuple[Tensor, Tensor]] = []  # logits and targets, not yet counted
+        self.waiting_logits = 0
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """The sums of all rows so far."""
+        self.count_waiting()
+        return self.totals
+
+    @sums.setter
+    def sums(self, sums: dict[str, Tensor]) -> None:
+        self.totals = sums
+        self.waiting.clear()
+        self.waiting_logits = 0
 
     def append(self, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Add a batch."""
+        """Add a batch; its rows are counted together with those of some others."""
         loss, logits, targets = outputs
         if logits.device.type == "mps":  # which has no float64
             loss, logits, targets = loss.cpu(), logits.cpu(), targets.cpu()
         rows = len(targets)
         if not rows:
             return
-        added = {
-            "loss": loss.double() * rows,
-            "rows": torch.tensor(rows),
-            "confusion": confusion(logits, targets),
-        }
+        self.add({"loss": loss.double() * rows, "rows": torch.tensor(rows)})
+        self.waiting.append((logits, targets))
+        self.waiting_logits += logits.numel()
+        if self.waiting_logits >= COUNTED_LOGITS:
+            self.count_waiting()
         if self.metrics - {"accuracy"}:
-            predicted = probabilities(logits)
-            added["log_loss"] = log_loss(predicted, targets) * rows
-            added["brier"] = brier(predicted, targets) * rows
-            added["calibration"] = calibration(predicted, targets)
+            self.add_scores(logits, targets)
+
+    def count_waiting(self) -> None:
+        """Count the predicted classes of the rows that wait: whole numbers, in whatever order."""
+        if self.waiting:
+            logits, targets = (torch.cat(tensors) for tensors in zip(*self.waiting, strict=True))
+            self.waiting.clear()
+            self.waiting_logits = 0
+            # 16 bits cannot count to 300.
+            self.add({"confusion": confusion(logits.float(), targets)})
+
+    def add_scores(self, logits: Tensor, targets: Tensor) -> None:
+        """Add what other scores than the accuracy are made of."""
+        rows = len(targets)
+        predicted = probabilities(logits)
+        self.add(
+            {
+                "log_loss": log_loss(predicted, targets) * rows,
+                "brier": brier(predicted, targets) * rows,
+                "calibration": calibration(predicted, targets),
+            }
+        )
         if "auroc" in self.metrics:
-            added["auroc"] = odds_counts(predicted, targets)
-        for name, values in added.items():
-            self.sums[name] = self.sums[name].to(logits.device) + values
+            self.add({"auroc": odds_counts(predicted, targets)})
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Add to the sums of these names, on the device of the values."""
+        for name, value in values.items():
+            self.totals[name] = self.totals[name].to(value.device) + value
 
     def values(self, names: Iterable[str]) -> dict[str, float]:
         """Scores by name: loss, and those of METRICS."""

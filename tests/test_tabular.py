@@ -121,9 +121,8 @@ def test_the_articles_split_is_the_articles():
 
 def batches(rows, batch_size, sampler, rank=0, world_size=1):
     """TensorBatches of the row indices, as one process of several has them."""
-    trainer = SimpleNamespace(
-        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device="cpu")
-    )
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda seed: seed)
+    trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=strategy)
     indices = torch.arange(rows)
     return TensorBatches(TensorDataset(indices, indices * 2), batch_size, sampler, trainer=trainer)
 

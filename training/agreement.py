@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from cli.component import flatten
 from cli.convert import to_text
 
-Splits = Mapping[str, Sequence[Tensor]]
+Splits = Mapping[str, Iterable[Tensor]]
 CHUNK = 65_536  # rows that are summed at once in float64
 SHARED_SECONDS = 30  # until a folder on a network shows another machine's files
 

@@ -15,6 +15,8 @@ from model.losses import weigh
 from model.recipe import fit_to_table
 from training.fast import FastClassifier
 
+KEPT_LOGITS = 2**20  # of an epoch: 4 MiB, and ten times as much for all scores of them
+
 
 def make_classifier(
     datamodule: TabularData, config: dict[str, Any], curve: str, trainer: Trainer
@@ -40,6 +42,8 @@ def make_classifier(
     compiles = config.get("compile", False)
     if compiles:
         check_compiler(trainer.strategy.root_device.type)
+    most_rows = max(len(targets) for _, targets in datamodule.splits.values())
+    is_large = most_rows * num_classes > KEPT_LOGITS
     make = FastClassifier
     if is_sharded(trainer):
         from training.sharding import ShardedClassifier  # here: its imports take half a second
@@ -49,7 +53,7 @@ def make_classifier(
         num_features,
         num_classes,
         watched=curve,
-        is_streamed=datamodule.is_streamed,
+        is_summed=datamodule.is_streamed or is_large,
         compiles=compiles,
         **components,
     )

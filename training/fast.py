@@ -34,13 +34,13 @@ class FastClassifier(Classifier):
     """Computes the metrics once an epoch, writes them to the logger directly, and checks them.
 
     `outputs` holds the loss, logits and targets of each batch of a split until its next epoch, or
-    of a stream their sums. The test computes every score of every split; `recalls` holds each
+    of a large table their sums. The test computes every score of every split; `recalls` holds each
     class's, (num_classes,).
 
     Args:
         *args: Arguments of Classifier.
         watched: A curve to log besides loss and accuracy, such as val/auroc.
-        is_streamed: Whether the rows are too many to keep their logits.
+        is_summed: Whether the rows are too many to keep their logits: of a stream or large table.
         compiles: Whether torch.compile makes a program of the network.
         **kwargs: Arguments of Classifier.
     """
@@ -49,14 +49,14 @@ class FastClassifier(Classifier):
         self,
         *args: Any,
         watched: str = "",
-        is_streamed: bool = False,
+        is_summed: bool = False,
         compiles: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.compiles = compiles
         self.watched_split, _, self.metric = watched.partition("/")
-        self.is_streamed = is_streamed
+        self.is_summed = is_summed
         self.outputs: dict[str, Any] = {}
         self.recalls: dict[str, Tensor] = {}
         self.is_recorded = False  # whether the metrics of this epoch's training rows are
@@ -87,54 +87,59 @@ class FastClassifier(Classifier):
             logits = self(features.new_zeros(2, *features.shape[1:]))[:0]
             loss = logits.sum()
         split = name.removeprefix("final/")
-        if self.is_streamed:
+        if self.is_summed:
             if split not in self.outputs:
                 self.outputs[split] = self.new_sums(split)
             self.outputs[split].append((loss.detach(), logits.detach(), targets))
         if self.has_share_of(name):
             loss = loss * factor_of_rows(self.loss, targets)
-        if not self.is_streamed:
+        if not self.is_summed:
             outputs = self.outputs.setdefault(split, [])
             outputs.append((loss.detach(), logits.detach(), targets))
         return loss
 
     def new_sums(self, split: str) -> RunningScores:
-        """The scores of a streamed split, before its first batch."""
+        """The scores of a split of many rows, before its first batch."""
         metrics: tuple[str, ...] = METRICS
         if not self.trainer.testing:
             is_watched = split == self.watched_split and self.metric in METRICS
             metrics = (self.metric,) if is_watched else ()
         return RunningScores(int(self.hparams["num_classes"]), metrics)
 
-    def epoch_metrics(self, split: str) -> dict[str, float]:
-        """Loss, accuracy and what is watched of the epoch, over the rows of all processes."""
-        if self.is_streamed:
-            return self.summed_metrics(split)
+    def epoch_metrics(self, split: str, **more: Tensor) -> dict[str, float]:
+        """Loss, accuracy and what is watched of the epoch, over the rows of all processes.
+
+        With them come scalars that are on the device too: the host waits for it once an epoch.
+        """
+        if self.is_summed:
+            return self.summed_metrics(split) | {name: more[name].item() for name in more}
         watched = {}
         if split == self.watched_split and self.metric in METRICS and self.metric != "accuracy":
             watched[self.metric] = score(self.metric, *self.predictions(split)).item()
         losses, logits, targets = zip(*self.outputs[split], strict=True)
-        # In float32 and whole numbers, also where the network computes in 16 bits.
+        # In float32, also where the network computes in 16 bits; the rows are few enough for it.
         loss = torch.stack(losses).float()
-        rows = torch.tensor([len(batch) for batch in targets], device=self.device)
-        hits = (torch.cat(logits).argmax(1) == torch.cat(targets)).sum()
+        counts = [len(batch) for batch in targets]
+        rows = torch.tensor(counts, dtype=torch.float32, device=self.device)
+        hits = (torch.cat(logits).argmax(1) == torch.cat(targets)).sum().float()
+        total = float(sum(counts))
         if self.has_share_of(split):
             loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
             rows = self.trainer.strategy.reduce(rows, reduce_op="sum")
             hits = self.trainer.strategy.reduce(hits, reduce_op="sum")
-        loss_sum = loss @ rows.float()
-        correct, total = torch.stack([hits, rows.sum()]).tolist()
-        metrics = {"loss": loss_sum.item() / total, "accuracy": correct / total} | watched
+            total = rows.sum().item()
+        values = torch.stack([loss @ rows, hits, *more.values()]).tolist()
+        metrics = {"loss": values[0] / total, "accuracy": values[1] / total} | watched
         # What decides about epochs is the same to the last digit, whatever the processes run on.
         agreed: dict[str, float] = self.trainer.strategy.broadcast(metrics)
-        return agreed
+        return agreed | dict(zip(more, values[2:], strict=True))
 
     def has_share_of(self, split: str) -> bool:
         """Whether this process has its share of the rows of each batch, and not all of them."""
         return self.trainer.world_size > 1 and self.trainer.training and split == "train"
 
     def summed_metrics(self, split: str) -> dict[str, float]:
-        """The metrics of a streamed epoch, of which each process has its share of the rows."""
+        """The metrics of an epoch of many rows, over those of all processes."""
         scores: RunningScores = self.outputs[split]
         if self.trainer.world_size > 1:
             for name, part in scores.sums.items():
@@ -206,14 +211,19 @@ class FastClassifier(Classifier):
 
     def end_train_epoch(self) -> None:
         """Check the weights, and record the metrics of the training rows."""
+        metrics = self.epoch_metrics("train", weights=self.weight_sum())
         # The last step may have made a weight infinite or NaN, which no loss shows yet.
-        sums = [parameter.detach().sum() for parameter in self.parameters()]
-        self.check_finite({"the sum of all weights": torch.stack(sums).sum().item()})
+        self.check_finite({"the sum of all weights": metrics.pop("weights")})
         self.is_recorded = True
-        metrics = self.epoch_metrics("train")
         self.record(
             {f"train/{name}": value for name, value in metrics.items()} | {f"{VALUES}/lr": self.lr}
         )
+
+    def weight_sum(self) -> Tensor:
+        """The sum of all weights, which is finite if they are."""
+        return torch.stack(
+            [parameter.detach().float().sum() for parameter in self.parameters()]
+        ).sum()
 
     def on_validation_epoch_start(self) -> None:
         self.outputs.pop("val", None)
@@ -229,7 +239,7 @@ class FastClassifier(Classifier):
     def on_test_epoch_end(self) -> None:
         for split in list(self.outputs):
             metrics = self.epoch_metrics(split)
-            if self.is_streamed:
+            if self.is_summed:
                 self.recalls[split] = recalls(self.outputs[split].sums["confusion"])
             else:
                 predictions = self.predictions(split)

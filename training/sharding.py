@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -45,6 +45,11 @@ class ShardedClassifier(FastClassifier):
                 sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot average
         self.network.to_empty(device=self.trainer.strategy.root_device)
         self.draw_weights()
+
+    def weight_sum(self) -> Tensor:
+        total: Any = super().weight_sum()
+        whole: Tensor = total.full_tensor()  # of a tensor whose shares are at the processes
+        return whole
 
     @torch.no_grad()
     def draw_weights(self) -> None:
