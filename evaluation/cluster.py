@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from logging import ERROR
@@ -233,7 +233,7 @@ class Workers:
 
     def run(
         self, function: Callable[..., Any], tasks: Iterable[tuple[Key, tuple[Any, ...]]]
-    ) -> Generator[tuple[Key, Any]]:
+    ) -> Iterator[tuple[Key, Any]]:
         """Call the function with the arguments of each task: its key and result, as they end.
 
         No more tasks are under way than there are workers, and one, so that no worker waits for
@@ -253,18 +253,13 @@ class Workers:
         )
         waiting = iter(tasks)
         running: dict[Any, Key] = {}
-        try:
-            while True:
-                for key, arguments in islice(waiting, max(0, self.count() + 1 - len(running))):
-                    running[task.remote(*arguments)] = key
-                if not running:
-                    return
-                done, _ = ray.wait(list(running))
-                result = self.result_of(done[0])
-                yield running.pop(done[0]), result
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+        while True:
+            for key, arguments in islice(waiting, max(0, self.count() + 1 - len(running))):
+                running[task.remote(*arguments)] = key
+            if not running:
+                return
+            (reference,), _ = ray.wait(list(running))
+            yield running.pop(reference), self.result_of(reference)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a function returns on one worker."""
@@ -283,12 +278,14 @@ class Workers:
                     f"a worker of the cluster cannot import the code: {first_line(cause)}; install "
                     "the same packages on all machines"
                 ) from error
-            raise cause from None
-        except errors.RayError as error:
+            raise cause from error
+        except (errors.WorkerCrashedError, errors.NodeDiedError) as error:
             raise ConnectionError(
-                f"a worker died {RETRIES + 1} times in the same task, or the cluster is lost: "
-                f"{first_line(error)}"
+                f"{RETRIES + 1} workers died of the same networks; their memory is too small, or "
+                "the network's own code ends the process"
             ) from error
+        except errors.RayError as error:
+            raise ConnectionError(f"the cluster ended the task: {first_line(error)}") from error
 
 
 def tensor_of(array: Any) -> Tensor:

@@ -6,7 +6,6 @@
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,17 +108,19 @@ class StackFits:
             leave=False,
             disable=None,  # unless there is a terminal
         )
+        done = len(left) - len(missing)
+        self.run.progress = f"after {done} of {len(left)} stacks"
         networks = 0
         start = time.monotonic()
-        with bar, closing(self.workers.run(fit_stack, tasks)) as results:
-            self.run.progress = f"after {bar.n} of {len(left)} stacks"
-            for index, result in results:
+        with bar:
+            for index, result in self.workers.run(fit_stack, tasks):
                 self.keep(until, index, result)
+                done += 1
+                self.run.progress = f"after {done} of {len(left)} stacks"
                 networks += len(self.stacks[index])
                 speed = networks / (time.monotonic() - start)
                 bar.set_postfix({"networks/s": f"{speed:.1f}", "epoch": until}, refresh=False)
                 bar.update()
-                self.run.progress = f"after {bar.n} of {len(left)} stacks"
 
     def task(self, before: int, until: int, index: int, losers: set[Member]) -> tuple[Any, ...]:
         """The arguments of `fit_stack`."""
@@ -236,8 +237,10 @@ def fit_on_cluster(
         try:
             fits.fit(halvings[index])
         except ConnectionError as error:
-            words = shlex.join(run.resume_words())
-            raise ConnectionError(f"{error}; resume with: {words}") from error
+            words = run.resume_words()
+            if not words:
+                raise
+            raise ConnectionError(f"{error}; resume with: {shlex.join(words)}") from error
         population.stack_indices = stacks
         population.curves = fits.curves()
         population.outcomes = fits.outcomes() | fits.stopped
