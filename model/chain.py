@@ -127,6 +127,7 @@ class LinearLink:
         self.is_last = is_last
         self.y = Kept()
         self.dx = Kept()
+        self.transposed = Kept()
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
@@ -139,12 +140,21 @@ class LinearLink:
     def backward(self, dy: Tensor) -> Tensor | None:
         weight_gradient, bias_gradient = self.gradients
         if weight_gradient is not None:
-            torch.bmm(dy, self.x.mT, out=weight_gradient)
+            self.set_weight_gradient(dy, weight_gradient)
         if bias_gradient is not None:
             torch.sum(dy, 2, out=bias_gradient)
         if self.is_last:
             return None
         return torch.bmm(self.weight.mT, dy, out=self.dx.like(dy, self.x.shape))
+
+    def set_weight_gradient(self, dy: Tensor, gradient: Tensor) -> None:
+        """Write dy xᵀ, as the transposed of x dyᵀ where that has fewer rows: it is faster."""
+        members, units_out, units_in = gradient.shape
+        if units_out <= units_in:
+            torch.bmm(dy, self.x.mT, out=gradient)
+            return
+        transposed = self.transposed.like(gradient, (members, units_in, units_out))
+        gradient.copy_(torch.bmm(self.x, dy.mT, out=transposed).mT)
 
 
 class ElementwiseLink:
