@@ -83,7 +83,8 @@ def row_orders(rows: int, seeds: Sequence[int], epoch: int) -> np.ndarray:
         return np.stack([row_order(rows, seed, epoch) for seed in seeds]).astype(np.int32)
     orders = np.empty((len(seeds), rows), dtype=np.int32)
     for order, words in zip(orders, seed_words(seeds, epoch), strict=True):
-        order[:] = np.random.Generator(np.random.PCG64(Words(words))).permutation(rows)
+        bits = np.random.PCG64(Words(words))  # type: ignore[arg-type]  # any ISeedSequence
+        order[:] = np.random.Generator(bits).permutation(rows)
     return orders
 
 
@@ -128,7 +129,7 @@ def seed_words(seeds: Sequence[int], epoch: int) -> np.ndarray:
 def hash_words(words: np.ndarray, constant: int, multiplier: int) -> tuple[np.ndarray, int]:
     """SeedSequence's hash of 32-bit words, and its next constant."""
     following = constant * multiplier % 2**32
-    hashed = (words ^ np.uint32(constant)) * np.uint32(following)
+    hashed: Any = (words ^ np.uint32(constant)) * np.uint32(following)
     return hashed ^ (hashed >> np.uint32(16)), following
 
 

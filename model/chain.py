@@ -207,7 +207,7 @@ class EmbeddingLink:
     def __init__(
         self,
         layer: PeriodicEmbedding,
-        parameters: Mapping[str, nn.Parameter],
+        parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         is_last: bool,
     ) -> None:
@@ -223,7 +223,7 @@ class EmbeddingLink:
         return self.y.detach()
 
     def backward(self, dy: Tensor) -> Tensor | None:
-        inputs = [self.parameters[name] for name in self.gradients]
+        inputs: list[Tensor] = [self.parameters[name] for name in self.gradients]
         if not self.is_last:
             inputs.append(self.x)
         derivatives = torch.autograd.grad(self.y, inputs, dy)
@@ -250,7 +250,7 @@ class Chain:
         parameters: Their parameters, (members, *shape), by the names of one network.
     """
 
-    def __init__(self, network: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, network: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         self.gradients = {
             name: torch.empty_like(parameter.detach()) if parameter.requires_grad else None
             for name, parameter in parameters.items()
@@ -275,7 +275,7 @@ class Chain:
         self,
         name: str,
         layer: nn.Module,
-        own: Mapping[str, nn.Parameter],
+        own: Mapping[str, Tensor],
         is_last: bool,
         previous: nn.Module | None,
     ) -> Link:

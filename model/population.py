@@ -392,7 +392,9 @@ class Population(LightningModule):
     def batch_rows(self, batch: int) -> int:
         """Rows of the last block of epochs, of each network that still trains."""
         fits = [self.fits[i] for i, members in enumerate(self.stack_members) if members]
-        return self.block_epochs * sum(fit.size * fit.stack.splits["train"].num_rows for fit in fits)
+        return self.block_epochs * sum(
+            fit.size * fit.stack.splits["train"].num_rows for fit in fits
+        )
 
     def block_size(self) -> int:
         """How many epochs to train before the Trainer, the stopper or a checkpoint has its say."""

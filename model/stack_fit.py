@@ -229,9 +229,7 @@ class StackFit:
                 soft_batch = None if soft is None else soft.rows(batch)
                 yield features[..., batch], targets[:, batch], soft_batch
 
-    def known_soft_targets(
-        self, split: str, targets: Tensor, size: int
-    ) -> SoftTargets | None:
+    def known_soft_targets(self, split: str, targets: Tensor, size: int) -> SoftTargets | None:
         """`soft_targets` of a split: those of the last call, where the targets are the same."""
         known, soft = self.soft.get(split, (None, None))
         if targets is not known:
