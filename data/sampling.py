@@ -109,7 +109,7 @@ def seed_words(seeds: Sequence[int], epoch: int) -> np.ndarray:
     """
     constant = 0x43B0D7E5
     zeros = np.zeros(len(seeds), dtype=np.uint32)
-    pool = []
+    pool: list[Any] = []
     for words in (zeros + np.array(seeds, dtype=np.uint32), zeros + np.uint32(epoch), zeros, zeros):
         hashed, constant = hash_words(words, constant, 0x931E8875)
         pool.append(hashed)
