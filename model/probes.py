@@ -137,7 +137,7 @@ def activation_bytes(classifier: Classifier, rows: int) -> int:
 
     features = torch.zeros(rows, classifier.example.shape[1])
     targets = torch.zeros(rows, dtype=torch.long)
-    with saved_tensors_hooks(record, lambda tensor: tensor):
+    with torch.random.fork_rng(devices=[]), saved_tensors_hooks(record, lambda tensor: tensor):
         classifier.loss(classifier.network(features), targets)
     return max(sum(sizes.values()), 1)
 
