@@ -94,14 +94,26 @@ def check_processes(trainer: Trainer) -> None:
             f"strategy is {type(trainer.strategy).__name__}, which nothing here was tested with; "
             "give auto, ddp or fsdp"
         )
+    check_started(trainer)
+
+
+def check_started(trainer: Trainer) -> None:
+    """Refuse other processes than those that torchrun or SLURM started."""
     asked = trainer.num_devices * trainer.num_nodes
-    started = int(os.environ.get("WORLD_SIZE", asked))
+    started = os.environ.get("WORLD_SIZE", asked)
+    on_machine = os.environ.get("LOCAL_WORLD_SIZE", trainer.num_devices)
     if SLURMEnvironment.detect():
-        started = int(os.environ["SLURM_NTASKS"])
-    if started != asked:
+        started = os.environ["SLURM_NTASKS"]
+        on_machine = os.environ.get("SLURM_NTASKS_PER_NODE", on_machine)
+    if int(started) != asked:
         raise ValueError(
             f"{started} processes were started, but devices and num_nodes ask for {asked}; give "
             f"--devices and --num_nodes, whose product is {started}, and --strategy ddp"
+        )
+    if int(on_machine) != trainer.num_devices:
+        raise ValueError(
+            f"devices is {trainer.num_devices}, but {on_machine} processes were started on this "
+            f"machine; give --devices {on_machine}, and --num_nodes as there are machines"
         )
 
 
