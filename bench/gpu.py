@@ -38,7 +38,7 @@ from bench.gpu_speed import memory, speed, syncs
 from bench.measure import ROOT, processor, quiet_trainer
 from bench.population import CANDIDATE, make_folds
 from cli.command import quiet
-from data.sampling import row_order
+from data.sampling import row_order, row_orders
 from evaluate import evaluate
 from model.classifier import Classifier
 from model.population import Member, Population
@@ -61,7 +61,7 @@ def alone() -> dict[str, Any]:
                 [Member(0, i, i) for i in range(5)],
                 folds=folds,
                 batch_size=batch_size,
-                row_order=row_order,
+                row_orders=row_orders,
                 stack_bytes=2**34,
             )
             quiet_trainer(epochs, DEVICE, precision).fit(population)

@@ -32,7 +32,7 @@ from bench.measure import processor, quiet_trainer
 from cli.command import quiet
 from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
-from data.sampling import row_order
+from data.sampling import row_orders
 from data.tabular import Splits
 from model.population import STACK_BYTES, Member, Population
 from training.fast import skip_driver_lookup
@@ -89,7 +89,7 @@ def population_cost(
         [Member(0, i % len(folds), i) for i in range(count)],
         folds=folds,
         batch_size=batch_size,
-        row_order=row_order,
+        row_orders=row_orders,
         stack_bytes=stack_bytes,
     )
     trainer.fit(population)

@@ -1,8 +1,10 @@
 """Which rows, in which order: splits and epochs drawn at random, each from a seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Sampler
 
@@ -69,6 +71,66 @@ def slice_of(rows: int, rank: int, processes: int) -> slice:
     least, more = divmod(rows, processes)
     start = rank * least + min(rank, more)
     return slice(start, start + least + (rank < more))
+
+
+def row_orders(rows: int, seeds: Sequence[int], epoch: int) -> np.ndarray:
+    """`row_order` of many seeds, (seeds, rows) in 32 bits, in half the time.
+
+    >>> bool((row_orders(4, [0, 5], epoch=7)[1] == row_order(4, 5, 7)).all())
+    True
+    """
+    if max(seeds) >= 2**32:  # a seed of several words
+        return np.stack([row_order(rows, seed, epoch) for seed in seeds]).astype(np.int32)
+    orders = np.empty((len(seeds), rows), dtype=np.int32)
+    for order, words in zip(orders, seed_words(seeds, epoch), strict=True):
+        bits = np.random.PCG64(Words(words))  # type: ignore[arg-type]  # any ISeedSequence
+        order[:] = np.random.Generator(bits).permutation(rows)
+    return orders
+
+
+class Words(ISeedSequence):
+    """The words that a SeedSequence would generate for PCG64."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words
+
+
+def seed_words(seeds: Sequence[int], epoch: int) -> np.ndarray:
+    """The words of `np.random.SeedSequence((seed, epoch))`, (seeds, 4), of all seeds at once.
+
+    Source: numpy/random/bit_generator.pyx, whose streams NumPy keeps (NEP 19); M.E. O'Neill's
+    seed_seq.
+
+    >>> np.random.SeedSequence((3, 7)).generate_state(4, np.uint64) == seed_words([3], 7)[0]
+    array([ True,  True,  True,  True])
+    """
+    constant = 0x43B0D7E5
+    zeros = np.zeros(len(seeds), dtype=np.uint32)
+    pool: list[Any] = []
+    for words in (zeros + np.array(seeds, dtype=np.uint32), zeros + np.uint32(epoch), zeros, zeros):
+        hashed, constant = hash_words(words, constant, 0x931E8875)
+        pool.append(hashed)
+    for source in range(4):
+        for target in range(4):
+            if source != target:
+                hashed, constant = hash_words(pool[source], constant, 0x931E8875)
+                mixed = np.uint32(0xCA01F9DD) * pool[target] - np.uint32(0x4973F715) * hashed
+                pool[target] = mixed ^ (mixed >> np.uint32(16))
+    constant = 0x8B51F9DD
+    generated = np.empty((len(seeds), 8), dtype=np.uint32)
+    for i in range(8):
+        generated[:, i], constant = hash_words(pool[i % 4], constant, 0x58F38DED)
+    return generated.view(np.uint64)
+
+
+def hash_words(words: np.ndarray, constant: int, multiplier: int) -> tuple[np.ndarray, int]:
+    """SeedSequence's hash of 32-bit words, and its next constant."""
+    following = constant * multiplier % 2**32
+    hashed: Any = (words ^ np.uint32(constant)) * np.uint32(following)
+    return hashed ^ (hashed >> np.uint32(16)), following
 
 
 def split_off(

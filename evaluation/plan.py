@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
 from data.members import check_validation, choose_members, member_splits
-from data.sampling import row_order
+from data.sampling import row_orders
 from data.shared_rows import SharedSplits
 from data.splits import remaining
 from data.tabular import TabularData
@@ -245,7 +245,7 @@ def make_population(
         stacks=stacks,
         folds=plan.member_splits,
         batch_size=datamodule.batch_size,
-        row_order=row_order,
+        row_orders=row_orders,
         augments=augments,
         class_weights=plan.class_weights,
         patience=patience,

@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
+from model.chain import Kept
 from model.classifier import Classifier
-from model.optimizers import ScaledAdamW
+from model.member_optimizer import MemberOptimizer, is_adamw
 from model.stack import Stack
-from model.stack_fit import MemberOptimizer
 
-# Arguments of AdamW that a member of a joint optimizer has at torch's defaults.
-FLAGS = ("amsgrad", "maximize", "capturable", "differentiable")
 RATES = ("lr", "weight_decay", "eps", "beta1", "beta2")
 
 
@@ -28,6 +26,7 @@ class MemberAdamW(optim.Optimizer):
     def __init__(self, params: Iterable[nn.Parameter]) -> None:
         super().__init__(params, {})
         self.steps = 0
+        self.kept = Kept()
         for parameter in self.param_groups[0]["params"]:
             self.state[parameter] = {
                 "exp_avg": torch.zeros_like(parameter),
@@ -43,27 +42,26 @@ class MemberAdamW(optim.Optimizer):
         """
         self.steps += 1
         correction = np.sqrt(1 - rates["beta2"] ** self.steps)
-        values = {
-            "shrink": 1 - rates["lr"] * rates["weight_decay"],
-            "keep": 1 - rates["beta1"],
-            "beta2": rates["beta2"],
-            "keep_square": 1 - rates["beta2"],
-            "step": -rates["lr"] / (1 - rates["beta1"] ** self.steps) * correction,
-            "eps": rates["eps"] * correction,
-        }
+        values = [
+            1 - rates["lr"] * rates["weight_decay"],
+            1 - rates["beta1"],
+            1 - rates["beta2"],
+            -rates["lr"] / (1 - rates["beta1"] ** self.steps) * correction,
+            rates["eps"] * correction,
+        ]
+        table = torch.from_numpy(np.stack(values)).to(self.param_groups[0]["params"][0])
         for parameter in self.param_groups[0]["params"]:
             if parameter.grad is None:
                 continue
             shape = (-1, *[1] * (parameter.dim() - 1))
-            own = {
-                name: torch.from_numpy(value).to(parameter).view(shape)
-                for name, value in values.items()
-            }
+            shrink, keep, keep_square, step, eps = (row.view(shape) for row in table)
             average, square = self.state[parameter].values()
-            parameter.mul_(own["shrink"])
-            average.lerp_(parameter.grad, own["keep"].expand_as(average))
-            square.mul_(own["beta2"]).add_(parameter.grad.square().mul_(own["keep_square"]))
-            parameter.add_(average.div(square.sqrt().add_(own["eps"])).mul_(own["step"]))
+            scratch = self.kept.like(parameter, parameter.shape)
+            parameter.mul_(shrink)
+            average.lerp_(parameter.grad, keep)
+            square.lerp_(torch.mul(parameter.grad, parameter.grad, out=scratch), keep_square)
+            torch.sqrt(square, out=scratch).add_(eps)
+            parameter.addcmul_(torch.div(average, scratch, out=scratch), step)
 
 
 class JointOptimizer(MemberOptimizer):
@@ -81,12 +79,7 @@ class JointOptimizer(MemberOptimizer):
     def __init__(
         self, stack: Stack, classifiers: Sequence[Classifier], start: int, total_steps: int
     ) -> None:
-        selection = slice(start, start + len(classifiers))
-        self.members = selection
-        self.views = [
-            nn.Parameter(stacked.detach()[selection], stacked.requires_grad)
-            for stacked in stack.stacked
-        ]
+        self.set_members(stack, slice(start, start + len(classifiers)))
         self.adamw = MemberAdamW(self.views)
         self.optimizer = self.adamw
         self.schedule = None
@@ -100,9 +93,12 @@ class JointOptimizer(MemberOptimizer):
             owners += [i] * len(members)
         self.owners = np.array(owners)
 
-    def step(self, gradients: Iterable[Tensor | None]) -> None:
-        for view, gradient in zip(self.views, gradients, strict=True):
-            view.grad = None if gradient is None else gradient[self.members]
+    @property
+    def is_known(self) -> bool:
+        return True
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        self.set_gradients(gradients)
         groups = [optimizer.param_groups[0] for optimizer, _ in self.sources]
         rows = [
             (group["lr"], group["weight_decay"], group["eps"], *group["betas"]) for group in groups
@@ -141,6 +137,4 @@ class JointOptimizer(MemberOptimizer):
 def is_joinable(classifier: Classifier) -> bool:
     """Whether a candidate's optimizer is an AdamW whose rates can be those of a joint one."""
     optimizer, _ = classifier.optimize([nn.Parameter(torch.zeros(1))], 1000)
-    group: dict[str, Any] = optimizer.param_groups[0]
-    is_adamw = type(optimizer) in (optim.AdamW, ScaledAdamW)
-    return is_adamw and not any(group[name] for name in FLAGS) and not torch.is_tensor(group["lr"])
+    return is_adamw(optimizer)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from cli.component import build
 from data.shared_rows import SharedSplits, shared
 from data.tabular import Splits
+from model.blocks import Blocks
 from model.checks import built_loss
 from model.classifier import Classifier
 from model.joint_adamw import JointOptimizer, is_joinable
 from model.losses import weigh
+from model.member_optimizer import MemberOptimizer
 from model.member_rows import MemberRows
 from model.probes import (
     activation_bytes,
@@ -31,11 +33,15 @@ from model.scores import Metric, watched
 from model.shares import add_other_shares, fingerprint_of, share_of
 from model.shares import gathered as gathered  # other modules import it from here
 from model.stack import Stack
-from model.stack_fit import LossGroup, MemberOptimizer, StackFit, monitored
+from model.stack_fit import LossGroup, StackFit
 
 # Activation budget per stack on a CPU: smaller stacks are call-bound, larger ones memory-bound
 # (bench/population.py).
-STACK_BYTES = 16 * 2**20
+STACK_BYTES = 4 * 2**20
+
+# What a member counts for at least. So a stack on a CPU has 256 members at most, of which a call
+# computes as fast as of more, and there are stacks for several threads.
+MEMBER_BYTES = 2**14
 
 # Bytes of a population's rows up to which each member has its own: the small networks of a small
 # table take less time for a step than gathering its rows does (bench/population.py).
@@ -102,8 +108,9 @@ class Population(LightningModule):
     gets its own gradient; optimizers work elementwise (one that does not is made once per
     member); each member keeps its own best epoch and stops at its own.
 
-    Train it with `Trainer.fit(population)`: a step of the Trainer is an epoch of all members, so
-    that processes whose shares have different sizes take the same number of steps. Afterwards
+    Train it with `Trainer.fit(population)`: a step of the Trainer is a block of epochs of all
+    members (model/blocks.py), which the Trainer counts, so that processes whose shares have
+    different sizes take the same number of steps. Afterwards
     `outcomes` holds what each member predicts for its test rows, which were used for nothing else.
     A fit that was interrupted goes on with `Trainer.fit(population, ckpt_path=...)`, in as many
     processes; one that was over ends at once.
@@ -122,8 +129,8 @@ class Population(LightningModule):
             of a table that all folds share, or standardized tensors of their own. Only needed for
             training.
         batch_size: Rows of a member per optimizer step; None takes all its training rows.
-        row_order: Called with the number of rows, seed and epoch; returns the order in which
-            batches take the rows.
+        row_orders: Called with the number of rows, seeds and the epoch; returns the order in which
+            batches take the rows, (seeds, rows).
         class_weights: For each fold, the weight of each class in the loss; empty for none.
         augments: For each fold, a function that changes a batch of its training features
             (rows, num_features) at random; empty for none.
@@ -150,7 +157,7 @@ class Population(LightningModule):
         stacks: list[list[int]] | None = None,
         folds: Sequence[Splits | SharedSplits] = (),
         batch_size: int | None = None,
-        row_order: Callable[[int, int, int], np.ndarray] | None = None,
+        row_orders: Callable[[int, Sequence[int], int], np.ndarray] | None = None,
         augments: Sequence[Callable[[Tensor], Tensor]] = (),
         class_weights: Sequence[list[float] | None] = (),
         patience: int | None = None,
@@ -167,7 +174,7 @@ class Population(LightningModule):
         self.num_classes = num_classes
         self.folds = [shared(splits) for splits in folds]
         self.batch_size = batch_size
-        self.row_order = row_order
+        self.row_orders = row_orders
         self.augments = augments
         self.class_weights = class_weights
         self.patience = patience
@@ -201,6 +208,7 @@ class Population(LightningModule):
         self.curves: dict[str, list[np.ndarray]] = {}
         self.outcomes: dict[Member, Outcome] = {}
         self.kept: dict[str, Any] = {}  # the share of a resumed fit, until it starts
+        self.pauses: list[int] = []  # epochs after which somebody else has a say, from 1
         self.kept_seconds = 0.0  # that the resumed fit had taken
         self.forward_bytes: dict[int, int] = {}  # of a row, by candidate, once it is asked for
 
@@ -225,8 +233,8 @@ class Population(LightningModule):
             first = self.members[indices[0]]
             rows = self.folds[first.fold]["train"].num_rows
             batch_rows = min(self.batch_size or rows, rows)
-            classifier = self.classifiers[first.candidate]
-            needed = len(indices) * activation_bytes(classifier, batch_rows)
+            member_bytes = activation_bytes(self.classifiers[first.candidate], batch_rows)
+            needed = len(indices) * max(member_bytes, MEMBER_BYTES)
             num_stacks = max(
                 -(-needed // stack_bytes), -(-self.order_bytes(indices) // ORDER_BYTES)
             )
@@ -379,61 +387,70 @@ class Population(LightningModule):
             start = stop
         return optimizers
 
-    def on_train_epoch_start(self) -> None:
-        self.epoch_metrics: dict[str, list[np.ndarray]] = {}
-
     def train_dataloader(self) -> list[int]:
         return [0]  # the members have their rows
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        for stack_index in range(len(self.stacks)):
-            self.train_stack(stack_index)
+        """Train all stacks for a block of epochs, of which this is the first."""
+        begin = time.perf_counter()
+        epochs = range(self.current_epoch, self.current_epoch + self.block_size())
+        train = partial(self.train_stack, epochs)
+        stack_values = self.blocks.each(train, range(len(self.stacks)))
+        trained = max(len(values.get("train/loss", [])) for values in stack_values)
+        trained = max(gathered(trained))  # members that all have stopped train no further epoch
+        self.record(stack_values, trained)
+        self.block_epochs = trained
+        self.trainer.fit_loop.epoch_progress.increment_by(trained - 1)
+        self.blocks.end(trained, time.perf_counter() - begin)
 
     def batch_rows(self, batch: int) -> int:
-        """Rows of an epoch, of each network that still trains: a step is an epoch."""
+        """Rows of the last block of epochs, of each network that still trains."""
         fits = [self.fits[i] for i, members in enumerate(self.stack_members) if members]
-        return sum(fit.size * fit.stack.splits["train"].num_rows for fit in fits)
+        return self.block_epochs * sum(
+            fit.size * fit.stack.splits["train"].num_rows for fit in fits
+        )
 
-    def train_stack(self, stack_index: int) -> None:
-        """One epoch of one stack: optimizer steps, metrics, and each member's early stopping."""
-        fit = self.fits[stack_index]
-        if not self.stack_members[stack_index]:
-            for name in self.curves:
-                self.epoch_metrics.setdefault(name, []).append(np.full(fit.size, np.nan))
-            return
-        metrics = fit.train_epoch(self.batch_size, self.order(stack_index))
-        if fit.has_validation:
-            metrics |= fit.validate()
-        for optimizer in fit.optimizers:
-            optimizer.follow_loss(monitored(metrics))
+    def block_size(self) -> int:
+        """How many epochs to train before the Trainer, the stopper or a checkpoint has its say."""
+        size: int = self.trainer.strategy.broadcast(self.blocks.size)
+        ends = [self.trainer.max_epochs or 1, *self.pauses]
+        if self.stopper is not None:
+            ends += self.stopper.rungs
+        return min(size, *(end - self.current_epoch for end in ends if end > self.current_epoch))
 
-        # One copy from the device for all metrics, in float64 only there: some devices have none.
-        values = torch.stack(list(metrics.values())).cpu().double().numpy()
-        by_name = dict(zip(metrics, values, strict=True))
-        recorded = fit.end_epoch(self.current_epoch + 1, by_name)
-        for name, member_values in recorded.items():
-            self.epoch_metrics.setdefault(name, []).append(member_values)
+    def train_stack(self, epochs: range, stack_index: int) -> dict[str, np.ndarray]:
+        """Train one stack; return each metric as (epochs, members), until no member trains."""
+        return self.fits[stack_index].train(
+            epochs, self.batch_size, partial(self.order, stack_index)
+        )
 
-    def order(self, stack_index: int) -> Tensor | None:
-        """Each member's own order of its rows in this epoch, (members, rows).
+    def order(self, stack_index: int, epoch: int) -> Tensor | None:
+        """Each member's own order of its rows in an epoch, (members, rows).
 
         None for a full batch, which keeps the order of its rows.
         """
         rows = self.fits[stack_index].stack.splits["train"].num_rows
         if not (self.batch_size and self.batch_size < rows):
             return None
-        assert self.row_order is not None
-        members = self.stack_members[stack_index]
-        order = np.empty((len(members), rows), np.int32)
-        for i, member in enumerate(members):
-            order[i] = self.row_order(rows, member.seed, self.current_epoch)
-        return torch.from_numpy(order)
+        assert self.row_orders is not None
+        seeds = [member.seed for member in self.stack_members[stack_index]]
+        return torch.from_numpy(self.row_orders(rows, seeds, epoch))
+
+    def record(self, stack_values: list[dict[str, np.ndarray]], epochs: int) -> None:
+        """Append to the curves what all stacks trained in a block of epochs; NaN where nothing."""
+        names = dict.fromkeys(name for values in stack_values for name in values)
+        for name in names or self.curves:
+            block = np.full((epochs, sum(fit.size for fit in self.fits)), np.nan)
+            start = 0
+            for fit, values in zip(self.fits, stack_values, strict=True):
+                if name in values:
+                    block[: len(values[name]), start : start + fit.size] = values[name]
+                start += fit.size
+            self.curves.setdefault(name, []).extend(block)
 
     def on_train_epoch_end(self) -> None:
-        for name, stack_values in self.epoch_metrics.items():
-            values = np.concatenate(stack_values)
-            self.curves.setdefault(name, []).append(values)
-            finite = values[np.isfinite(values)]
+        for name, epochs in self.curves.items():
+            finite = epochs[-1][np.isfinite(epochs[-1])]
             if len(finite):
                 self.trainer.callback_metrics[name] = torch.tensor(finite.mean())
         if self.stopper is not None and self.current_epoch + 1 in self.stopper.rungs:
@@ -522,6 +539,7 @@ class Population(LightningModule):
 
     def on_fit_start(self) -> None:
         self.started = time.perf_counter()
+        self.blocks = Blocks(self.fits)
         if self.kept:
             self.resume(self.kept)
             self.kept = {}

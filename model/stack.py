@@ -7,23 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from model.chain import Chain, is_chain
 from model.embedding import PeriodicEmbedding
 from model.initial import stacked_networks
 from model.member_rows import MemberRows
-
-# Layers that treat every number by itself, whatever the layout of the tensor.
-ELEMENTWISE = (
-    nn.Dropout,
-    nn.ELU,
-    nn.GELU,
-    nn.Identity,
-    nn.LeakyReLU,
-    nn.ReLU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Tanh,
-)
 
 
 class Stack(nn.Module):
@@ -66,6 +53,12 @@ class Stack(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.run(self.named_parameter_stacks(), features)
+
+    def chain(self) -> Chain | None:
+        """The written-out forward and backward pass with the parameters as they lie now."""
+        if not self.is_chain:
+            return None
+        return Chain(self.template[0], self.named_parameter_stacks())
 
     def run_chain(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """All members at once, layer by layer."""
@@ -174,47 +167,6 @@ def buffer_attribute(name: str) -> str:
     'block/scale'
     """
     return name.replace(".", "/")
-
-
-def is_chain(network: nn.Module) -> bool:
-    """Whether a network is only a sequence of Linear and elementwise layers, without hooks."""
-    if not isinstance(network, nn.Sequential):
-        return False
-    if type(network).forward is not nn.Sequential.forward:
-        return False
-    layers = list(network.children())
-    if len(layers) != len(network):  # a layer that is used twice is listed once
-        return False
-    if not all(type(layer) in (nn.Linear, PeriodicEmbedding, *ELEMENTWISE) for layer in layers):
-        return False
-    return not any(
-        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
-    )
-
-
-def soft_targets(targets: Tensor, smoothing: Tensor, num_classes: int) -> Tensor:
-    """The class probabilities that cross-entropy with label smoothing asks for.
-
-    Cross-entropy with these takes half as long as with class indices.
-
-    Shapes: (members, rows) class indices, (members,) -> (members, num_classes, rows).
-
-    >>> soft_targets(torch.tensor([[2]]), torch.tensor([0.3]), num_classes=3).squeeze()
-    tensor([0.1000, 0.1000, 0.8000])
-    """
-    classes = torch.arange(num_classes, device=targets.device)
-    is_class = targets.unsqueeze(1) == classes.unsqueeze(1)
-    smoothing = smoothing[:, None, None]
-    return is_class * (1 - smoothing) + smoothing / num_classes
-
-
-def cross_entropies(logits: Tensor, soft: Tensor) -> Tensor:
-    """Each member's cross-entropy.
-
-    Shapes: (members, num_classes, rows) logits and soft targets -> (members,).
-    """
-    # log_softmax over the middle dimension: over a last dimension of 3 it is slow.
-    return -(soft * logits.log_softmax(1)).sum((1, 2)) / logits.shape[2]
 
 
 def member_losses(

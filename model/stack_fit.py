@@ -1,19 +1,25 @@
 """StackFit: the fit of one stack, in which every member keeps and stops at its own epoch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from data.tabular import EVALUATION_ROWS
-from model.classifier import Classifier
+from model.cross_entropy import (
+    CrossEntropy,
+    SoftTargets,
+    cross_entropies,
+    soft_targets,
+    weighted,
+)
 from model.losses import ClassWeighted
+from model.member_optimizer import MemberOptimizer
 from model.probes import is_plain_cross_entropy
 from model.scores import best_mode, probabilities, score
-from model.stack import Stack, cross_entropies, hits, member_losses, soft_targets
+from model.stack import Stack, hits, member_losses
 
 Value = TypeVar("Value")
 
@@ -31,80 +37,6 @@ class LossGroup(NamedTuple):
     loss: nn.Module
     use_vmap: bool
     size: int
-
-
-class MemberOptimizer:
-    """An optimizer and its schedule for some members of a stack; it updates views of the stack.
-
-    Args:
-        stack: The stack that holds the parameters.
-        members: A slice of the stack, or one index where the optimizer would mix members.
-        classifier: Makes the optimizer and the schedule.
-        total_steps: Steps of the whole fit.
-    """
-
-    def __init__(
-        self, stack: Stack, members: slice | int, classifier: Classifier, total_steps: int
-    ) -> None:
-        self.members = members
-        self.views = [
-            nn.Parameter(stacked.detach()[members], stacked.requires_grad)
-            for stacked in stack.stacked
-        ]
-        self.optimizer, self.schedule = classifier.optimize(self.views, total_steps)
-
-    def step(self, gradients: Iterable[Tensor | None]) -> None:
-        """One step with these members' slices of the stack's gradients."""
-        for view, gradient in zip(self.views, gradients, strict=True):
-            view.grad = None if gradient is None else gradient[self.members]
-        self.optimizer.step()
-        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step()
-
-    def keep_only(self, stack: Stack, members: Sequence[int], start: int) -> int:
-        """Leave out all members but these; the stack has already left them out.
-
-        Args:
-            stack: The stack.
-            members: Indices of the members of the stack as it was, of all optimizers.
-            start: How many members of earlier optimizers are left.
-
-        Returns:
-            How many members of this optimizer are left.
-        """
-        if isinstance(self.members, int):
-            own = [0] * (self.members in members)
-            selection: slice | int = start
-        else:
-            first = self.members.start
-            own = [index - first for index in members if first <= index < self.members.stop]
-            selection = slice(start, start + len(own))
-        self.members = selection
-        if not own:
-            return 0
-        for view, stacked in zip(self.views, stack.stacked, strict=True):
-            state = self.optimizer.state[view]
-            for name, value in state.items():
-                is_stacked = torch.is_tensor(value) and value.shape == view.shape
-                if is_stacked and isinstance(selection, slice):
-                    state[name] = value[own]
-            view.grad = None
-            view.data = stacked.detach()[selection]
-        return len(own)
-
-    def follow_loss(self, losses: Tensor) -> None:
-        """At the end of an epoch: give ReduceLROnPlateau its member's loss."""
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(losses[self.members])
-
-    def schedule_state(self) -> Any:
-        """What a resumed fit needs besides the state of the optimizer; None for nothing."""
-        return self.schedule and self.schedule.state_dict()
-
-    def load_schedule_state(self, state: Any) -> None:
-        """Go on with what `schedule_state` returned."""
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state)
 
 
 class StackFit:
@@ -148,9 +80,11 @@ class StackFit:
         parameter = stack.stacked[0].detach()
         self.device = parameter.device
         self.smoothing = label_smoothing(loss_groups, parameter)
+        self.is_smoothed = self.smoothing is not None and bool(self.smoothing.any())
         self.class_weights = class_weights(loss_groups, num_classes, parameter)
+        self.make_chain()
         # By split: class indices and their soft targets, kept while the rows are the same.
-        self.soft: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.soft: dict[str, tuple[Tensor, SoftTargets | None]] = {}
 
         members = sum(group.size for group in loss_groups)
         self.positions = np.arange(members)  # of the members that are left, in the first ones
@@ -161,6 +95,62 @@ class StackFit:
         self.waited = np.zeros(members, dtype=int)
         self.active = np.ones(members, dtype=bool)
         self.failed_in = np.zeros(members, dtype=int)  # the epoch, from 1; 0: it did not fail
+
+    def make_chain(self) -> None:
+        """Write out the stack's backward pass, for the parameters where they lie now."""
+        is_precise = all(x.dtype in (torch.float32, torch.float64) for x in self.stack.stacked)
+        self.chain = self.stack.chain() if is_precise else None
+        if self.chain is not None:
+            self.chain_gradients = list(self.chain.gradients.values())
+        self.cross_entropy = CrossEntropy()
+        self.gradients: Sequence[Tensor | None] = []
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its epochs draw no random numbers, and call nothing but torch and this project.
+
+        Then it is the same which stacks train how many epochs before it, or at the same time.
+        """
+        return (
+            self.chain is not None
+            and not self.chain.draws
+            and self.smoothing is not None
+            and not self.augments
+            and all(optimizer.is_known for optimizer in self.optimizers)
+        )
+
+    def train(
+        self,
+        epochs: range,
+        batch_size: int | None,
+        order: Callable[[int], Tensor | None],
+    ) -> dict[str, np.ndarray]:
+        """Train all members for some epochs, or until none is left that still trains.
+
+        Args:
+            epochs: The epochs, from 0.
+            batch_size: Rows of each member in a step; None takes all of them.
+            order: Called with the epoch; returns what `train_epoch` takes.
+
+        Returns:
+            Each metric's values, (epochs, members): what `end_epochs` returns.
+        """
+        recorded = []
+        waiting: list[dict[str, Tensor]] = []
+        for epoch in epochs:
+            if not self.active.any():
+                break
+            metrics = self.train_epoch(batch_size, order(epoch))
+            if self.has_validation:
+                metrics |= self.validate()
+            for optimizer in self.optimizers:
+                optimizer.follow_loss(monitored(metrics))
+            waiting.append(metrics)
+            if self.keeps_best or epoch == epochs[-1]:
+                recorded.append(self.end_epochs(epoch + 2 - len(waiting), waiting))
+                waiting = []
+        names = recorded[0] if recorded else {}
+        return {name: np.concatenate([values[name] for values in recorded]) for name in names}
 
     def train_epoch(self, batch_size: int | None, order: Tensor | None) -> dict[str, Tensor]:
         """Take the optimizers' steps over all training rows.
@@ -179,37 +169,67 @@ class StackFit:
         watched_logits = []
         watched_targets = []
         for x, y, soft in self.batches("train", size, order):
-            logits = self.stack(self.augmented(x))
-            losses = self.losses(logits, y, soft)
-            losses.sum().backward()
+            logits, losses, right = self.differentiate(self.augmented(x), y, soft)
+            if self.is_extra("train"):
+                watched_logits.append(logits.clone())
+                watched_targets.append(y)
             for optimizer in self.optimizers:
-                optimizer.step(stacked.grad for stacked in self.stack.stacked)
-            for stacked in self.stack.stacked:
-                stacked.grad = None
-            with torch.no_grad():
-                loss_sum = loss_sum + losses * y.shape[1]
-                correct = correct + hits(logits, y)
-                if self.is_extra("train"):
-                    watched_logits.append(logits.detach())
-                    watched_targets.append(y)
+                optimizer.step(self.gradients)
+            loss_sum = loss_sum + losses * y.shape[1]
+            correct = correct + right
         metrics = {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
         if self.is_extra("train"):
             logits = torch.cat(watched_logits, 2)
             metrics[self.watched] = self.score(logits, torch.cat(watched_targets, 1))
         return metrics
 
+    def differentiate(
+        self, x: Tensor, y: Tensor, soft: SoftTargets | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, each member's loss and its hits; `gradients` are then those of the parameters.
+
+        The next call overwrites logits and gradients. The logits of a row can be off by a number
+        that is the same for all its classes.
+        """
+        if self.chain is None or torch.is_autocast_enabled(x.device.type):
+            logits = self.stack(x)
+            losses = self.losses(logits, y, soft)
+            losses.sum().backward()
+            self.gradients = [stacked.grad for stacked in self.stack.stacked]
+            for stacked in self.stack.stacked:
+                stacked.grad = None
+            return logits.detach(), losses.detach(), hits(logits.detach(), y)
+        with torch.no_grad():
+            logits = self.chain.forward(x)
+            if soft is None:
+                losses, slopes = self.loss_slopes(logits, y)
+                right = hits(logits, y)
+            else:
+                losses, slopes, right = self.cross_entropy(logits, soft)
+            self.chain.backward(slopes)
+        self.gradients = self.chain_gradients
+        return logits, losses, right
+
+    def loss_slopes(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Each member's loss, and the gradient of it by the logits: autograd's, for any loss."""
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            losses = self.losses(leaf, y, None)
+            (slopes,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.detach(), slopes
+
     def batches(
         self, split: str, size: int, order: Tensor | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    ) -> Iterator[tuple[Tensor, Tensor, SoftTargets | None]]:
         """Yield features, targets and soft targets of `size` rows of each member at a time."""
         for features, targets in self.stack.splits[split].chunks(size, order):
             soft = self.known_soft_targets(split, targets, size)
             for start in range(0, targets.shape[1], size):
                 batch = slice(start, start + size)
-                soft_batch = None if soft is None else soft[..., batch]
+                soft_batch = None if soft is None else soft.rows(batch)
                 yield features[..., batch], targets[:, batch], soft_batch
 
-    def known_soft_targets(self, split: str, targets: Tensor, size: int) -> Tensor | None:
+    def known_soft_targets(self, split: str, targets: Tensor, size: int) -> SoftTargets | None:
         """`soft_targets` of a split: those of the last call, where the targets are the same."""
         known, soft = self.soft.get(split, (None, None))
         if targets is not known:
@@ -243,7 +263,7 @@ class StackFit:
             for start in range(0, rows, size):
                 batch = slice(start, start + size)
                 y = targets[:, batch]
-                soft_batch = None if soft is None else soft[..., batch]
+                soft_batch = None if soft is None else soft.rows(batch)
                 loss_sum = loss_sum + self.losses(logits[..., batch], y, soft_batch) * y.shape[1]
             metrics = {"val/loss": loss_sum / rows, "val/accuracy": hits(logits, targets) / rows}
             if self.is_extra("val"):
@@ -273,21 +293,22 @@ class StackFit:
             ]
         )
 
-    def soft_targets(self, targets: Tensor, size: int) -> Tensor | None:
+    def soft_targets(self, targets: Tensor, size: int) -> SoftTargets | None:
         """Soft targets where all members learn by plain cross-entropy, else None.
 
         Class weights multiply those of their rows, in batches of `size` rows by 1 on average.
         """
         if self.smoothing is None:
             return None
-        soft = soft_targets(targets, self.smoothing, self.num_classes)
+        smoothing = self.smoothing if self.is_smoothed else None
+        soft = soft_targets(targets, smoothing, self.num_classes, like=self.smoothing)
         if self.class_weights is None:
             return soft
         weights = self.class_weights.gather(1, targets)
         batches = [batch / batch.mean(1, keepdim=True) for batch in weights.split(size, 1)]
-        return soft * torch.cat(batches, 1).unsqueeze(1)
+        return weighted(soft, torch.cat(batches, 1))
 
-    def losses(self, logits: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+    def losses(self, logits: Tensor, targets: Tensor, soft: SoftTargets | None) -> Tensor:
         """Each member's loss, (members,)."""
         if soft is not None:
             return cross_entropies(logits, soft)
@@ -300,27 +321,32 @@ class StackFit:
             ]
         )
 
-    def end_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def end_epochs(self, first: int, metrics: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
         """Mark the members that diverged; keep the best weights and stop members, where asked to.
 
         Args:
-            epoch: The epoch, from 1.
-            metrics: Each metric's values, (members,).
+            first: The first epoch, from 1. Where weights are kept there is one epoch.
+            metrics: For each epoch each metric's values, (members,).
 
         Returns:
-            The metrics, with NaN for members that had stopped before this epoch, those that were
-            left out included.
+            Each metric's values, (epochs, members), with NaN for members that had stopped before
+            an epoch, those that were left out included.
         """
+        # One copy from the device for all metrics, in float64 only there: some devices have none.
+        rows = torch.stack([value for epoch in metrics for value in epoch.values()])
+        table = rows.cpu().double().numpy().reshape(len(metrics), len(metrics[0]), -1)
+        stays = self.active & np.logical_and.accumulate(np.isfinite(table).all(1))
+        begins = np.concatenate([self.active[None], stays[:-1]])
+        failed = self.active & ~stays[-1]
+        self.failed_in[failed] = first + (~stays).argmax(0)[failed]
+        self.active = stays[-1].copy()
         recorded = {}
-        for name, values in metrics.items():
-            recorded[name] = np.full(self.size, np.nan)
-            recorded[name][self.positions] = np.where(self.active, values, np.nan)
-        finite = np.isfinite(list(metrics.values())).all(0)
-        self.failed_in[self.active & ~finite] = epoch
-        self.active &= finite
+        for i, name in enumerate(metrics[0]):
+            recorded[name] = np.full((len(metrics), self.size), np.nan)
+            recorded[name][:, self.positions] = np.where(begins, table[:, i], np.nan)
         if self.keeps_best:
-            values = metrics[self.watched]
-            self.keep_best(epoch, -values if best_mode(self.watched) == "max" else values)
+            values = table[-1, list(metrics[0]).index(self.watched)]
+            self.keep_best(first, -values if best_mode(self.watched) == "max" else values)
         return recorded
 
     def keep_best(self, epoch: int, losses: np.ndarray) -> None:
@@ -356,6 +382,7 @@ class StackFit:
         """Go on with these members only."""
         indices = torch.tensor(members, device=self.device)
         self.stack.keep_only(indices)
+        self.make_chain()
         start = 0
         left = []
         for optimizer in self.optimizers:

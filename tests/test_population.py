@@ -13,15 +13,17 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cli.component import describe
 from data.iris import Iris
-from data.sampling import row_order
+from data.sampling import row_orders
 from model import recipe
+from model.chain import is_chain
 from model.classifier import Classifier
+from model.cross_entropy import cross_entropies, soft_targets
 from model.losses import MSELoss, weigh
 from model.networks import MLP
 from model.population import Member, Population
 from model.probes import can_vmap_loss, is_plain_cross_entropy, mixes_members
 from model.scores import METRICS, best_mode
-from model.stack import Stack, cross_entropies, hits, is_chain, member_losses, soft_targets
+from model.stack import Stack, hits, member_losses
 from tests.helpers import ROOT
 from training.fast import FastClassifier
 
@@ -137,7 +139,7 @@ def trained(candidates, members, datamodules, epochs=10, precision="32-true", **
     """A trained population; the splits of each datamodule are a fold."""
     folds = [datamodule.splits for datamodule in datamodules]
     population = Population(
-        4, 3, candidates, members, folds=folds, row_order=row_order, **arguments
+        4, 3, candidates, members, folds=folds, row_orders=row_orders, **arguments
     )
     make_trainer(epochs, precision).fit(population)
     return population
@@ -429,7 +431,7 @@ def test_losses_are_those_of_torch(loss):
     torch.testing.assert_close(member_losses(loss, logits, targets, use_vmap), expected)
     if is_plain_cross_entropy(loss):
         smoothing = torch.full((4,), loss.label_smoothing, dtype=torch.float64)
-        soft = soft_targets(targets, smoothing, num_classes=3)
+        soft = soft_targets(targets, smoothing, num_classes=3, like=logits)
         torch.testing.assert_close(cross_entropies(logits, soft), expected)
 
 

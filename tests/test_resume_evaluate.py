@@ -21,6 +21,7 @@ from data.checkpoint_file import read_file
 from data.iris import Iris
 from data.raw_table import RawTable
 from evaluate import evaluate
+from model.blocks import Blocks
 from model.networks import MLP
 from model.population import Population
 from tests.helpers import python, started, weights
@@ -57,6 +58,7 @@ def killed(monkeypatch, fit, epoch, *flags):
     """A run whose checkpoints are of every epoch, ended in an epoch of its fit-th fit."""
     monkeypatch.setattr(LastCheckpoint, "seconds", -1.0)
     monkeypatch.setattr(GroupCheckpoint, "share", np.inf)
+    monkeypatch.setattr(Blocks, "seconds", 0.0)  # a checkpoint is between blocks of epochs
     fits = []
     end = Population.on_train_epoch_end
 
@@ -298,6 +300,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupted():
         with monkeypatch.context() as patch:
             patch.setattr(Population, "on_train_epoch_end", interrupt)
+            patch.setattr(Blocks, "seconds", 0.0)
             with pytest.raises(SystemExit) as stop:
                 command(evaluate, [*FAST, *log_dir])
         assert stop.value.code == 130

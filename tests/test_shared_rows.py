@@ -171,7 +171,7 @@ def test_members_that_share_rows_learn_what_those_with_their_own_do(
             [Member(0, i % 10, i) for i in range(12)],
             folds=splits,
             batch_size=batch_size,
-            row_order=row_order,
+            row_orders=row_orders,
             class_weights=weighted,
             metric=metric,
             keeps_rows=keeps_rows,

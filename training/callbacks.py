@@ -76,7 +76,9 @@ class FitBar(ProgressBar):
     ) -> None:
         assert self.bar is not None
         self.throughput.rows += pl_module.batch_rows(batch) * trainer.world_size
-        if self.bar.update():  # it was drawn, at most ten times a second
+        steps = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        # A population trains several epochs at a time. Drawn at most ten times a second.
+        if self.bar.update(steps - self.bar.n):
             self.show_speed()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,7 +5,7 @@ from lightning.pytorch import Trainer
 
 from cli.component import LEARNED
 from data.members import check_validation, member_splits
-from data.sampling import row_order
+from data.sampling import row_orders
 from data.tabular import TabularData
 from evaluation.devices import stack_bytes, train_shares
 from evaluation.ensemble import write_checkpoint
@@ -70,7 +70,7 @@ class Members:
             everyone[trainer.global_rank :: trainer.world_size],
             folds=self.splits,
             batch_size=datamodule.batch_size,
-            row_order=row_order,
+            row_orders=row_orders,
             augments=[datamodule.augment] * members if datamodule.augment else [],
             patience=patience,
             metric=metric,

@@ -24,7 +24,7 @@ from training.fast import skip_driver_lookup
 # Arguments of a population that its parts share; those of FOLDS have an item for each fold.
 FOLDS = ("folds", "augments", "class_weights")
 ARGUMENTS = (
-    *("candidates", "num_classes", "batch_size", "row_order", "patience", "metric", "keeps_rows"),
+    *("candidates", "num_classes", "batch_size", "row_orders", "patience", "metric", "keeps_rows"),
     *FOLDS,
 )
 
@@ -104,6 +104,7 @@ class Part(LastCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         super().on_train_start(trainer, pl_module)
+        pl_module.pauses = [self.until]
         if self.losers:
             pl_module.stop_losers(Decided(self.losers))
 
