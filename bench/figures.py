@@ -198,6 +198,31 @@ def pictures() -> str:
     return paragraphs(costs, source)
 
 
+def options() -> str:
+    """What each option of a fit costs or saves, by network."""
+    result = read("options")
+    networks = result["networks"]
+    last = networks[list(networks)[-1]]
+    rows = []
+    for option in last:
+        if option == "none":
+            continue
+        cells = [network.get(option, {}) for network in networks.values()]
+        times = [f"{cell['time']:.2f}" if cell else "-" for cell in cells]
+        memory = last[option].get("memory")
+        rows.append([option, *times, "-" if memory is None else f"{memory:.2f}"])
+    compiling = [network["`--compile`"]["seconds to compile"] for network in networks.values()]
+    times = table(["time / time without", *networks, "memory / without"], rows)
+    threads = result["threads"]
+    source = measured(result, f"medians of {result['n']} interleaved fits, threads: {threads}")
+    return paragraphs(
+        times,
+        f"Compiling itself takes {min(compiling):.0f} to {max(compiling):.0f} seconds once. Memory "
+        "is what the last of these networks keeps of a batch for its backward pass.",
+        source,
+    )
+
+
 def population() -> str:
     """The price of one of 1,000 networks, beside scikit-learn."""
     result = read("population")
@@ -363,6 +388,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "speed-commands": speed_commands,
     "departures": departures,
+    "options": options,
     "pictures": pictures,
     "population": population,
     "population-scaling": population_scaling,

@@ -17,6 +17,7 @@ from cli.interrupts import (
     interrupt_of,
     is_first_process,
     leave,
+    process_index,
     restore,
     stop,
 )
@@ -100,7 +101,7 @@ def print_error(message: str) -> None:
     """Print one line on standard error, unless another process of the run does."""
     if Speaker.is_this is None and not is_first_process():
         Speaker.is_this = outlives_first()
-        message = f"process {os.environ.get('RANK', os.environ.get('LOCAL_RANK'))}: {message}"
+        message = f"process {process_index()}: {message}"
     if Speaker.is_this is not False:
         show(f"error: {one_line(message)}", file=sys.stderr)
 
@@ -149,6 +150,7 @@ def quiet() -> None:
         ".*AccumulateGrad node's stream.*",  # Lightning 2.6.6's ddp on torch 2.11
         ".*NO_SHARD.*",  # fsdp on one device
         "Checkpoint directory .* exists and is not empty",  # when a run is resumed
+        "The `srun` command is available",  # docs/cluster.md says when to use it
     )
     for message in ignored:
         warnings.filterwarnings("ignore", message=message)

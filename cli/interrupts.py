@@ -95,8 +95,14 @@ def interrupt_of(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def is_first_process() -> bool:
-    """Whether this is not one of the processes that Lightning or torchrun started beside it."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    """Whether this is not one of the processes that Lightning, torchrun or SLURM started."""
+    return process_index() == 0
+
+
+def process_index() -> int:
+    """The index of this process among those that were started with it."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
+    return int(next((os.environ[name] for name in names if name in os.environ), 0))
 
 
 def is_command() -> bool:

@@ -1,10 +1,11 @@
-"""A table larger than memory: a folder of Parquet files, read in shuffled bufferfuls."""
+"""A table larger than memory: a folder of Parquet files, read in a random order."""
 
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 
 from cli.output import printable
@@ -24,8 +25,8 @@ from data.values import Reading
 
 SHOWN_ROWS = 10_000  # of each split, for pictures and warnings
 SHOWN_VALUES = 2**24
+EXACT = (pl.Float32, pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)  # types whose values float32 has
 SHOWN_COLUMNS = 40
-EVALUATION_CHUNKS = 4  # in a bufferful that keeps its order
 
 
 class Stream(TabularData):
@@ -50,7 +51,7 @@ class Stream(TabularData):
         unlabelled: refuse, or drop rows whose class is missing.
         split: A column that says train, val or test of each row.
         batch_size: Rows per optimizer step, of all processes together.
-        buffer: Rows that are shuffled together, in each process.
+        buffer: Rows that wait in memory to be shuffled, in each process.
         test_fraction: Share of the rows kept for the one test at the end.
         val_fraction: Share of the rows that choose the best epoch; with 0 the last epoch is kept.
         split_seed: Seed of the split alone: runs with different --seed share their test rows.
@@ -80,7 +81,7 @@ class Stream(TabularData):
         unlabelled: Literal["refuse", "drop"] = "refuse",
         split: str | None = None,
         batch_size: int = 4096,
-        buffer: int = 131_072,
+        buffer: int = 262_144,
         test_fraction: float = 0.2,
         val_fraction: float = 0.0,
         split_seed: int = 0,
@@ -91,7 +92,7 @@ class Stream(TabularData):
             batch_size, test_fraction, val_fraction, True, split_seed, class_weight, scaling
         )
         if buffer < 1:
-            raise ValueError(f"buffer is {buffer}; give the rows that are shuffled together")
+            raise ValueError(f"buffer is {buffer}; give the rows that wait in memory")
         self.path = expand_path(path)
         self.target = target
         self.ignore = ignore or []
@@ -233,16 +234,25 @@ class Stream(TabularData):
         return Source(
             self.counts[:, code],
             len(self.column_names),
+            np.float32 if self.is_exact_in_float32() else np.float64,
             partial(self.rows_of, code),
             self.encoder,
             self.folder.check_unchanged,
         )
 
+    def is_exact_in_float32(self) -> bool:
+        """Whether float32 has every value of the columns exactly, and the buffer half the size."""
+        kinds = {name: self.columns.kind(name) for name in self.column_names}
+        return all(
+            kind == "text" or (kind == "number" and self.folder.schema[name] in EXACT)
+            for name, kind in kinds.items()
+        )
+
     @property
     def layers(self) -> int:
-        """Chunks in a bufferful of training rows."""
+        """Chunks that training rows are drawn from at a time: half of each is in the buffer."""
         rows = len(self.indices["train"]) / np.count_nonzero(self.counts[:, 0])
-        return max(1, round(self.buffer / rows))
+        return max(1, round(2 * self.buffer / rows))
 
     def make_batches(
         self, split: str, batch_size: int, layers: int, seed: int | None
@@ -261,7 +271,7 @@ class Stream(TabularData):
         return self.make_batches("train", int(self.batch_size or 1), self.layers, seed)
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
-        return self.make_batches(split, CHUNK_ROWS, EVALUATION_CHUNKS, None)
+        return self.make_batches(split, CHUNK_ROWS, 1, None)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"fingerprint": self.folder.fingerprint}

@@ -1,7 +1,6 @@
-"""Batches of a stream: bufferfuls of rows, read ahead in a thread, shuffled and encoded."""
+"""Batches of a stream: rows of many chunks, read ahead in a thread, shuffled and encoded."""
 
 from collections.abc import Callable, Iterator
-from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor
 
 from data.ahead import ahead
-from data.stream_order import Piece, chunk_order, pieces_of, step_rows, total, windows_of
+from data.sampling import slice_of
+from data.stream_order import Piece, block_rows, chunk_order, pieces_of, step_rows
 
 READY_BATCHES = 4  # that wait for the training step
 
@@ -22,6 +22,7 @@ class Source(NamedTuple):
     Args:
         counts: How many rows each chunk has (chunks,).
         columns: Number of columns of a raw table.
+        dtype: Of the raw table while it waits in the buffer, in which its values are exact.
         read: The rows of a piece.
         encode: A raw table to features.
         check: Raises an error where the rows are no longer what they were.
@@ -29,6 +30,7 @@ class Source(NamedTuple):
 
     counts: np.ndarray
     columns: int
+    dtype: type[np.floating[Any]]
     read: Callable[[Piece], Rows]
     encode: Callable[[Tensor], Tensor]
     check: Callable[[], None]
@@ -38,15 +40,15 @@ class StreamBatches:
     """Batches of features (rows, num_features) and targets (rows,), in constant memory.
 
     Each process reads its own stretch of the epoch's order, so that no row is there twice and none
-    is lost, and takes its share of each batch: all take the same number of steps. Two bufferfuls
-    are held, one of which is read while the other is used.
+    is lost, and takes its share of each batch: all take the same number of steps. Rows wait in a
+    buffer, as data/stream_order.py says: half of `layers` chunks are in it at a time.
 
     Lightning saves `state_dict` in a checkpoint: a resumed epoch goes on with its next batch.
 
     Args:
         source: The rows.
         batch_size: Rows of a batch, of all processes together.
-        layers: Chunks in a bufferful.
+        layers: Chunks that the rows of a block come from.
         seed: Seed of the order; None keeps the rows in theirs, each process its stretch of them.
         rank: Index of this process.
         processes: Number of processes.
@@ -105,54 +107,72 @@ class StreamBatches:
 
     def batches(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches from a step on."""
+        pieces = self.pieces()
+        layers = min(self.layers, len(pieces))
         skipped = int(self.sizes[:step].sum())
-        windows = self.windows()
-        while windows and total(windows[0][1]) <= skipped:
-            skipped -= total(windows.pop(0)[1])
-        buffers = ahead(starmap(self.fill, windows), 1)
-        buffer: Rows = np.empty((0, self.source.columns)), np.empty(0, np.int64)
-        order = np.empty(0, np.int64)  # of the buffer's rows that are left
+        ends = np.cumsum(block_rows(pieces, layers))
+        first = int(np.searchsorted(ends, skipped, side="right"))
+        blocks = ahead(self.blocks(pieces, layers, first), 2)
+        raw = np.empty((0, self.source.columns), self.source.dtype)
+        targets = np.empty(0, np.int64)
+        start = skipped - int(ends[first - 1]) if first else skipped  # in the current block
         for size in self.sizes[step:].tolist():
-            parts = [(buffer[0][:0], buffer[1][:0])]  # a batch can have no row
+            parts = [(raw[:0], targets[:0])]  # a batch can have no row
             while size:
-                if not len(order):
-                    buffer, order = next(buffers)
-                    order = order[skipped:]
-                    skipped = 0
-                rows = order[:size]
-                order = order[size:]
-                parts.append((buffer[0].take(rows, axis=0), buffer[1].take(rows)))
-                size -= len(rows)
+                if start >= len(targets):
+                    start -= len(targets)
+                    raw, targets = next(blocks)
+                    continue
+                rows = slice(start, start + size)
+                parts.append((raw[rows], targets[rows]))
+                start += len(parts[-1][1])
+                size -= len(parts[-1][1])
             yield self.to_tensors(parts)
 
-    def windows(self) -> list[tuple[int, list[Piece]]]:
-        """The bufferfuls of the epoch, each with its index: the pieces of chunks that it holds."""
+    def pieces(self) -> list[Piece]:
+        """The pieces of chunks of this process, in the order of the epoch."""
         chunks = np.arange(len(self.source.counts))
         if self.seed is not None:
             chunks = chunk_order(len(chunks), self.layers, self.seed, self.epoch)
         last = self.first + int(self.sizes.sum())
-        pieces = pieces_of(chunks, self.source.counts, self.first, last)
-        return list(enumerate(windows_of(pieces, self.layers)))
+        return pieces_of(chunks, self.source.counts, self.first, last)
 
-    def fill(self, index: int, pieces: list[Piece]) -> tuple[Rows, np.ndarray]:
-        """Read a bufferful; return its rows, and the order in which to take them (rows,)."""
-        rows = total(pieces)
-        raw = np.empty((rows, self.source.columns))
-        targets = np.empty(rows, np.int64)
-        start = 0
-        for piece in pieces:
-            place = slice(start, start + piece.rows)
-            raw[place], targets[place] = self.source.read(piece)
-            start += piece.rows
+    def blocks(self, pieces: list[Piece], layers: int, first: int) -> Iterator[Rows]:
+        """The blocks from a first one on, each of parts of several pieces."""
+        held: dict[tuple[int, int], Rows] = {}  # by piece and part
+        for block in range(first, len(pieces)):
+            parts = []
+            for part in range(layers):
+                index = (block - part) % len(pieces)
+                if (index, part) not in held:
+                    for other, rows in self.parts_of(pieces[index], index, layers):
+                        place = (index + other) % len(pieces)
+                        if block <= place < block + layers:
+                            held[index, other] = rows
+                parts.append(held.pop((index, part)))
+            raw, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
+            order = self.order(len(targets), len(pieces) + block)
+            yield raw[order], targets[order]
+
+    def parts_of(self, piece: Piece, index: int, layers: int) -> Iterator[tuple[int, Rows]]:
+        """Read a piece; the rows of each of its parts, which is for a block of its own."""
+        raw, targets = self.source.read(piece)
+        raw = raw.astype(self.source.dtype, copy=False)
+        order = self.order(len(targets), index)
+        for part in range(layers):
+            rows = order[slice_of(len(order), part, layers)]
+            yield part, (raw[rows], targets[rows])
+
+    def order(self, rows: int, purpose: int) -> np.ndarray:
+        """A random order of some rows (rows,); theirs without a seed."""
         if self.seed is None:
-            return (raw, targets), np.arange(rows)
-        generator = np.random.default_rng((self.seed, self.epoch, self.rank, index))
-        return (raw, targets), generator.permutation(rows)
+            return np.arange(rows)
+        return np.random.default_rng((self.seed, self.epoch, self.rank, purpose)).permutation(rows)
 
     def to_tensors(self, parts: list[Rows]) -> tuple[Tensor, Tensor]:
-        """A batch, of rows from one bufferful or more."""
+        """A batch, of rows from one block or more."""
         raw, targets = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
-        features = self.source.encode(raw)
+        features = self.source.encode(raw.double())
         if self.pin:
             return features.pin_memory(), targets.pin_memory()
         return features, targets

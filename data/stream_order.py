@@ -3,14 +3,15 @@
 An epoch's order is a function of its seed and number alone, so that any step of it can be reached
 without the steps before: a resumed run reads what it still needs.
 
-Chunks are shuffled in layers. The folder is cut into as many even stretches as the buffer holds
-chunks; the buffer is filled with one random chunk of each stretch, its rows are shuffled, and so
-on until every chunk was there once. A folder that is sorted, by class or by day, is therefore mixed
-as well as one that is not: every bufferful has rows of all of it.
+The folder is cut into as many even stretches as the buffer has layers, and each stretch's chunks
+are spread evenly over the epoch, in random order. A chunk's rows are dealt out at random to as many
+blocks as there are layers, and each block is shuffled: it has rows of as many chunks as there are
+layers, one of each stretch. A folder that is sorted, by class or by day, is therefore mixed nearly
+as well as one that is not. The first and the last blocks are no exception: what would come behind
+the last block is in the first ones.
 """
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +34,21 @@ class Piece(NamedTuple):
 def chunk_order(chunks: int, layers: int, seed: int, epoch: int) -> np.ndarray:
     """An order of the chunks: every `layers` of them come from evenly spaced stretches.
 
+    The chunks of a stretch are spread evenly over the epoch, in random order; those of different
+    stretches begin at different times.
+
     >>> order = chunk_order(chunks=8, layers=4, seed=0, epoch=0)
-    >>> (order.reshape(2, 4) // 2).tolist()  # two rounds through the four stretches
+    >>> np.sort(order.reshape(2, 4) // 2).tolist()  # two rounds through the four stretches
     [[0, 1, 2, 3], [0, 1, 2, 3]]
     """
     generator = np.random.default_rng((seed, epoch))
     stretches = np.array_split(np.arange(chunks), min(layers, chunks))
-    rounds = np.concatenate([generator.permutation(len(stretch)) for stretch in stretches])
-    return np.argsort(rounds, kind="stable")
+    starts = generator.permutation(len(stretches)) / len(stretches)
+    times = [
+        (generator.permutation(len(stretch)) + start) / len(stretch)
+        for stretch, start in zip(stretches, starts, strict=True)
+    ]
+    return np.argsort(np.concatenate(times), kind="stable")
 
 
 def pieces_of(order: np.ndarray, counts: np.ndarray, first: int, last: int) -> list[Piece]:
@@ -86,13 +94,14 @@ def share_rows(sizes: np.ndarray, rank: int, processes: int) -> np.ndarray:
     return np.array([shares[size] for size in sizes.tolist()], np.int64)
 
 
-def windows_of(pieces: list[Piece], layers: int) -> list[list[Piece]]:
-    """The pieces in bufferfuls of about equally many, at most `layers`."""
-    count = -(-len(pieces) // layers)
-    bounds = np.linspace(0, len(pieces), count + 1).round().astype(int)
-    return [pieces[start:stop] for start, stop in pairwise(bounds)]
+def block_rows(pieces: Sequence[Piece], layers: int) -> np.ndarray:
+    """The rows of each block (pieces,).
 
-
-def total(pieces: Iterable[Piece]) -> int:
-    """The rows of some pieces."""
-    return sum(piece.rows for piece in pieces)
+    >>> block_rows([Piece(0, 0, 5), Piece(1, 0, 4), Piece(2, 0, 4)], layers=2).tolist()
+    [5, 4, 4]
+    """
+    rows = np.array([piece.rows for piece in pieces])
+    sizes = np.zeros_like(rows)
+    for part in range(layers):
+        sizes += np.roll(share_rows(rows, part, layers), part)
+    return sizes

@@ -26,6 +26,8 @@ from evaluation.result import (
 )
 from model.scores import BEST_IS_HIGH
 
+MOST_ROWS = 10_000  # that result.json names
+
 
 def conclude(
     evaluation: Evaluation,
@@ -100,22 +102,25 @@ def performance_of(
     targets = evaluation.targets
     votes = evaluation.votes(selection)
     confusion = [votes[targets == k].sum(0).tolist() for k in range(len(class_names))]
+    often_wrong, rows_often_wrong = misclassified_rows(votes, targets, class_names)
     return Performance(
         estimates=evaluation.estimate(selection),
         ensemble_accuracy=evaluation.ensemble_accuracy(selection),
         confusion=confusion,
-        often_wrong=misclassified_rows(votes, targets, class_names),
+        often_wrong=often_wrong,
         class_names=class_names,
+        rows_often_wrong=rows_often_wrong,
     )
 
 
 def misclassified_rows(
     votes: np.ndarray, targets: np.ndarray, class_names: list[str]
-) -> list[MisclassifiedRow]:
-    """The rows that more than half of the networks get wrong."""
+) -> tuple[list[MisclassifiedRow], int]:
+    """The first rows that more than half of the networks get wrong, and how many there are."""
     correct = votes[np.arange(len(votes)), targets]
     networks = votes.sum(1)
-    return [
+    rows = np.flatnonzero(2 * correct < networks)
+    first = [
         MisclassifiedRow(
             row=int(row) + 1,
             true_class=class_names[targets[row]],
@@ -123,8 +128,9 @@ def misclassified_rows(
             wrong=int(networks[row] - correct[row]),
             networks=int(networks[row]),
         )
-        for row in np.flatnonzero(2 * correct < networks)
+        for row in rows[:MOST_ROWS]
     ]
+    return first, len(rows)
 
 
 def candidate_results(

@@ -47,15 +47,19 @@ def stack_bytes(device: torch.device) -> int:
 
 
 def check_memory(
-    classifiers: Sequence[Classifier], table_bytes: int, folds: int, seeds: int, available: int
+    classifiers: Sequence[Classifier],
+    table_bytes: int,
+    member_bytes: int,
+    networks: int,
+    available: int,
 ) -> None:
     """Refuse a population that would not fit.
 
     Args:
         classifiers: One for each candidate.
-        table_bytes: Size of the table's rows as tensors.
-        folds: Number of folds, inner ones included.
-        seeds: Networks for each fold and candidate.
+        table_bytes: Size of the table, which all networks share.
+        member_bytes: Size of what a network has beside its weights.
+        networks: Networks of each candidate.
         available: Bytes of memory.
 
     Raises:
@@ -64,17 +68,18 @@ def check_memory(
     weights = max(
         sum(parameter.nbytes for parameter in classifier.parameters()) for classifier in classifiers
     )
-    members = folds * seeds * len(classifiers)
-    # Weights, gradients, two moments in the optimizer and the kept epoch; and a member's rows.
-    member_bytes = 5 * weights + table_bytes
-    fold_bytes = 2 * table_bytes
-    needed = members * member_bytes + folds * fold_bytes
-    if needed > available:
-        raise ValueError(
-            f"{members:,} networks need {needed / 2**30:,.1f} GiB, but only "
-            f"{available / 2**30:,.1f} are available; about {members * available // needed:,} "
-            "would fit: give fewer folds, repeats, seeds or candidates"
-        )
+    members = networks * len(classifiers)
+    # Weights, gradients, two moments in the optimizer and the kept epoch.
+    member_bytes += 5 * weights
+    needed = table_bytes + members * member_bytes
+    if needed <= available:
+        return
+    most = max(0, available - table_bytes) // member_bytes
+    advice = "give fewer folds, repeats, seeds or candidates" if most else "give fewer rows"
+    raise ValueError(
+        f"{members:,} networks need {needed / 2**30:,.1f} GiB, but only "
+        f"{available / 2**30:,.1f} are available; about {most:,} would fit: {advice}"
+    )
 
 
 def check_processes(trainer: Trainer) -> None:
@@ -94,14 +99,26 @@ def check_processes(trainer: Trainer) -> None:
             f"strategy is {type(trainer.strategy).__name__}, which nothing here was tested with; "
             "give auto, ddp or fsdp"
         )
+    check_started(trainer)
+
+
+def check_started(trainer: Trainer) -> None:
+    """Refuse other processes than those that torchrun or SLURM started."""
     asked = trainer.num_devices * trainer.num_nodes
-    started = int(os.environ.get("WORLD_SIZE", asked))
+    started = os.environ.get("WORLD_SIZE", asked)
+    on_machine = os.environ.get("LOCAL_WORLD_SIZE", trainer.num_devices)
     if SLURMEnvironment.detect():
-        started = int(os.environ["SLURM_NTASKS"])
-    if started != asked:
+        started = os.environ["SLURM_NTASKS"]
+        on_machine = os.environ.get("SLURM_NTASKS_PER_NODE", on_machine)
+    if int(started) != asked:
         raise ValueError(
             f"{started} processes were started, but devices and num_nodes ask for {asked}; give "
             f"--devices and --num_nodes, whose product is {started}, and --strategy ddp"
+        )
+    if int(on_machine) != trainer.num_devices:
+        raise ValueError(
+            f"devices is {trainer.num_devices}, but {on_machine} processes were started on this "
+            f"machine; give --devices {on_machine}, and --num_nodes as there are machines"
         )
 
 

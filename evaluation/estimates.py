@@ -1,6 +1,7 @@
 """Scores of held-out rows, with intervals that allow for overlapping training sets."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from torch import Tensor
 from model.scores import BEST_IS_HIGH, COUNTED, METRICS, SCORES
 
 MARGIN = 0.01  # a smaller gain does not matter in practice
+VALUES_AT_ONCE = 2**21  # probabilities that are scored together: 16 MiB
+
+# The probabilities of a fold's networks, each (rows, num_classes).
+Networks = Sequence[np.ndarray] | np.ndarray
 
 
 class Estimate(NamedTuple):
@@ -155,13 +160,13 @@ def probability_better(gains: np.ndarray, test_per_train: float, margin: float =
 
 
 def fold_statistics(
-    metric: str, probabilities: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    metric: str, probabilities: Sequence[Networks], targets: Sequence[np.ndarray]
 ) -> Tensor:
     """What each fold contributes to a score: the score itself, or the counts it is made of.
 
     Args:
         metric: The score's name.
-        probabilities: For each fold those of its networks, (seeds, rows, num_classes).
+        probabilities: For each fold those of its networks, each (rows, num_classes).
         targets: For each fold its class indices, (rows,).
 
     Returns:
@@ -169,18 +174,33 @@ def fold_statistics(
     """
     statistics: dict[int, Tensor] = {}
     # Folds of the same size at once: a call for each fold takes ten times as long.
-    shapes = [fold_probabilities.shape for fold_probabilities in probabilities]
+    shapes = [(len(networks), *np.shape(networks[0])) for networks in probabilities]
     for shape in set(shapes):
         folds = [fold for fold, other in enumerate(shapes) if other == shape]
-        together = torch.from_numpy(np.stack([probabilities[fold] for fold in folds]))
-        classes = torch.from_numpy(np.stack([targets[fold] for fold in folds])).long().unsqueeze(1)
-        if metric in SCORES:
-            values = SCORES[metric](together, classes).mean(1)
-        else:
-            count, _ = COUNTED[metric]
-            values = count(together, classes).sum(1)
-        statistics |= dict(zip(folds, values, strict=True))
+        step = max(1, VALUES_AT_ONCE // prod(shape))
+        for start in range(0, len(folds), step):
+            some = folds[start : start + step]
+            values = statistics_of_folds(
+                metric, [probabilities[fold] for fold in some], [targets[fold] for fold in some]
+            )
+            statistics |= dict(zip(some, values, strict=True))
     return torch.stack([statistics[fold] for fold in range(len(shapes))])
+
+
+def statistics_of_folds(
+    metric: str, probabilities: Sequence[Networks], targets: Sequence[np.ndarray]
+) -> Tensor:
+    """`fold_statistics` of folds of the same size; of many networks a few at a time."""
+    classes = torch.from_numpy(np.stack(targets)).long().unsqueeze(1)
+    rows, num_classes = np.shape(probabilities[0][0])
+    step = max(1, VALUES_AT_ONCE // (len(targets) * rows * num_classes))
+    compute = SCORES[metric] if metric in SCORES else COUNTED[metric][0]
+    values = []
+    for start in range(0, len(probabilities[0]), step):
+        some = np.stack([networks[start : start + step] for networks in probabilities])
+        values.append(compute(torch.from_numpy(some), classes))
+    by_network = torch.cat(values, 1)
+    return by_network.mean(1) if metric in SCORES else by_network.sum(1)
 
 
 def over_folds(metric: str, statistics: Tensor) -> float:
@@ -248,7 +268,7 @@ def perfect(class_rows: np.ndarray) -> Estimate:
 
 
 def summarize(
-    probabilities: Sequence[np.ndarray],
+    probabilities: Sequence[Networks],
     targets: Sequence[np.ndarray],
     train_rows: Sequence[int],
     class_rows: np.ndarray,
@@ -256,7 +276,7 @@ def summarize(
     """The scores of a cross-validation, each with its interval.
 
     Args:
-        probabilities: For each fold (seeds, rows, num_classes).
+        probabilities: For each fold those of its networks, each (rows, num_classes).
         targets: For each fold its class indices, (rows,).
         train_rows: For each fold its number of training rows.
         class_rows: Rows of each class that count (Evaluation.class_rows), (num_classes,).

@@ -70,15 +70,12 @@ class Evaluation:
             self.num_groups = len(np.unique(groups[self.is_held_out]))
         self.members = sorted(outcomes)
         self.failures = [member for member in self.members if outcomes[member].failed_in]
-        # By candidate and fold: (networks, test rows, num_classes).
-        self.probabilities: dict[tuple[int, int], np.ndarray] = {}
-        networks: dict[tuple[int, int], list[np.ndarray]] = {}
+        # By candidate and fold, of each network: (test rows, num_classes).
+        self.probabilities: dict[tuple[int, int], list[np.ndarray]] = {}
         for member in self.members:
             if not outcomes[member].failed_in:
                 key = (member.candidate, member.fold)
-                networks.setdefault(key, []).append(outcomes[member].probabilities)
-        for key, probabilities in networks.items():
-            self.probabilities[key] = np.stack(probabilities)
+                self.probabilities.setdefault(key, []).append(outcomes[member].probabilities)
 
     def same_candidate(self, candidate: int) -> list[int]:
         """The selection of one candidate in all outer folds."""
@@ -134,7 +131,7 @@ class Evaluation:
             [self.targets[self.folds[fold].indices["test"]] for fold in folds],
         )
 
-    def predictions(self, selection: Sequence[int]) -> list[tuple[Fold, np.ndarray]]:
+    def predictions(self, selection: Sequence[int]) -> list[tuple[Fold, list[np.ndarray]]]:
         """Each outer fold with the probabilities of the candidate selected there.
 
         Folds in which all networks of that candidate failed are left out.
@@ -191,22 +188,25 @@ class Evaluation:
     def votes(self, selection: Sequence[int]) -> np.ndarray:
         """How many networks put each held-out row into each class: (rows, num_classes)."""
         votes = self.zeros(int)
-        for fold, probabilities in self.predictions(selection):
-            for predicted in probabilities.argmax(-1):
-                votes[fold.indices["test"], predicted] += 1
+        for fold, networks in self.predictions(selection):
+            test = np.asarray(fold.indices["test"])
+            for probabilities in networks:
+                votes[test, probabilities.argmax(-1)] += 1
         return votes
 
     def ensemble_accuracy(self, selection: Sequence[int]) -> float:
         """Accuracy of the mean probabilities of all networks that a row was held out from."""
         total = self.zeros(float)
-        for fold, probabilities in self.predictions(selection):
-            total[fold.indices["test"]] += probabilities.sum(0)
+        for fold, networks in self.predictions(selection):
+            test = np.asarray(fold.indices["test"])
+            for probabilities in networks:
+                total[test] += probabilities
         correct = total.argmax(-1) == self.targets
         return float(correct[self.is_held_out].mean())
 
     def zeros(self, dtype: type) -> np.ndarray:
         """An array (rows, num_classes) of zeros."""
-        probabilities = next(iter(self.probabilities.values()))
+        (probabilities, *_) = next(iter(self.probabilities.values()))
         return np.zeros((len(self.targets), probabilities.shape[-1]), dtype)
 
 

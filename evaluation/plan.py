@@ -150,8 +150,9 @@ def make_plan(
     check_memory(
         [Classifier(num_features, num_classes, **candidate) for candidate in weighted],
         table_bytes=len(table.targets) * (4 * num_features + 8),
-        folds=folds * repeats * (1 + inner_folds) * (members or datamodule.members),
-        seeds=seeds,
+        # Its cut, two bits a row, and what it predicts for its held-out rows.
+        member_bytes=len(rows) // 4 + 8 * num_classes * (len(rows) // max(folds, 1)),
+        networks=folds * repeats * (1 + inner_folds) * (members or datamodule.members) * seeds,
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)

@@ -186,13 +186,13 @@ def confusion_lines(performance: Performance, networks_per_row: int) -> Iterator
         cells = "".join(f"{count / networks_per_row:{width}.1f}" for count in counts)
         yield f"{name:{first_width}}{cells}{recall:9.3f}"
     yield ""
-    wrong = performance.often_wrong
-    yield f"rows that most networks get wrong, counted from 1: {len(wrong) or 'none'}"
+    count = performance.rows_often_wrong
+    yield f"rows that most networks get wrong, counted from 1: {count or 'none'}"
     yield from shortened(
         [
             f"row {row.row}: {row.true_class}, taken for {row.predicted_class} "
             f"by {row.wrong} of {row.networks}"
-            for row in wrong
+            for row in performance.often_wrong
         ]
     )
 

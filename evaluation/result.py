@@ -35,7 +35,8 @@ class MisclassifiedRow:
 class Performance:
     """What to expect of a network that is trained like those evaluated.
 
-    `confusion[i][j]` counts how often a network put a row of class i into class j.
+    `confusion[i][j]` counts how often a network put a row of class i into class j. `often_wrong`
+    has the first of the `rows_often_wrong` rows that most networks get wrong.
     """
 
     estimates: Estimates
@@ -43,6 +44,7 @@ class Performance:
     confusion: list[list[int]]
     often_wrong: list[MisclassifiedRow]
     class_names: list[str]
+    rows_often_wrong: int
 
     @property
     def recall(self) -> list[float]:
@@ -56,6 +58,7 @@ class Performance:
             "recall": self.recall,
             "confusion": self.confusion,
             "often_wrong": [row.to_json() for row in self.often_wrong],
+            "rows_often_wrong": self.rows_often_wrong,
             "class_names": self.class_names,
         }
 
@@ -67,6 +70,7 @@ class Performance:
             confusion=content["confusion"],
             often_wrong=[MisclassifiedRow.from_json(row) for row in content["often_wrong"]],
             class_names=content["class_names"],
+            rows_often_wrong=content.get("rows_often_wrong", len(content["often_wrong"])),
         )
 
 

@@ -47,6 +47,9 @@ MEMBER_BYTES = 2**14
 # table take less time for a step than gathering its rows does (bench/population.py).
 KEPT_BYTES = 2**26
 
+# Bytes of a stack's orders of rows and of its logits, which a large table limits.
+ORDER_BYTES = 2**28
+
 # Elements of a candidate's members in a stack below which its AdamW joins those of others: there a
 # call costs more than what it computes. Joint is 5 times as fast at 100 elements, 1.4 times at
 # 5,000 and no faster at 20,000 (bench/results/joint.json); SGD and GPUs were not measured.
@@ -135,7 +138,8 @@ class Population(LightningModule):
             rows if there are any, else of the training rows).
         metric: The score by which a member's epoch is chosen, `watched` in model/scores.py.
         stack_bytes: Activation budget per stack. It changes no result, except dropout's noise.
-        kept_bytes: Members whose rows together take less have them as tensors of their own.
+        keeps_rows: Whether every member has its rows as tensors of its own; None where those of all
+            members take little memory.
         stopper: Stops members early; they have the outcome that they had then.
         settings: The candidates, by the name that checkpoints give them.
 
@@ -159,7 +163,7 @@ class Population(LightningModule):
         patience: int | None = None,
         metric: Metric = "log_loss",
         stack_bytes: int = STACK_BYTES,
-        kept_bytes: int = KEPT_BYTES,
+        keeps_rows: bool | None = None,
         stopper: Stopper | None = None,
         settings: Sequence[dict[str, Any]] = (),
     ) -> None:
@@ -176,7 +180,6 @@ class Population(LightningModule):
         self.patience = patience
         self.metric = metric
         self.stack_bytes = stack_bytes
-        self.kept_bytes = kept_bytes
         self.stopper = stopper
         self.stopped: dict[Member, Outcome] = {}  # by the stopper
 
@@ -199,6 +202,7 @@ class Population(LightningModule):
             },
             logger=False,
         )
+        self.keeps_rows = self.row_bytes() <= KEPT_BYTES if keeps_rows is None else keeps_rows
         self.make_stacks(self.group_members(stack_bytes) if stacks is None else stacks)
         # One array (members,) per epoch for each metric; NaN for members that had stopped.
         self.curves: dict[str, list[np.ndarray]] = {}
@@ -206,7 +210,7 @@ class Population(LightningModule):
         self.kept: dict[str, Any] = {}  # the share of a resumed fit, until it starts
         self.pauses: list[int] = []  # epochs after which somebody else has a say, from 1
         self.kept_seconds = 0.0  # that the resumed fit had taken
-        self.row_bytes: dict[int, int] = {}  # of a member of each candidate, once it is asked for
+        self.forward_bytes: dict[int, int] = {}  # of a row, by candidate, once it is asked for
 
     def group_members(self, stack_bytes: int) -> list[list[int]]:
         """The member indices of each stack: the same network, and splits of the same sizes.
@@ -231,7 +235,10 @@ class Population(LightningModule):
             batch_rows = min(self.batch_size or rows, rows)
             member_bytes = activation_bytes(self.classifiers[first.candidate], batch_rows)
             needed = len(indices) * max(member_bytes, MEMBER_BYTES)
-            num_stacks = min(-(-needed // stack_bytes), len(indices))
+            num_stacks = max(
+                -(-needed // stack_bytes), -(-self.order_bytes(indices) // ORDER_BYTES)
+            )
+            num_stacks = min(num_stacks, len(indices))
             stacks += [stack.tolist() for stack in np.array_split(indices, num_stacks)]
         return stacks
 
@@ -247,11 +254,18 @@ class Population(LightningModule):
         )
         self.hparams["stacks"] = stack_indices
 
-    @cached_property
-    def keeps_rows(self) -> bool:
-        """Whether every member has the tensors of its rows."""
+    def order_bytes(self, indices: list[int]) -> int:
+        """Bytes that the members of a stack need for the order of their rows and for logits."""
+        splits = self.folds[self.members[indices[0]].fold]
+        held_out = max(splits[split].num_rows for split in ("test", "val") if split in splits)
+        return len(indices) * (8 * splits["train"].num_rows + 12 * self.num_classes * held_out)
+
+    def row_bytes(self) -> int:
+        """Bytes of the rows of all members as tensors of their own."""
+        if not self.folds:  # the networks alone
+            return 0
         sizes = [sum(rows.num_bytes for rows in splits.values()) for splits in self.folds]
-        return sum(sizes[member.fold] for member in self.members) <= self.kept_bytes
+        return sum(sizes[member.fold] for member in self.members)
 
     def loss_config(self, member: Member) -> Any:
         """A member's loss as plain data, with the class weights of its fold."""
@@ -336,9 +350,9 @@ class Population(LightningModule):
     def evaluation_rows(self, members: list[Member]) -> int:
         """Rows of each member that a forward pass takes at once, within the activation budget."""
         candidate = members[0].candidate
-        if candidate not in self.row_bytes:
-            self.row_bytes[candidate] = bytes_per_row(self.classifiers[candidate])
-        return max(1, self.stack_bytes // (len(members) * self.row_bytes[candidate]))
+        if candidate not in self.forward_bytes:
+            self.forward_bytes[candidate] = bytes_per_row(self.classifiers[candidate])
+        return max(1, self.stack_bytes // (len(members) * self.forward_bytes[candidate]))
 
     def make_optimizers(
         self, stack: Stack, members: list[Member], total_steps: int

@@ -13,7 +13,7 @@ from model.classifier import Classifier
 from model.losses import ClassWeighted
 from model.stack import member_losses
 
-PROBED_ROWS = 32
+PROBED_ROWS = 64  # at most, which a network is tried with
 
 
 def refuse_state_across_rows(classifier: Classifier) -> None:
@@ -128,6 +128,9 @@ def three_steps(
 
 def activation_bytes(classifier: Classifier, rows: int) -> int:
     """Bytes that one member keeps for its backward pass over this many rows; at least 1."""
+    if rows > PROBED_ROWS:
+        more = rows - PROBED_ROWS
+        return activation_bytes(classifier, PROBED_ROWS) + more * bytes_per_row(classifier)
     sizes: dict[int, int] = {}  # by address, since several operations may keep the same tensor
 
     def record(tensor: Tensor) -> Tensor:
@@ -137,12 +140,13 @@ def activation_bytes(classifier: Classifier, rows: int) -> int:
 
     features = torch.zeros(rows, classifier.example.shape[1])
     targets = torch.zeros(rows, dtype=torch.long)
-    with saved_tensors_hooks(record, lambda tensor: tensor):
+    with torch.random.fork_rng(devices=[]), saved_tensors_hooks(record, lambda tensor: tensor):
         classifier.loss(classifier.network(features), targets)
     return max(sum(sizes.values()), 1)
 
 
 def bytes_per_row(classifier: Classifier) -> int:
     """Bytes that one member needs for each further row of a forward pass; at least 1."""
-    many = activation_bytes(classifier, 2 * PROBED_ROWS)
-    return max((many - activation_bytes(classifier, PROBED_ROWS)) // PROBED_ROWS, 1)
+    few = PROBED_ROWS // 2
+    many = activation_bytes(classifier, 2 * few)
+    return max((many - activation_bytes(classifier, few)) // few, 1)

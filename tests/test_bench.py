@@ -15,6 +15,7 @@ SCRIPTS = [
     "faults",
     "gpu",
     "joint",
+    "options",
     "parts",
     "pictures",
     "population",

@@ -20,7 +20,7 @@ from evaluate import evaluate
 from explain import explain
 from export import export
 from predict import predict
-from tests.helpers import ROOT
+from tests.helpers import ROOT, python
 from train import train
 
 PAGES = [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -96,7 +96,10 @@ def test_commands_and_programs_run(page, clone):
     for name, text in blocks(page, "python"):
         if name:
             Path(name).write_text(text, encoding="utf-8")
-    for _, text in blocks(page, "bash"):
+    for name, text in blocks(page, "bash"):
+        if name:  # a script: tests/test_cluster_page.py runs it
+            check_script(text)
+            continue
         for line in text.splitlines():
             for part in line.split("&&"):
                 run_command(part.strip())
@@ -116,12 +119,19 @@ def run_command(line):
     if program == "tensorboard":
         check_tensorboard(arguments)
         return
+    if program == "torchrun":
+        run_torchrun(arguments)
+        return
     if program != "python" or arguments[0] not in COMMANDS:
         assert NOT_RUN.match(line), f"no test runs {line!r}"
         return
     script, *arguments = arguments
     if script in ("train.py", "evaluate.py"):
         arguments += ["--accelerator", "cpu"]
+    if "--devices" in arguments:  # Lightning starts the same command again
+        done = python(script, *arguments, cwd=Path.cwd())
+        assert done.returncode == 0, done.stderr
+        return
     if "configs/digits.yaml" in arguments:
         arguments += ["--folds", "2", "--max_epochs", "1"]  # minutes otherwise
     if {"--help", "--print_config"} & set(arguments):
@@ -130,6 +140,24 @@ def run_command(line):
         assert not stop.value.code
     else:
         command(COMMANDS[script], arguments)
+
+
+def run_torchrun(arguments):
+    """Run a line of torchrun: its processes find each other on this machine."""
+    script = arguments.index("train.py")
+    line = [*arguments[:script], str(ROOT / "train.py"), *arguments[script + 1 :]]
+    module = [sys.executable, "-m", "torch.distributed.run"]
+    done = subprocess.run(
+        [*module, *line, "--accelerator", "cpu"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_script(text):
+    """Let shellcheck read a script of a page."""
+    line = ["shellcheck", "--shell=bash", "-"]
+    done = subprocess.run(line, input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def check_tensorboard(arguments):

@@ -21,8 +21,10 @@ from lightning.pytorch import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from cli.command import command
+import cli.command
+from cli.command import command, print_error
 from cli.component import flatten
+from cli.errors import Speaker
 from data.checkpoint_file import read_file
 from data.sampling import slice_of
 from tests.helpers import ROOT, python, run, started
@@ -77,19 +79,6 @@ def test_two_processes_take_the_steps_of_one(strategy):
         curves = [curve(path, tag) for path in runs]
         assert len(curves[0]) == 5
         assert curves[0] == pytest.approx(curves[1], rel=1e-5), tag
-
-
-def test_processes_that_would_each_train_the_whole_run_are_refused(capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for line, message in {
-        "--devices 1": "2 processes were started, but devices and num_nodes ask for 1",
-        "--devices 2 --strategy ddp_spawn": "strategy starts its processes inside the fit",
-    }.items():
-        with pytest.raises(SystemExit) as stop:
-            command(train, ["--accelerator", "cpu", *line.split()])
-        assert stop.value.code == 2
-        assert message in capsys.readouterr().err
-    assert not Path("lightning_logs").exists()
 
 
 # What the processes must agree on
@@ -285,3 +274,49 @@ def test_what_processes_cannot_share_is_refused(line, capsys):
     assert REFUSED[line] in error
     assert error.count("\n") == 1
     assert not Path("lightning_logs").exists()
+
+
+STARTED = {
+    "WORLD_SIZE=2": (
+        "--devices 1",
+        "2 processes were started, but devices and num_nodes ask for 1",
+    ),
+    "WORLD_SIZE=3": (" ".join(TWO[2:]), "3 processes were started, but devices and num_nodes ask"),
+    "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2": (
+        "--devices 1 --num_nodes 2 --strategy ddp",
+        "devices is 1, but 2 processes were started on this machine; give --devices 2",
+    ),
+    "SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=1": (
+        "--devices 1",
+        "2 processes were started, but devices and num_nodes ask for 1",
+    ),
+    "SLURM_NTASKS=2": ("--devices 1", "You set `--ntasks=2` in your SLURM bash script"),
+    "": ("--devices 2 --strategy ddp_spawn", "strategy starts its processes inside the fit"),
+}
+
+
+@pytest.mark.parametrize("environment", STARTED)
+def test_processes_that_would_not_work_together_are_refused(environment, capsys, monkeypatch):
+    line, message = STARTED[environment]
+    for setting in environment.split():
+        monkeypatch.setenv(*setting.split("="))
+    with pytest.raises(SystemExit) as stop:
+        command(train, ["--accelerator", "cpu", *line.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not Path("lightning_logs").exists()
+
+
+def test_an_error_of_all_processes_is_the_first_ones_to_print(capsys, monkeypatch):
+    monkeypatch.setattr(cli.command, "FIRST_SECONDS", 0.2)
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.setenv(name, "1")
+        monkeypatch.setattr(Speaker, "is_this", None)
+        print_error("wrong")  # the first process has not ended: it has no such error
+        assert capsys.readouterr().err == "error: process 1: wrong\n"
+        monkeypatch.setattr(Speaker, "is_this", False)
+        print_error("wrong")
+        assert capsys.readouterr().err == ""
+        monkeypatch.delenv(name)

@@ -219,7 +219,7 @@ STREAM = ("--callbacks", "[tests.killer.Kill]", "--accelerator", "cpu", "--pictu
 
 @pytest.fixture
 def stream():
-    """Ten files of 150 rows: a bufferful has the training rows of three of them."""
+    """Ten files of 150 rows: the buffer has the training rows of three of them."""
     Path("rows").mkdir()
     table = pl.read_csv("t.csv")
     for i in range(10):

@@ -1,4 +1,4 @@
-"""A folder of Parquet files: the same table as in memory, in another order and in bufferfuls."""
+"""A folder of Parquet files: the same table as in memory, in another order."""
 
 import shlex
 import subprocess
@@ -120,6 +120,17 @@ def test_the_encoder_is_that_of_a_table_in_memory(scaling):
     assert targets.equal(splits["test"][1])
 
 
+def test_a_buffer_of_float32_has_the_same_rows():
+    frame = mixed(1000)[["size", "colour", "kind"]]
+    batches = []
+    for dtype in (pl.Float32, pl.Float64):
+        write(frame.cast({"size": dtype}))
+        stream = ready()
+        assert stream.is_exact_in_float32() == (dtype == pl.Float32)
+        batches.append(all_rows(stream, "train"))
+    assert all(a[0].equal(b[0]) for a, b in zip(*batches, strict=True))
+
+
 def test_each_row_is_there_once_in_every_epoch_and_the_order_is_another():
     write(mixed(1000))
     stream = ready()
@@ -164,7 +175,7 @@ def test_any_order_is_complete_and_can_be_resumed(counts, batch_size, layers, pr
         rows = first[piece.chunk] + np.arange(piece.first, piece.last)
         return rows[:, None].astype(float), rows
 
-    source = Source(counts, 1, read, lambda raw: raw, lambda: None)
+    source = Source(counts, 1, np.float64, read, lambda raw: raw, lambda: None)
     taken = []
     for rank in range(processes):
         batches = StreamBatches(source, batch_size, layers, 7, rank, processes)
@@ -179,7 +190,7 @@ def test_any_order_is_complete_and_can_be_resumed(counts, batch_size, layers, pr
     assert torch.cat(taken).sort().values.tolist() == list(range(counts.sum()))
 
 
-def test_every_bufferful_has_rows_of_the_whole_folder():
+def test_every_round_has_chunks_of_the_whole_folder():
     order = chunk_order(chunks=1000, layers=20, seed=3, epoch=9)
     assert sorted(order) == list(range(1000))
     assert all(

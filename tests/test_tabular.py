@@ -230,7 +230,8 @@ def test_class_weights_are_those_of_the_training_rows():
     expected = compute_class_weight("balanced", classes=np.arange(3), y=train)
     np.testing.assert_allclose(datamodule.class_weights, expected)
     assert len(set(expected)) > 1
-    candidates = [{"network": {"class": "MLP"}, "loss": {"class": "CrossEntropyLoss"}}]
+    names = {"network": "MLP", "loss": "CrossEntropyLoss", "optimizer": "AdamW"}
+    candidates = [{component: {"class": name} for component, name in names.items()}]
     plan = make_plan(datamodule, candidates, 5, 1, 2, 1, 0, members=None, memory=2**40)
     for (_, targets), weights in zip(
         [splits["train"] for splits in plan.splits], plan.class_weights, strict=True

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -81,9 +82,7 @@ class RunLogger(EventLogger):
 
     def __init__(self, log_dir: str, rank: int, resume: str | None = None) -> None:
         self.rank = rank
-        self.last_epochs: dict[
-            str, int
-        ] = {}  # of the curves over epochs in the resumed run's files
+        self.known: Counter[tuple[str, int]] = Counter()  # points over epochs that come again
         log_dir = expand_path(log_dir)  # as TensorBoardLogger would, in another folder than ours
         version = "unused"  # only process 0 writes; the others ask it for the folder
         purge_step = 0  # TensorBoard takes the second session of a run for a restart, not the first
@@ -97,7 +96,7 @@ class RunLogger(EventLogger):
             if rank == 0:
                 for path in run_dir.glob(f"*{AFTER_FIT}"):
                     path.unlink()
-                self.last_epochs = last_epochs(run_dir)
+                self.known = later_points(run_dir, purge_step)
         elif rank == 0:
             try:
                 version = new_version(Path(log_dir))
@@ -140,7 +139,8 @@ class RunLogger(EventLogger):
                 if name.startswith(("train/", "val/"))
             }
             # purge_step is about steps: an epoch that is trained again is there already.
-            new = {tag: curves[tag] for tag in curves if epoch > self.last_epochs.get(tag, 0)}
+            new = {tag: curves[tag] for tag in curves if not self.known[tag, epoch]}
+            self.known.subtract((tag, epoch) for tag in curves if tag not in new)
             super().log_metrics(new, epoch)
 
     def save(self) -> None:
@@ -151,17 +151,20 @@ class RunLogger(EventLogger):
             self.experiment.flush()
 
 
-def last_epochs(run_dir: Path) -> dict[str, int]:
-    """The last epoch of each curve over epochs in a run's event files, by tag."""
+def later_points(run_dir: Path, purge_step: int) -> Counter[tuple[str, int]]:
+    """How many points of each curve over epochs, (tag, epoch), were logged from a step on."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-    last: dict[str, int] = {}
-    for path in run_dir.glob("events.out.tfevents.*"):
+    points: Counter[tuple[str, int]] = Counter()
+    step = 0
+    for path in sorted(run_dir.glob("events.out.tfevents.*")):
         for event in LegacyEventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.tag.endswith(BY_EPOCH):
-                    last[value.tag] = max(event.step, last.get(value.tag, 0))
-    return last
+                if not value.tag.endswith(BY_EPOCH):
+                    step = event.step
+                elif step >= purge_step:
+                    points[value.tag, event.step] += 1
+    return points
 
 
 def checkpoint_step(path: str) -> int:

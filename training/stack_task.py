@@ -23,7 +23,10 @@ from training.fast import skip_driver_lookup
 
 # Arguments of a population that its parts share; those of FOLDS have an item for each fold.
 FOLDS = ("folds", "augments", "class_weights")
-ARGUMENTS = ("candidates", "num_classes", "batch_size", "row_orders", "patience", "metric", *FOLDS)
+ARGUMENTS = (
+    *("candidates", "num_classes", "batch_size", "row_orders", "patience", "metric", "keeps_rows"),
+    *FOLDS,
+)
 
 
 class Shared(NamedTuple):
