@@ -36,13 +36,14 @@ from evaluation.result import EvaluationResult, RunInfo
 from evaluation.search import Sweep
 from model import recipe
 from model.scores import Metric
+from model.steps import StepArguments
 from training.callbacks import FitBar
 from training.fast import skip_driver_lookup
 from training.groups import EvaluationRun, check_settings, find_kept, fit_groups
 from training.hparams import log_result
 from training.run import VERSIONS, Accelerator, Precision, Run
 from training.stack_fits import check_kept_stacks, fit_on_cluster
-from training.trainer_arguments import check_hardware
+from training.trainer_arguments import check_hardware, step_arguments
 
 
 def evaluate(
@@ -72,6 +73,7 @@ def evaluate(
     metric: Metric = "log_loss",
     seed: int = 0,
     log_dir: str = "lightning_logs",
+    trainer: StepArguments | None = None,
     resume: str | None = None,
 ) -> EvaluationResult | None:
     """Estimate what training will reach: repeated stratified k-fold, all networks trained at once.
@@ -116,6 +118,7 @@ def evaluate(
             place of log_loss.
         seed: Seed of the first network; the others count up from it.
         log_dir: Folder of all runs; this run becomes version_N in it.
+        trainer: Arguments of Lightning's Trainer that act on the steps of each network.
         resume: Folder of an interrupted evaluation, its version_N: go on with its settings.
 
     Returns:
@@ -143,6 +146,7 @@ def evaluate(
         check_cluster(cluster, *hardware)
         hardware = ("cpu", 1, "auto", 1)  # of this process, which trains nothing
         memory = CLUSTER_BYTES
+    steps = step_arguments(trainer or {}, max_epochs)
     for candidate in candidates.values():
         check_run(hardware[0], candidate["max_epochs"], candidate["patience"])
     if compare is not None:
@@ -155,7 +159,7 @@ def evaluate(
     # Which networks are trained on which rows: all of them, and the share of this process.
     groups = make_groups(
         list(candidates.values()),
-        partial(make_trainer, *hardware, precision),
+        partial(make_trainer, *hardware, precision, steps=steps),
         partial(
             make_plan,
             folds=config["folds"],
@@ -169,7 +173,7 @@ def evaluate(
     check_groups(groups, metric, bool(sweep), save)
     first = groups[0].plan
     datamodule = groups[0].datamodule
-    trainer = groups[0].trainer
+    first_trainer = groups[0].trainer
     layout = first.encoders[0].layout
     warnings = warnings_of(datamodule, first.splits[0], layout)
     start = time.perf_counter()
@@ -186,7 +190,7 @@ def evaluate(
     # All arguments are valid: create the run folder.
     with (
         connected(cluster, accelerator) as workers,
-        EvaluationRun(trainer, log_dir, resume, config, first.splits[0]) as run,
+        EvaluationRun(first_trainer, log_dir, resume, config, first.splits[0]) as run,
     ):
         loggers = []
         if run.is_main_process:
@@ -260,10 +264,12 @@ def make_trainer(
     num_nodes: int,
     precision: Precision,
     max_epochs: int,
+    steps: StepArguments | None = None,
 ) -> Trainer:
     """The Trainer of a population: no checkpoints, and every device trains its own networks."""
     check_hardware(accelerator, devices, strategy, num_nodes)
     trainer = Trainer(
+        **(steps or {}),
         accelerator=accelerator,
         devices=devices,
         strategy=strategy,

@@ -202,10 +202,19 @@ def check_names(
             raise ValueError(f"--{key} is set by the program: {SET_BY_PROGRAM[of_trainer]}")
         if is_run and prefix == "trainer" and name in flags:
             raise ValueError(f"--{key} has a flag of its own; give --{name}")
+        if is_run and prefix == "trainer" and name in trainer_names():
+            raise ValueError(f"--{key} belongs to train.py")
         # Of the other commands only explain.py has a similar flag, --picture.
         if is_run and is_foreign:
             raise ValueError(f"--{key} belongs to {BELONGS_TO[prefix]}")
         raise ValueError(unknown("setting", key, flags, spellings(flags, key)))
+
+
+def trainer_names() -> Collection[str]:
+    """The arguments of Lightning's Trainer."""
+    from lightning.pytorch import Trainer  # here, because predict.py does not import Lightning
+
+    return signature(Trainer).parameters
 
 
 def spellings(flags: Iterable[str], key: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ SET_BY_PROGRAM = {
 }
 
 # The arguments that one command has alone.
-TRAIN_ONLY = ("compile", "pictures", "callbacks", "loggers", "trainer")
+TRAIN_ONLY = ("compile", "pictures", "callbacks", "loggers")
 EVALUATE_ONLY = (
     "folds",
     "repeats",
@@ -122,11 +122,17 @@ def component_schema(component: str, factory: partial[Any]) -> Schema:
 
 
 def trainer_schema(function: Function) -> Schema:
-    """Return the Trainer's arguments, without those of the function and those the program sets."""
+    """Return the Trainer's arguments that a function takes.
+
+    They are those of its TypedDict, or all but its own arguments and those that the program sets.
+    """
     from lightning.pytorch import Trainer  # here, because predict.py does not import Lightning
 
     taken = SET_BY_PROGRAM.keys() | signature(function).parameters.keys()
     arguments = class_schema(Trainer)
+    for hint in get_args(type_hints(function)["trainer"]):
+        if typing.is_typeddict(hint):  # the function takes these only
+            return {f"trainer.{name}": arguments[name] for name in hint.__annotations__}
     return {f"trainer.{name}": arguments[name] for name in arguments if name not in taken}
 
 

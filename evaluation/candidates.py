@@ -38,6 +38,7 @@ TRAIN_ARGUMENTS = (
     "patience",
     "metric",
     "seed",
+    "trainer",
 )
 
 Components = dict[str, Any]  # a ComponentConfig, or None for no schedule, for each of LEARNED
@@ -173,11 +174,24 @@ def train_command(
     for name in TRAIN_ARGUMENTS:
         value = config[name]
         default = defaults[name]
-        if isinstance(value, dict):
+        if name == "trainer":
+            words += flags_of_trainer(value or {})
+        elif isinstance(value, dict):
             words += component_flags(name, value, describe(name, default) or {}, swept_keys)
         elif value != default or name in swept_keys:
             words += [f"--{name}", as_flag(value)]
     return shlex.join(words)
+
+
+def flags_of_trainer(arguments: dict[str, Any]) -> list[str]:
+    """The flags of the Trainer's arguments.
+
+    >>> flags_of_trainer({"gradient_clip_val": 0.5})
+    ['--trainer.gradient_clip_val', '0.5']
+    """
+    return [
+        word for name, value in arguments.items() for word in (f"--trainer.{name}", as_flag(value))
+    ]
 
 
 def component_flags(

@@ -22,6 +22,7 @@ from model.losses import weigh
 from model.population import Member, Outcome, Population, Stopper
 from model.recipe import fit_to_table
 from model.scores import Metric, check_metric, watched
+from model.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,7 @@ def make_population(
         metric=metric,
         stopper=stopper,
         stack_bytes=stack_bytes(trainer.strategy.root_device),
+        steps=Steps.take(trainer),
     )
 
 

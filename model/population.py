@@ -34,6 +34,7 @@ from model.shares import add_other_shares, fingerprint_of, share_of
 from model.shares import gathered as gathered  # other modules import it from here
 from model.stack import Stack
 from model.stack_fit import LossGroup, StackFit
+from model.steps import Steps
 
 # Activation budget per stack on a CPU: smaller stacks are call-bound, larger ones memory-bound
 # (bench/population.py).
@@ -142,6 +143,7 @@ class Population(LightningModule):
             members take little memory.
         stopper: Stops members early; they have the outcome that they had then.
         settings: The candidates, by the name that checkpoints give them.
+        steps: How gradients become steps; None for a step after every batch.
 
     Raises:
         ValueError: What `Classifier` refuses, a network that mixes rows, or an optimizer that
@@ -166,6 +168,7 @@ class Population(LightningModule):
         keeps_rows: bool | None = None,
         stopper: Stopper | None = None,
         settings: Sequence[dict[str, Any]] = (),
+        steps: Steps | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -181,6 +184,7 @@ class Population(LightningModule):
         self.metric = metric
         self.stack_bytes = stack_bytes
         self.stopper = stopper
+        self.steps = steps or Steps()
         self.stopped: dict[Member, Outcome] = {}  # by the stopper
 
         # A tuple, so that the classifiers' networks are not registered with the population.
@@ -329,7 +333,7 @@ class Population(LightningModule):
         for split_rows in stack.splits.values():
             split_rows.move_to(stack.stacked[0])
         rows = stack.splits["train"].num_rows
-        steps_per_epoch = -(-rows // (self.batch_size or rows))
+        steps_per_epoch = self.steps.of_epoch(-(-rows // (self.batch_size or rows)))
         total_steps = (self.trainer.max_epochs or 1) * steps_per_epoch
         loss_groups = [
             self.loss_group(list(same_loss)) for _, same_loss in groupby(members, self.loss_key)
@@ -345,6 +349,7 @@ class Population(LightningModule):
             self.patience,
             watched(self.metric, "val" in stack.splits),
             self.evaluation_rows(members),
+            self.steps,
         )
 
     def evaluation_rows(self, members: list[Member]) -> int:

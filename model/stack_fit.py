@@ -20,6 +20,7 @@ from model.member_optimizer import MemberOptimizer
 from model.probes import is_plain_cross_entropy
 from model.scores import best_mode, probabilities, score
 from model.stack import Stack, hits, member_losses
+from model.steps import Accumulated, Steps
 
 Value = TypeVar("Value")
 
@@ -52,6 +53,7 @@ class StackFit:
         patience: A member stops after this many epochs without a better value; None: never.
         watched: The curve that decides about epochs, such as val/log_loss.
         evaluation_rows: Rows of each member in a forward pass that learns nothing.
+        steps: How gradients become steps.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class StackFit:
         patience: int | None,
         watched: str,
         evaluation_rows: int,
+        steps: Steps,
     ) -> None:
         self.stack = stack
         self.loss_groups = loss_groups
@@ -73,6 +76,7 @@ class StackFit:
         self.patience = patience
         self.watched = watched
         self.evaluation_rows = evaluation_rows
+        self.steps = steps
         self.has_validation = "val" in stack.splits
         # Whether a member may end with the weights of another epoch than the last.
         self.keeps_best = self.has_validation or patience is not None
@@ -103,6 +107,7 @@ class StackFit:
         if self.chain is not None:
             self.chain_gradients = list(self.chain.gradients.values())
         self.cross_entropy = CrossEntropy()
+        self.accumulated = Accumulated()
         self.gradients: Sequence[Tensor | None] = []
 
     @property
@@ -164,6 +169,7 @@ class StackFit:
         """
         rows = self.stack.splits["train"].num_rows
         size = min(batch_size or rows, rows)
+        first = 0
         loss_sum = torch.zeros(())
         correct = torch.zeros(())
         watched_logits = []
@@ -173,8 +179,8 @@ class StackFit:
             if self.is_extra("train"):
                 watched_logits.append(logits.clone())
                 watched_targets.append(y)
-            for optimizer in self.optimizers:
-                optimizer.step(self.gradients)
+            self.take_step(first, y.shape[1], size)
+            first += y.shape[1]
             loss_sum = loss_sum + losses * y.shape[1]
             correct = correct + right
         metrics = {"train/loss": loss_sum / rows, "train/accuracy": correct / rows}
@@ -182,6 +188,26 @@ class StackFit:
             logits = torch.cat(watched_logits, 2)
             metrics[self.watched] = self.score(logits, torch.cat(watched_targets, 1))
         return metrics
+
+    def take_step(self, first: int, count: int, size: int) -> None:
+        """Take the optimizers' steps, if no further batch belongs to this one.
+
+        Args:
+            first: Rows of the epoch before this batch.
+            count: Rows of the batch.
+            size: Rows of a batch, of which the last one may have fewer.
+        """
+        gradients = self.gradients
+        group = size * self.steps.accumulate_grad_batches
+        if group > size:
+            start = first - first % group
+            rows = min(group, self.stack.splits["train"].num_rows - start)
+            gradients = self.accumulated.add(gradients, count / rows, first == start)
+            if first + count < start + rows:
+                return
+        self.steps.clip(gradients)
+        for optimizer in self.optimizers:
+            optimizer.step(gradients)
 
     def differentiate(
         self, x: Tensor, y: Tensor, soft: SoftTargets | None

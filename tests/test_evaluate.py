@@ -388,7 +388,7 @@ BAD = {
         "metric is auroc, and the held-out rows of fold 5, repeat 1 are all of one class"
     ),
     "--accelerator gpu": "accelerator is gpu, but PyTorch finds no such GPU",
-    "--trainer.gradient_clip_val 1": "--trainer.gradient_clip_val belongs to train.py",
+    "--trainer.max_steps 1": "--trainer.max_steps belongs to train.py",
 }
 
 

@@ -49,8 +49,8 @@ REFUSED = {
     f"{VALIDATED}--trainer.val_check_interval 2": "give at most an epoch's 1 batches",
     f"{VALIDATED}--trainer.val_check_interval 00:00:00:01": "interval is 00:00:00:01; give a share",
     f"{VALIDATED}--trainer.max_steps 2 --data.batch_size 50": "its first validation, after step 3",
-    f"{TABLE}--trainer.gradient_clip_val 1": "8 are trained as one; give --members 1",
-    f"{TABLE}--trainer.max_steps 2": "--trainer.max_steps acts on the steps and epochs of a single",
+    f"{TABLE}--trainer.max_steps 2": "8 are trained as one; give --members 1",
+    f"{TABLE}--trainer.min_epochs 2": "--trainer.min_epochs acts on the fit of a single network",
     "--max_epochs 2 --schedule.pct_start 0.5": "cannot run in 2 steps; give a larger --max_epochs",
     "--network bn.Net --data.batch_size 17": "another --data.batch_size",
     "--network bn.Net --data.batch_size 1": "another --data.batch_size",
@@ -67,6 +67,7 @@ RIGHT = {
     f"{VALIDATED}--trainer.val_check_interval 0.4 --data.batch_size 20",
     f"{VALIDATED}--trainer.val_check_interval 2 --data.batch_size 20 --trainer.max_steps 2",
     f"{TABLE}--trainer.deterministic true",
+    f"{TABLE}--trainer.gradient_clip_val 1 --trainer.accumulate_grad_batches 2",
     "--network bn.Net --data.batch_size 16",
 }
 NORMED = """

@@ -13,6 +13,7 @@ from evaluation.members import as_one
 from model.ensemble import Ensemble
 from model.population import Member, Population
 from model.scores import Metric
+from model.steps import Steps
 from training.curves import CurveBands
 from training.fast import FastClassifier
 from training.result import SplitMetrics
@@ -75,6 +76,7 @@ class Members:
             patience=patience,
             metric=metric,
             stack_bytes=stack_bytes(trainer.strategy.root_device),
+            steps=Steps.take(trainer),
         )
 
     def fit(self, run: Run, resume: str | None) -> FastClassifier:

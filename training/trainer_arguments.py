@@ -21,6 +21,7 @@ from cli.schema import SET_BY_PROGRAM
 from data.tabular import TabularData
 from evaluation.devices import cluster_plugins
 from model.classifier import Classifier
+from model.steps import StepArguments
 
 PARAMETERS = signature(Trainer).parameters
 FROM_ONE = (
@@ -30,8 +31,9 @@ FROM_ONE = (
     "min_epochs",
     "min_steps",
 )
-# What several members take; all else is about the steps and the validation of a single network.
+# What several members take; all else is about the fit of a single network.
 OF_MEMBERS = (
+    *StepArguments.__annotations__,
     "benchmark",
     "detect_anomaly",
     "deterministic",
@@ -122,8 +124,8 @@ def trainer_arguments(
     for name in changed:
         if members > 1 and name not in OF_MEMBERS:
             raise ValueError(
-                f"--trainer.{name} acts on the steps and epochs of a single network, and "
-                f"{members} are trained as one; give --members 1"
+                f"--trainer.{name} acts on the fit of a single network, and {members} are trained "
+                "as one; give --members 1"
             )
     check_values(changed, max_epochs)
     if datamodule.val_fraction:
@@ -134,6 +136,20 @@ def trainer_arguments(
     defaults = {"log_every_n_steps": 1, "plugins": cluster_plugins()}
     defaults["limit_val_batches"] = 1.0 if datamodule.val_fraction else 0
     return defaults | changed
+
+
+def step_arguments(given: StepArguments, max_epochs: int) -> StepArguments:
+    """The Trainer's arguments that evaluate.py takes.
+
+    Raises:
+        ValueError: Another argument, or a value that cannot be used.
+    """
+    names = StepArguments.__annotations__
+    for name in given:
+        if name not in names:
+            raise ValueError(unknown("--trainer argument of evaluate.py", name, names))
+    check_values(given, max_epochs)
+    return given
 
 
 def check_values(given: Mapping[str, Any], max_epochs: int) -> None:
@@ -151,7 +167,7 @@ def check_values(given: Mapping[str, Any], max_epochs: int) -> None:
         )
     if "max_time" in given:
         check_time(given["max_time"])
-    clip = given.get("gradient_clip_val", 0)
+    clip = given.get("gradient_clip_val") or 0
     if not isfinite(clip) or clip < 0:
         raise ValueError(f"--trainer.gradient_clip_val is {clip}; give a number above 0")
     if "gradient_clip_algorithm" in given and not clip:
