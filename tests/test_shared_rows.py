@@ -15,7 +15,7 @@ from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
 from data.members import member_splits
 from data.row_set import RowSet
-from data.sampling import row_order
+from data.sampling import row_order, row_orders
 from data.shared_rows import SharedRows
 from data.tabular import RawTable, TabularData
 from model import recipe
