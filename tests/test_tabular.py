@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from data.encoder import MAX_STANDARD_DEVIATIONS, robust_scale
 from data.iris import Iris
-from data.sampling import EpochSampler, row_order
+from data.sampling import EpochSampler, row_order, row_orders
 from data.tabular import RawTable, TabularData
 from evaluation.plan import make_plan
 from training.batches import TensorBatches
@@ -176,6 +176,17 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert np.array_equal(row_order(50, 1, 2), row_order(50, 1, 2))
     orders = {tuple(row_order(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.integers(0, 2**64), min_size=1, max_size=5),
+    st.integers(0, 2**32 - 1),
+)
+def test_orders_of_many_seeds_are_those_of_each(rows, seeds, epoch):
+    orders = row_orders(rows, seeds, epoch)
+    for order, seed in zip(orders, seeds, strict=True):
+        assert np.array_equal(order, row_order(rows, seed, epoch))
 
 
 @settings(max_examples=20)
