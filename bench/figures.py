@@ -212,7 +212,7 @@ def options() -> str:
         memory = last[option].get("memory")
         rows.append([option, *times, "-" if memory is None else f"{memory:.2f}"])
     compiling = [network["`--compile`"]["seconds to compile"] for network in networks.values()]
-    times = table(["time / time without", *networks, "memory / without"], rows)
+    times = table(["flag of `train.py`", *networks, "memory of the last"], rows)
     threads = result["threads"]
     source = measured(result, f"medians of {result['n']} interleaved fits, threads: {threads}")
     return paragraphs(
