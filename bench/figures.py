@@ -35,6 +35,7 @@ from bench.accuracy_figures import (
     small_tables,
 )
 from bench.markdown import measured, paragraphs, read, screen, table
+from bench.scale_figures import scale_cross_validation, scale_growth, scale_memory, scale_speed
 from evaluation.report import report
 from evaluation.result import EvaluationResult
 from training.result import TrainResult
@@ -393,6 +394,10 @@ FIGURES: dict[str, Callable[[], str]] = {
     "population": population,
     "population-scaling": population_scaling,
     "gpu": gpu,
+    "scale-speed": scale_speed,
+    "scale-memory": scale_memory,
+    "scale-growth": scale_growth,
+    "scale-cross-validation": scale_cross_validation,
     "faults": faults,
     "mutants": mutants,
     "predict": predict,
