@@ -35,6 +35,7 @@ from bench.accuracy_figures import (
     small_tables,
 )
 from bench.markdown import measured, paragraphs, read, screen, table
+from bench.scale_figures import scale_cross_validation, scale_growth, scale_memory, scale_speed
 from evaluation.report import report
 from evaluation.result import EvaluationResult
 from training.result import TrainResult
@@ -212,7 +213,7 @@ def options() -> str:
         memory = last[option].get("memory")
         rows.append([option, *times, "-" if memory is None else f"{memory:.2f}"])
     compiling = [network["`--compile`"]["seconds to compile"] for network in networks.values()]
-    times = table(["time / time without", *networks, "memory / without"], rows)
+    times = table(["flag of `train.py`", *networks, "memory of the last"], rows)
     threads = result["threads"]
     source = measured(result, f"medians of {result['n']} interleaved fits, threads: {threads}")
     return paragraphs(
@@ -393,6 +394,10 @@ FIGURES: dict[str, Callable[[], str]] = {
     "population": population,
     "population-scaling": population_scaling,
     "gpu": gpu,
+    "scale-speed": scale_speed,
+    "scale-memory": scale_memory,
+    "scale-growth": scale_growth,
+    "scale-cross-validation": scale_cross_validation,
     "faults": faults,
     "mutants": mutants,
     "predict": predict,

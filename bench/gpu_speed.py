@@ -14,9 +14,16 @@ import torch
 from torch import nn
 
 from bench.gpu_commands import DEVICE, FOLDS, MINI_BATCHES, SMALL, Attempt
-from bench.large_tables import Noise, bare_epochs, project_epochs
+from bench.large_tables import (
+    Noise,
+    bare_epochs,
+    make_network,
+    plain_lightning,
+    project_epochs,
+)
 from bench.population import make_folds, population_cost, scikit_learn_cost
 from cli.command import command
+from cli.component import ComponentConfig
 from data.augmentation import Augmentation
 from evaluate import evaluate
 from model.convnet import ConvNet
@@ -26,15 +33,32 @@ from train import train
 
 TORCH_DEVICE = "cpu" if SMALL else "cuda"
 
-# Rows, columns, hidden units, rows of a batch, precision.
-THROUGHPUTS: dict[str, tuple[int, int, list[int], int, str]] = {
-    "1,000,000 rows, 256-256": (1_000_000, 50, [256, 256], 4096, "32-true"),
-    "1,000,000 rows, 256-256, bf16-mixed": (1_000_000, 50, [256, 256], 4096, "bf16-mixed"),
-    "width 2,048, bf16-mixed": (262_144, 50, [2048] * 4, 8192, "bf16-mixed"),
-    "width 8,192, bf16-mixed": (131_072, 50, [8192] * 4, 16_384, "bf16-mixed"),
+
+def mlp(*hidden: int) -> ComponentConfig:
+    return {"class": "MLP", "hidden": list(hidden)}
+
+
+def residual(width: int) -> ComponentConfig:
+    return {"class": "ResidualMLP", "width": width, "blocks": 2, "expansion": 1}
+
+
+# Rows, network, rows of a batch, precision.
+THROUGHPUTS: dict[str, tuple[int, ComponentConfig, int, str]] = {
+    "1,000,000 rows, 256-256": (1_000_000, mlp(256, 256), 4096, "32-true"),
+    "1,000,000 rows, 256-256, bf16-mixed": (1_000_000, mlp(256, 256), 4096, "bf16-mixed"),
+    "10,000,000 rows, 256-256": (10_000_000, mlp(256, 256), 4096, "32-true"),
+    "width 2,048, bf16-mixed": (262_144, mlp(*[2048] * 4), 8192, "bf16-mixed"),
+    "width 8,192, bf16-mixed": (131_072, mlp(*[8192] * 4), 16_384, "bf16-mixed"),
+    **{
+        f"residual, width {width:,}, bf16-mixed": (rows, residual(width), 16_384, "bf16-mixed")
+        for width, rows in {1024: 524_288, 4096: 262_144, 8192: 131_072, 16_384: 65_536}.items()
+    },
 }
 if SMALL:
-    THROUGHPUTS = {"2,000 rows": (2000, 5, [8], 256, "bf16-mixed")}
+    THROUGHPUTS = {
+        "2,000 rows": (2000, mlp(8), 256, "bf16-mixed"),
+        "residual, width 8": (2000, residual(8), 256, "bf16-mixed"),
+    }
 
 
 def syncs() -> dict[str, Any]:
@@ -128,30 +152,31 @@ def speed() -> dict[str, Any]:
             f"seconds on {device}": round(median(values), 3) for device, values in attempts.items()
         }
     rows["512 images, ms"] = image_costs()
-    for name, (count, columns, hidden, batch, precision) in THROUGHPUTS.items():
-        rows[name] = throughput(count, columns, hidden, batch, precision)
+    for name, arguments in THROUGHPUTS.items():
+        rows[name] = throughput(*arguments)
         print(name, rows[name], flush=True)
     return rows
 
 
 def throughput(
-    count: int, columns: int, hidden: list[int], batch_size: int, precision: Any
+    count: int, network: ComponentConfig, batch_size: int, precision: Any
 ) -> dict[str, Any]:
-    """Rows per second of a fit as train.py runs it, and of a bare loop over tensors.
+    """Rows per second of a fit as train.py runs it, of a bare loop over tensors, and of Lightning.
 
     With the share of the largest matrix product's speed that the fit's products reach.
     """
-    noise = Noise(count, columns, batch_size)
+    noise = Noise(count, 5 if SMALL else 50, batch_size)
     noise.setup()
     epochs = 4
     rows = len(noise.splits["train"][1])
-    ours = rows / median(project_epochs(noise, hidden, epochs, DEVICE, precision)[1:])
-    bare = rows / median(bare_epochs(noise, hidden, epochs, TORCH_DEVICE, precision)[1:])
-    network = MLP(columns, 2, hidden=hidden)
-    weights = sum(parameter.numel() for parameter in network.parameters())
+    ours = rows / median(project_epochs(noise, network, epochs, DEVICE, precision)[1:])
+    bare = rows / median(bare_epochs(noise, network, epochs, TORCH_DEVICE, precision)[1:])
+    plain = plain_lightning(noise, network, 5, DEVICE, precision)
+    weights = sum(parameter.numel() for parameter in make_network(noise, network).parameters())
     result = {
         "rows per second": round(ours),
         "ratio to a bare loop": round(ours / bare, 2),
+        "ratio to plain Lightning": round(ours / plain, 1),
         "TFLOP per second": round(6 * weights * ours / 1e12, 1),
     }
     if not SMALL:

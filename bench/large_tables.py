@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.measure import quiet_trainer
-from cli.component import describe
+from cli.component import ComponentConfig, build, describe
 from data.raw_table import RawTable
 from data.tabular import TabularData
-from model.networks import MLP
 from model.recipe import LOSS, OPTIMIZER, SCHEDULE
 from training.batches import TensorBatches
 from training.classifiers import make_classifier
@@ -54,14 +53,14 @@ class EpochClock(Callback):
 
 def project_epochs(
     table: TabularData,
-    hidden: list[int],
+    network: ComponentConfig,
     epochs: int,
     device: str = "cpu",
     precision: Any = "32-true",
 ) -> list[float]:
     """Seconds of each epoch of a fit as train.py runs it."""
     config = {
-        "network": {"class": "MLP", "hidden": hidden},
+        "network": network,
         "loss": describe("loss", LOSS),
         "optimizer": describe("optimizer", OPTIMIZER),
         "schedule": describe("schedule", SCHEDULE),
@@ -77,20 +76,24 @@ def project_epochs(
 
 
 def bare_epochs(
-    table: TabularData, hidden: list[int], epochs: int, device: str = "cpu", precision: str = ""
+    table: TabularData,
+    network: ComponentConfig,
+    epochs: int,
+    device: str = "cpu",
+    precision: str = "",
 ) -> list[float]:
     """Seconds of each epoch of a plain PyTorch loop over tensors: the limit."""
     features, targets = (tensor.to(device) for tensor in table.splits["train"])
-    network = MLP(features.shape[1], 2, hidden=hidden).to(device)
+    module = make_network(table, network).to(device)
     loss = LOSS()
-    optimizer = OPTIMIZER(network.parameters(), total_steps=1000)
+    optimizer = OPTIMIZER(module.parameters(), total_steps=1000)
     size = table.batch_size or len(targets)
     seconds = []
     for _ in range(epochs):
         start = time.perf_counter()
         for rows in torch.randperm(len(targets), device=device).split(size):
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                value = loss(network(features[rows]), targets[rows])
+                value = loss(module(features[rows]), targets[rows])
             value.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -99,12 +102,17 @@ def bare_epochs(
     return seconds
 
 
-class PlainModule(LightningModule):
-    """An MLP as Lightning's tutorials write it."""
+def make_network(table: TabularData, network: ComponentConfig) -> nn.Module:
+    module: nn.Module = build("network", network)(table.num_features, table.num_classes)
+    return module
 
-    def __init__(self, num_features: int, hidden: list[int]) -> None:
+
+class PlainModule(LightningModule):
+    """A network in a LightningModule as the tutorials write it."""
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = MLP(num_features, 2, hidden=hidden)
+        self.network = network
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         features, targets = batch
@@ -116,13 +124,21 @@ class PlainModule(LightningModule):
         return torch.optim.AdamW(self.parameters())
 
 
-def plain_lightning(table: TabularData, hidden: list[int], steps: int) -> float:
+def plain_lightning(
+    table: TabularData,
+    network: ComponentConfig,
+    steps: int,
+    device: str = "cpu",
+    precision: Any = "32-true",
+) -> float:
     """Rows per second of plain Lightning with an ordinary DataLoader."""
     dataset = TensorDataset(*table.splits["train"])
     size = table.batch_size or len(dataset)
     loader = DataLoader(dataset, batch_size=size, shuffle=True)
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator=device,
+        devices=1,
+        precision=precision,
         max_epochs=1,
         limit_train_batches=steps,
         logger=False,
@@ -135,17 +151,17 @@ def plain_lightning(table: TabularData, hidden: list[int], steps: int) -> float:
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers")
-        trainer.fit(PlainModule(table.num_features, hidden), loader)
+        trainer.fit(PlainModule(make_network(table, network)), loader)
     return min(steps * size, len(dataset)) / clock.seconds[0]
 
 
-def scikit_learn(table: TabularData, hidden: list[int], steps: int) -> float:
+def scikit_learn(table: TabularData, network: ComponentConfig, steps: int) -> float:
     """Rows per second of MLPClassifier.partial_fit, which takes one step with each batch."""
     from sklearn.neural_network import MLPClassifier
 
     features, targets = (tensor.numpy() for tensor in table.splits["train"])
     size = table.batch_size or len(targets)
-    classifier = MLPClassifier(tuple(hidden), batch_size=size)
+    classifier = MLPClassifier(tuple(network["hidden"]), batch_size=size)
     classifier.partial_fit(features[:size], targets[:size], classes=[0, 1])
     start = time.perf_counter()
     order = np.random.default_rng(0).permutation(len(targets))[: steps * size]
@@ -154,14 +170,14 @@ def scikit_learn(table: TabularData, hidden: list[int], steps: int) -> float:
     return len(order) / (time.perf_counter() - start)
 
 
-def skorch(table: TabularData, hidden: list[int], steps: int) -> float:
+def skorch(table: TabularData, network: ComponentConfig, steps: int) -> float:
     """Rows per second of skorch, as its documentation starts."""
     from skorch import NeuralNetClassifier
 
     rows = slice(0, steps * (table.batch_size or steps))
     features, targets = (tensor[rows].numpy() for tensor in table.splits["train"])
-    network = NeuralNetClassifier(
-        MLP(features.shape[1], 2, hidden=hidden),
+    classifier = NeuralNetClassifier(
+        make_network(table, network),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
         max_epochs=1,
@@ -171,7 +187,7 @@ def skorch(table: TabularData, hidden: list[int], steps: int) -> float:
         verbose=0,
     ).initialize()
     start = time.perf_counter()
-    network.partial_fit(features, targets)
+    classifier.partial_fit(features, targets)
     return len(targets) / (time.perf_counter() - start)
 
 
@@ -181,7 +197,7 @@ def batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield order[start : start + size]
 
 
-OTHERS: dict[str, Callable[[TabularData, list[int], int], float]] = {
+OTHERS: dict[str, Callable[[TabularData, ComponentConfig, int], float]] = {
     "plain Lightning, DataLoader": plain_lightning,
     "scikit-learn, partial_fit": scikit_learn,
     "skorch": skorch,
@@ -189,14 +205,14 @@ OTHERS: dict[str, Callable[[TabularData, list[int], int], float]] = {
 
 
 def compare(
-    count: int, columns: int, hidden: list[int], batch_size: int, rounds: int, steps: int
+    count: int, columns: int, network: ComponentConfig, batch_size: int, rounds: int, steps: int
 ) -> dict[str, Any]:
     """Rows per second of every contender, medians of rounds in which they take turns.
 
     Args:
         count: Rows of the table, of which four fifths are trained on.
         columns: Its columns.
-        hidden: Hidden units of the MLP.
+        network: An MLP, as plain data.
         batch_size: Rows of a step.
         rounds: Number of rounds: an epoch of this project and of the bare loop.
         steps: Steps of the other contenders in a round.
@@ -208,19 +224,17 @@ def compare(
     speeds |= {name: [] for name in OTHERS}
     small = Noise(4 * batch_size, columns, batch_size)
     small.setup()
-    project_epochs(small, hidden, 1)  # warm up
+    project_epochs(small, network, 1)  # warm up
     for _ in range(rounds):
-        speeds["this project"].append(rows / project_epochs(table, hidden, 1)[0])
-        speeds["bare loop"].append(rows / bare_epochs(table, hidden, 1)[0])
+        speeds["this project"].append(rows / project_epochs(table, network, 1)[0])
+        speeds["bare loop"].append(rows / bare_epochs(table, network, 1)[0])
         for name, contender in OTHERS.items():
-            speeds[name].append(contender(table, hidden, steps))
+            speeds[name].append(contender(table, network, steps))
     ours = speeds["this project"]
     return {
         name: {
             "rows per second": round(median(values)),
-            "this project's ratio": round(
-                median(our / value for our, value in zip(ours, values, strict=True)), 2
-            ),
+            "ratio": round(median(our / value for our, value in zip(ours, values, strict=True)), 2),
         }
         for name, values in speeds.items()
     }

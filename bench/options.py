@@ -44,7 +44,7 @@ COLUMNS = 32
 WIDTHS = (8,) if SMALL else (256, 2048)
 PLAIN = "none"
 COMPILE = "`--compile`"
-CHECKPOINTING = "`--network.checkpointing true`"
+CHECKPOINTING = "`--network ResidualMLP --network.checkpointing true`"
 # By flags: precision, batch size, arguments of the Trainer.
 OPTIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     PLAIN: ("32-true", 256, {}),

@@ -29,6 +29,7 @@ import torch
 
 from bench.large_tables import compare
 from bench.measure import processor, whole
+from bench.scale_figures import draw
 from bench.scale_runs import Measured, exponent, measure, write_mixed, write_numbers
 from cli.command import quiet
 from training.fast import skip_driver_lookup
@@ -52,10 +53,11 @@ NETWORK = [
 
 def speed() -> dict[str, Any]:
     """Rows per second of this project and of others, on 1, 3 and 10 million rows."""
+    network = {"class": "MLP", "hidden": HIDDEN}
     rows = {}
     for millions in (1, 3, 10):
         count = millions * MILLION
-        rows[str(count)] = compare(count, COLUMNS, HIDDEN, BATCH, ROUNDS, steps=30)
+        rows[str(count)] = compare(count, COLUMNS, network, BATCH, ROUNDS, steps=30)
         print(count, rows[str(count)], flush=True)
     return rows
 
@@ -233,6 +235,8 @@ def main() -> None:
         seconds = time.perf_counter() - start
         print(f"{section.__name__}: {seconds:.0f} s", flush=True)
         print(json.dumps(result[section.__name__], indent=2), flush=True)
+        if section is growth and not SMALL:
+            draw(result["growth"])
         if not SMALL:
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
