@@ -70,7 +70,7 @@ def unknown(
     return message
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     r"""Return the first line of an error's message, or the error's class if there is no message.
 
     >>> first_line(ValueError("two lines\nof text")), first_line(KeyError())

@@ -13,6 +13,7 @@ from polars.selectors import by_name  # takes names literally, where a string ma
 
 from cli.errors import first_line
 from data.csv_lines import CsvLines, likely_delimiter, separator_of
+from data.parquet import UNREADABLE, damage
 from data.plain_text import PARQUET, TextFile
 
 BATCH_ROWS = 50_000
@@ -82,7 +83,7 @@ class File:
         """The column names of a Parquet file."""
         try:
             return list(pl.read_parquet_schema(self.path))
-        except (PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{self.name} is not a complete Parquet file: {first_line(error)}"
             ) from error
@@ -125,7 +126,7 @@ class File:
                 if not empty:
                     break
         except PolarsError as error:
-            self.fail(error)
+            self.fail(error, names)
         return empty
 
     def need(self, names: Sequence[str]) -> None:
@@ -161,8 +162,8 @@ class File:
                     frame = frame[: max(0, expected - rows)]  # without blank lines at the end
                 rows += len(frame)
                 yield frame.select(by_name(list(names)))
-        except PolarsError as error:
-            self.fail(error)
+        except UNREADABLE as error:
+            self.fail(error, names)
         if not rows:
             raise ValueError(f"{self.name} has names of columns and no row")
         if expected is not None and rows < expected:
@@ -191,10 +192,17 @@ class File:
         """Whether a row of a CSV file may have too few fields: polars fills them with nulls."""
         return not self.parquet and frame.get_column(self.fields[-1]).null_count() > 0
 
-    def fail(self, error: PolarsError) -> NoReturn:
-        """Raise an error that names the wrong line of a CSV file, else one with polars' reason."""
-        if not self.parquet:
-            self.lines.count_rows(len(self.fields))
+    def fail(self, error: BaseException, names: Sequence[str]) -> NoReturn:
+        """Raise an error that names a CSV file's wrong line, or a Parquet file's row group.
+
+        Args:
+            error: What polars raised.
+            names: The columns that it read.
+        """
+        if self.parquet:
+            where = damage(self.path, names)
+            raise ValueError(f"{self.name} is damaged in {where}: {first_line(error)}") from error
+        self.lines.count_rows(len(self.fields))
         raise ValueError(f"{self.name} cannot be read: {first_line(error)}") from error
 
     def locate(self, row: int, column: str) -> str:

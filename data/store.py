@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PolarsError
 from polars.selectors import by_name
 
 from data.columns import Columns
 from data.file import File
+from data.parquet import UNREADABLE, count_rows
 
 LARGE_BYTES = 2**24  # of a file; a smaller one is read at once
 BLOCK_VALUES = 2**19  # of a large table that are in memory at a time: 4 MiB as float64
@@ -43,21 +43,13 @@ class Store:
         self.file = file
         self.frame = frame
         self.paths: list[Path] = []
-        if file is None:
-            return
-        if Path(file.path).stat().st_size < LARGE_BYTES:
+        if file is not None and Path(file.path).stat().st_size < LARGE_BYTES:
             self.frame = pl.concat(file.frames(self.names))
-        elif file.parquet:
-            self.paths = [Path(file.path)]
-        else:
-            self.paths = self.copied(file)
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
+        elif file is not None:
+            self.paths = [Path(file.path)] if file.parquet else self.copied(file)
+        self.rows = sum(count_rows(str(path)) for path in self.paths)
         if self.frame is not None:
-            return len(self.frame)
-        return int(pl.scan_parquet(self.paths, glob=False).select(pl.len()).collect().item())
+            self.rows = len(self.frame)
 
     def copied(self, file: File) -> list[Path]:
         """Copy the columns of a CSV file into a folder that is removed with this object."""
@@ -88,9 +80,9 @@ class Store:
             return self.frame.select(by_name(list(names)))
         try:
             return pl.scan_parquet(self.paths, glob=False).select(by_name(list(names))).collect()
-        except PolarsError as error:
+        except UNREADABLE as error:
             assert self.file is not None
-            self.file.fail(error)
+            self.file.fail(error, names)
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
         """Yield columns one after the other."""

@@ -1,6 +1,7 @@
 """Tables that are read a few columns at a time: the same as those that are read at once."""
 
 import gc
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from data import raw_table, store
+from data.folds import cross_validation, standardize_folds
 from data.memory import container_memory, free_memory
 from data.standardize import check_size
 from data.table import Table
@@ -184,3 +187,41 @@ def test_memory_of_a_container(tmp_path):
     process.write_text("0::/job\n")
     assert container_memory(tmp_path, process) == [400]
     assert container_memory(tmp_path, Path("/none")) == []
+
+
+def test_a_damaged_parquet_file_names_its_row_group(small_pieces):
+    path = small_pieces / "t.parquet"
+    frame = mixed(1000)
+    frame.write_parquet(path, row_group_size=100)
+    chunk = parquet.read_metadata(path).row_group(3).column(frame.columns.index("size"))
+    content = bytearray(path.read_bytes())
+    content[chunk.data_page_offset : chunk.data_page_offset + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    damaged = r"t.parquet is damaged in rows 301 to 400 \(row group 4 of 10\): "
+    with pytest.raises(ValueError, match=damaged):
+        made(path)
+    with pytest.MonkeyPatch.context() as patch:  # read at once
+        patch.setattr(store, "LARGE_BYTES", 2**24)
+        with pytest.raises(ValueError, match=damaged):
+            made(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow.parquet", None)
+        with pytest.raises(ValueError, match=r"damaged in rows 1 to 1,000: "):
+            made(path)
+
+
+def test_folds_of_a_large_table(request, tmp_path):
+    mixed().write_parquet(tmp_path / "t.parquet")
+
+    def folds():
+        table = Table(str(tmp_path / "t.parquet"), "y")
+        raw = table.read()
+        cut = cross_validation(table, raw.targets, 3, 1)
+        return standardize_folds(raw, cut, "robust")
+
+    at_once, _ = folds()
+    request.getfixturevalue("small_pieces")
+    in_pieces, _ = folds()
+    for first, second in zip(at_once, in_pieces, strict=True):
+        for split in first:
+            torch.testing.assert_close(second[split].features, first[split].features)
