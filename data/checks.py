@@ -1,6 +1,7 @@
 """What a loader returned, converted to the table that is trained on, or refused in one line."""
 
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -265,3 +266,23 @@ def checked_channels(channels: Any, columns: int) -> np.ndarray | None:
             f"channels is of shape {array.shape}; give the channel of each of {columns} columns"
         )
     return array
+
+
+def check_batch_size(datamodule: Any, rows: int) -> None:
+    """Refuse a batch that is larger than the training rows; the default of a class may be.
+
+    Args:
+        datamodule: A TabularData.
+        rows: Number of training rows.
+
+    Raises:
+        ValueError: It is larger.
+    """
+    default = signature(type(datamodule)).parameters.get("batch_size")
+    is_default = default is not None and datamodule.batch_size == default.default
+    if datamodule.batch_size is None or datamodule.batch_size <= rows or is_default:
+        return
+    raise ValueError(
+        f"batch_size is {datamodule.batch_size}, more than the {rows:,} training rows; give at "
+        f"most {rows}, or null for all of them at once"
+    )

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from data.layout import Layout
+from data.memory import give_back
 from data.shared_rows import SharedRows, SharedSplits, shared
 from data.tabular import Splits, TabularData
 
@@ -83,6 +84,7 @@ def warnings_of(datamodule: TabularData, cut: Splits | SharedSplits, layout: Lay
     rows = id_rows(splits["train"], layout)
     ids = find_ids(rows.features.numpy(), rows.targets.numpy(), layout)
     twins = find_twins(splits)
+    give_back()
     if twins.is_leak and 2 * find_twins(splits, layout).rows <= twins.rows:
         # Exact copies make every column look like an id.
         name = datamodule.column_names[ids[0].column] if len(ids) == 1 else "COLUMN"

@@ -98,3 +98,16 @@ def check_validation(datamodule: TabularData, members: int) -> None:
             f"val_fraction is {datamodule.val_fraction}, but each of {members} members validates "
             "on a fold of its own; leave it out, or give --members 1"
         )
+
+
+def check_rows_on(datamodule: TabularData) -> None:
+    """Refuse rows in the host's memory for networks that train as one.
+
+    Raises:
+        ValueError: They are asked for.
+    """
+    if datamodule.rows_on == "host":
+        raise ValueError(
+            "rows_on is host, but networks that are trained together have their rows on the "
+            "device; leave it out, or train one with train.py and --members 1"
+        )

@@ -135,7 +135,7 @@ class SharedRows:
     @property
     def features(self) -> Tensor:
         """The standardized features, (rows, num_features)."""
-        features = self.table.features.index_select(0, self.indices)
+        features = self.chosen(self.table.features)
         if self.affine is None:
             return features
         by_feature = features.mT
@@ -146,7 +146,14 @@ class SharedRows:
     @property
     def targets(self) -> Tensor:
         """Class indices (rows,)."""
-        return self.table.targets.index_select(0, self.indices)
+        return self.chosen(self.table.targets)
+
+    def chosen(self, tensor: Tensor) -> Tensor:
+        """These rows of one of the table's tensors: a slice of it where they are in a row."""
+        if self.row_set.kind == "range" and self.affine is None:
+            start, stop = self.row_set.content.tolist()
+            return tensor[start:stop]
+        return tensor.index_select(0, self.indices)
 
     def __getitem__(self, index: int) -> Tensor:
         return (self.features, self.targets)[index] if index else self.features

@@ -149,7 +149,9 @@ class TabularData(LightningDataModule):
         """Row indices of each split."""
         fractions = {"test": self.test_fraction, "val": self.val_fraction}
         given = {"test": self.test_rows, "val": self.val_rows}
-        return draw_splits(self.cutter(targets), self.class_names, fractions, given)
+        splits = draw_splits(self.cutter(targets), self.class_names, fractions, given)
+        checks.check_batch_size(self, len(splits["train"]))
+        return splits
 
     def cutter(self, targets: np.ndarray, rows: np.ndarray | slice = ALL_ROWS) -> Cutter:
         """How these rows, of these class indices, are cut into splits and folds."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from lightning.pytorch import Trainer
 
+from data.checks import check_batch_size
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
-from data.members import check_validation, choose_members, member_splits
+from data.members import check_rows_on, check_validation, choose_members, member_splits
 from data.sampling import row_orders
 from data.shared_rows import SharedSplits
 from data.splits import remaining
@@ -157,6 +158,8 @@ def make_plan(
         available=memory,
     )
     cut_folds = cross_validation(datamodule, table.targets, folds, repeats, inner_folds)
+    check_batch_size(datamodule, max(len(fold.indices["train"]) for fold in cut_folds))
+    check_rows_on(datamodule)
     members = choose_members(datamodule, members, train_rows(cut_folds))
     splits, encoders = standardize_folds(table, cut_folds, datamodule.scaling, layout)
     class_weights = []

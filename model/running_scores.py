@@ -24,7 +24,7 @@ FEWEST_BINS = 2**12
 MOST_BINS = 2**16
 ALL_BINS = 2**20
 
-COUNTED_LOGITS = 2**18  # that are counted together: each batch by itself costs small steps time
+COUNTED_LOGITS = 2**13  # that are counted together: small batches by themselves take time
 
 
 class RunningScores:

@@ -4,7 +4,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from cli.component import LEARNED
-from data.members import check_validation, member_splits
+from data.members import check_rows_on, check_validation, member_splits
 from data.sampling import row_orders
 from data.tabular import TabularData
 from evaluation.devices import stack_bytes, train_shares
@@ -57,6 +57,7 @@ class Members:
                 "give --members 1"
             )
         check_validation(datamodule, members)
+        check_rows_on(datamodule)
         train_shares(trainer)
         self.datamodule = datamodule
         self.trainer = trainer
