@@ -97,13 +97,13 @@ def fragment_frame(piece: Any) -> Any:
 
 
 def hugging_face(folder: str, batch_size: int) -> Batches:
-    """IterableDataset, whose buffer shuffles row by row."""
+    """IterableDataset, whose buffer shuffles row by row; a large one would take long to fill."""
     import datasets
 
     datasets.disable_progress_bars()
     files = sorted(map(str, Path(folder).glob("*.parquet")))
     rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
-    rows = rows.shuffle(seed=0, buffer_size=GROUPS * GROUP_ROWS).with_format("numpy")
+    rows = rows.shuffle(seed=0, buffer_size=10_000).with_format("numpy")
     for batch in rows.batch(batch_size):
         names = [name for name in batch if name != "y"]
         features = torch.from_numpy(np.stack([batch[name] for name in names], 1))

@@ -25,11 +25,12 @@ SCRIPTS = [
     "scale",
     "small_tables",
     "speed",
+    "streaming",
     "tables",
 ]
 
 # The other sections start processes, which tests of the commands do too.
-SECTIONS = {"gpu": ["works", "alone", "speed"], "scale": ["speed"]}
+SECTIONS = {"gpu": ["works", "alone", "speed"], "scale": ["speed"], "streaming": ["order", "speed"]}
 
 
 def modification_times():

@@ -122,6 +122,9 @@ def run_command(line):
     if program == "torchrun":
         run_torchrun(arguments)
         return
+    if program == "python" and arguments[0] == "-c":
+        exec(arguments[1], {})
+        return
     if program != "python" or arguments[0] not in COMMANDS:
         assert NOT_RUN.match(line), f"no test runs {line!r}"
         return
