@@ -81,6 +81,70 @@ def test_two_processes_take_the_steps_of_one(strategy):
         assert curves[0] == pytest.approx(curves[1], rel=1e-5), tag
 
 
+LOSSES = """
+import json
+import os
+import sys
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+
+from data.iris import Iris
+from training.batches import TensorBatches
+from training.fast import FastClassifier
+
+losses = {}
+
+
+class Note(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        losses.setdefault(name, []).append(trainer.callback_metrics["train/loss"].item())
+
+
+processes = int(os.environ.get("WORLD_SIZE", "1"))
+for name, loss, is_summed in (
+    ("mean", {"class": "CrossEntropyLoss", "label_smoothing": 0.1}, False),
+    ("weighted", {"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, False),
+    ("weighted, summed up", {"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, True),
+    ("sum", {"class": "CrossEntropyLoss", "reduction": "sum"}, False),
+    ("article", {"class": "BCEWithLogitsLoss"}, False),
+):
+    seed_everything(0, verbose=False)
+    table = Iris(batch_size=7)  # 120 rows: a last batch of one
+    table.setup()
+    optimizer = {"class": "SGD", "lr": 0.05}
+    classifier = FastClassifier(
+        4, 3, loss=loss, optimizer=optimizer, schedule=None, is_summed=is_summed
+    )
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    strategy = "ddp" if processes > 1 else "auto"
+    trainer = Trainer(
+        accelerator="cpu", devices=processes, strategy=strategy, max_epochs=3, callbacks=[Note()],
+        enable_model_summary=False, limit_val_batches=0, **options
+    )
+    table.make_loader = lambda *_, **arguments: TensorBatches(*_, **arguments, trainer=trainer)
+    trainer.fit(classifier, table)
+if trainer.is_global_zero:
+    print(json.dumps(losses))
+"""
+
+
+def test_every_loss_is_that_of_the_whole_batch(monkeypatch):
+    Path("losses.py").write_text(LOSSES)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    both = torchrun("losses.py")
+    assert both.returncode == 0, both.stderr
+    line = [sys.executable, "losses.py"]
+    alone = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert alone.returncode == 0, alone.stderr
+    found = json.loads(both.stdout)
+    expected = json.loads(alone.stdout)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+    assert expected["weighted"] == pytest.approx(expected["weighted, summed up"], rel=1e-6)
+
+
 # What the processes must agree on
 
 
@@ -145,7 +209,7 @@ def test_machines_with_other_files_are_refused_in_one_line():
     errors = [row for row in done.stderr.splitlines() if row.startswith("error: ")]
     assert len(errors) == 1, done.stderr
     assert re.match(
-        r"error: process 1 on \S+ has other rows \(train: 47 rows, sum \S+, test: 12 rows, sum \S+ "
+        r"error: process 1 on \S+ has other rows \(train: 47 rows, sum \S+, test: 12 rows, sum .* "
         r"than process 0 on \S+ \(train: 48 rows, .* give every machine the same file$",
         errors[0],
     ), errors

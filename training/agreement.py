@@ -15,6 +15,7 @@ from cli.component import flatten
 from cli.convert import to_text
 
 Splits = Mapping[str, Iterable[Tensor]]
+Sketch = dict[str, list[list[float]]]  # by split, for each of its tensors
 CHUNK = 65_536  # rows that are summed at once in float64
 SHARED_SECONDS = 30  # until a folder on a network shows another machine's files
 
@@ -24,7 +25,7 @@ class Claim(NamedTuple):
 
     host: str
     settings: dict[str, Any]
-    rows: dict[str, list[list[float]]]
+    rows: Sketch
     run_dir: str
     sees_run_dir: bool
 
@@ -65,10 +66,11 @@ def check_agreement(claims: Sequence[Claim]) -> None:
                     f"{who} has --{key} {to_text(claim.settings.get(key))}, and process 0 on "
                     f"{first.host} {to_text(first.settings.get(key))}; give all the same command"
                 )
-        if not same_rows(claim.rows, first.rows):
+        splits = differing(claim.rows, first.rows)
+        if splits:
             raise ValueError(
-                f"{who} has other rows ({describe(claim.rows)}) than process 0 on {first.host} "
-                f"({describe(first.rows)}); give every machine the same file"
+                f"{who} has other rows ({describe(claim.rows, splits)}) than process 0 on "
+                f"{first.host} ({describe(first.rows, splits)}); give every machine the same file"
             )
         if not claim.sees_run_dir:
             raise ValueError(
@@ -77,16 +79,16 @@ def check_agreement(claims: Sequence[Claim]) -> None:
             )
 
 
-def sketch(splits: Splits) -> dict[str, list[list[float]]]:
+def sketch(splits: Splits) -> Sketch:
     """A few sums of each split's tensors that tell tables apart, their order included.
 
     They are compared with a tolerance: machines of different kinds round differently.
 
     >>> rows = torch.arange(6.0).reshape(3, 2)
-    >>> same_rows(sketch({"test": [rows]}), sketch({"test": [rows.clone()]}))
-    True
-    >>> same_rows(sketch({"test": [rows]}), sketch({"test": [rows.flip(0)]}))
-    False
+    >>> differing(sketch({"test": [rows]}), sketch({"test": [rows.clone()]}))
+    []
+    >>> differing(sketch({"test": [rows]}), sketch({"test": [rows.flip(0)]}))
+    ['test']
     """
     return {split: [sums(tensor) for tensor in tensors] for split, tensors in splits.items()}
 
@@ -101,22 +103,29 @@ def sums(tensor: Tensor) -> list[float]:
     return [len(tensor), *total.tolist()]
 
 
-def same_rows(sums: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two sketches are of the same rows."""
-    if sums.keys() != others.keys():
+def differing(sketch: Sketch, other: Sketch) -> list[str]:
+    """The splits in which two sketches are not of the same rows."""
+    return [
+        split
+        for split in sketch | other
+        if not same_rows(sketch.get(split, []), other.get(split, []))
+    ]
+
+
+def same_rows(sums: list[list[float]], others: list[list[float]]) -> bool:
+    """Whether two sketches of a split's tensors are of the same rows."""
+    if [len(tensor) for tensor in sums] != [len(tensor) for tensor in others]:
         return False
-    pairs = [pair for split in sums for pair in zip(sums[split], others[split], strict=False)]
-    return all(
-        len(mine) == len(theirs) and np.allclose(mine, theirs, 1e-9, 1e-5, equal_nan=True)
-        for mine, theirs in pairs
-    )
+    pairs = zip(sums, others, strict=True)
+    return all(np.allclose(mine, theirs, 1e-9, 1e-5, equal_nan=True) for mine, theirs in pairs)
 
 
-def describe(sketch: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """The rows of each split and a number that tells them apart, in words."""
+def describe(sketch: Sketch, splits: Sequence[str]) -> str:
+    """The rows of some splits and a number that tells them apart, in words."""
     return ", ".join(
-        f"{split}: {tensors[0][0]:,.0f} rows, sum {sum(tensors[0][1:]):g}"
-        for split, tensors in sketch.items()
+        f"{split}: {sketch[split][0][0]:,.0f} rows, sum {sum(sketch[split][0][1:]):g}"
+        for split in splits
+        if split in sketch
     )
 
 

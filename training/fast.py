@@ -87,15 +87,18 @@ class FastClassifier(Classifier):
             logits = self(features.new_zeros(2, *features.shape[1:]))[:0]
             loss = logits.sum()
         split = name.removeprefix("final/")
-        if self.is_summed:
-            if split not in self.outputs:
-                self.outputs[split] = self.new_sums(split)
-            self.outputs[split].append((loss.detach(), logits.detach(), targets))
+        recorded = loss
         if self.has_share_of(name):
-            loss = loss * factor_of_rows(self.loss, targets)
+            factor, rows_factor = factors_of_share(self.loss, targets)
+            loss = loss * factor
+            recorded = loss * rows_factor if self.is_summed else loss
+        outputs = recorded.detach(), logits.detach(), targets
         if not self.is_summed:
-            outputs = self.outputs.setdefault(split, [])
-            outputs.append((loss.detach(), logits.detach(), targets))
+            self.outputs.setdefault(split, []).append(outputs)
+            return loss
+        if split not in self.outputs:
+            self.outputs[split] = self.new_sums(split)
+        self.outputs[split].append(outputs)
         return loss
 
     def new_sums(self, split: str) -> RunningScores:
@@ -250,25 +253,30 @@ class FastClassifier(Classifier):
             self.trainer.callback_metrics.update(final)
 
 
-def factor_of_rows(loss: nn.Module, targets: Tensor) -> Tensor:
-    """What to multiply a process's loss by: the mean over the processes is then the batch's loss.
+def factors_of_share(loss: nn.Module, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What makes of a process's loss its part in that of the whole batch.
 
     The loss is a mean over rows, weighted by class where it has a `weight`, or a sum over them.
 
     Args:
         loss: The loss.
         targets: Class indices (rows,) of this process's share of the batch.
+
+    Returns:
+        A factor with which the mean over the processes is the batch's loss, and another one with
+        which that, times the rows of each process, sums up to the loss times the batch's rows.
     """
     processes = torch.distributed.get_world_size()
+    rows = torch.tensor(float(len(targets)), device=targets.device)
+    counted = rows
+    if isinstance(getattr(loss, "weight", None), Tensor):
+        counted = loss.weight[targets].sum()  # type: ignore[index]
+    totals = torch.stack([counted, rows]).float()
+    torch.distributed.all_reduce(totals)
+    factor = processes * counted / totals[0]
     if getattr(loss, "reduction", "mean") == "sum":
-        return torch.tensor(processes, device=targets.device)
-    weight = getattr(loss, "weight", None)
-    share = torch.tensor(float(len(targets)), device=targets.device)
-    if isinstance(weight, Tensor):
-        share = weight[targets].sum()
-    total = share.clone()
-    torch.distributed.all_reduce(total)
-    return processes * share / total
+        factor = torch.full_like(rows, processes)
+    return factor, totals[1] / (processes * rows.clamp(min=1))
 
 
 def compile_layers(modules: Iterable[nn.Module]) -> None:

@@ -6,7 +6,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.distributed import DistError
 
 from cli.interrupts import EXIT_CODES, catch, interrupt_of, stop
@@ -35,7 +36,7 @@ class Processes(Callback):
 
     Args:
         settings: The run's settings as plain data.
-        splits: The rows of each split as tensors, from which it learns.
+        splits: The rows of each split as tensors, from which it learns; of a stream a sample.
         enter: Called with the run's folder, which the first process made.
         end: Called with a signal or None where this process must end at once; does not return.
     """
@@ -60,7 +61,8 @@ class Processes(Callback):
             run_dir = Path(str(trainer.log_dir))
             self.enter(run_dir)
             names = trainer.strategy.broadcast(files_in(run_dir))
-            claim = make_claim(self.settings, self.splits, run_dir, names)
+            rows = dict(self.splits) | table_statistics(trainer)
+            claim = make_claim(self.settings, rows, run_dir, names)
             check_agreement(gathered(claim))
         if stage == "fit":
             seed_process(trainer.global_rank)
@@ -76,6 +78,15 @@ class Processes(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         catch(stop)
+
+
+def table_statistics(trainer: Trainer) -> dict[str, Iterable[Tensor]]:
+    """How many rows the splits of a fit's table have, and its means and scales: a stream's too."""
+    table = getattr(trainer, "datamodule", None)
+    if table is None:  # a population has its rows
+        return {}
+    counts = torch.tensor([len(table.indices[split]) for split in sorted(table.indices)])
+    return {"statistics": [counts, table.encoder.mean, table.encoder.scale]}
 
 
 class Watch(threading.Thread):
