@@ -140,7 +140,8 @@ def connect(ray: Any, cluster: str) -> None:
             )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ValueError(
-            f"cluster is {named or cluster}, and Ray does not start there: {first_line(error)}"
+            f"Ray does not connect to {named or cluster}: {first_line(error)}; where a cluster "
+            "asks for a token, set RAY_AUTH_MODE=token"
         ) from error
     finally:
         restore(handlers)  # Ray has a handler of its own for SIGTERM
@@ -167,7 +168,8 @@ def host_and_port(address: str) -> tuple[str, int] | None:
     (('head', 10001), ('::1', 6379), None)
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or "/" in host or not (port.isascii() and port.isdecimal()):
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not (host and is_port) or "/" in host:
         return None
     return host.strip("[]"), int(port)
 
