@@ -1,15 +1,9 @@
 """Workers of a Ray cluster, for `evaluate.py --cluster`: each has a CPU or a GPU of its own.
 
-Why Ray. Tried with tasks of this size, a killed worker, and rows that all tasks read:
-
-| | several machines | a killed worker costs | the rows on a machine |
-|---|---|---|---|
-| Ray | yes | its task | once, in shared memory |
-| dask.distributed | yes | its task, and results that lay in it | once for each worker |
-| joblib (loky) | no | the whole call | once, in a mapped file |
-| concurrent.futures | no | the whole pool | once for each worker |
-
-A task itself costs each of them about a millisecond, where a stack takes a second or more.
+Why Ray: a task whose worker is killed runs again, on several machines too, and the rows that all
+tasks read lie in a machine's memory once. concurrent.futures, tried beside it, gives up all tasks
+when a worker is killed (BrokenProcessPool), holds a copy of the rows in every worker, and stays on
+one machine.
 """
 
 import os

@@ -208,7 +208,8 @@ def test_another_torch_would_give_other_numbers(monkeypatch, capsys):
 # Interrupted and resumed
 
 
-SEARCH = "--data tests.test_resume_evaluate.Mine --search 4 --sweep.optimizer.lr [0.001,0.01,0.1,0.2]"
+MINE_SEARCHED = "--data tests.test_resume_evaluate.Mine --search 4 --sweep.optimizer.lr"
+SEARCH = f"{MINE_SEARCHED} [0.001,0.01,0.1,0.2]"
 
 
 @pytest.mark.usefixtures("ray", "small_stacks")
