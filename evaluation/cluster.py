@@ -1,15 +1,9 @@
 """Workers of a Ray cluster, for `evaluate.py --cluster`: each has a CPU or a GPU of its own.
 
-Why Ray. Tried with tasks of this size, a killed worker, and rows that all tasks read:
-
-| | several machines | a killed worker costs | the rows on a machine |
-|---|---|---|---|
-| Ray | yes | its task | once, in shared memory |
-| dask.distributed | yes | its task, and results that lay in it | once for each worker |
-| joblib (loky) | no | the whole call | once, in a mapped file |
-| concurrent.futures | no | the whole pool | once for each worker |
-
-A task itself costs each of them about a millisecond, where a stack takes a second or more.
+Why Ray: a task whose worker is killed runs again, on several machines too, and the rows that all
+tasks read lie in a machine's memory once. concurrent.futures, tried beside it, gives up all tasks
+when a worker is killed (BrokenProcessPool), holds a copy of the rows in every worker, and stays on
+one machine.
 """
 
 import os
@@ -140,7 +134,8 @@ def connect(ray: Any, cluster: str) -> None:
             )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ValueError(
-            f"cluster is {named or cluster}, and Ray does not start there: {first_line(error)}"
+            f"Ray does not connect to {named or cluster}: {first_line(error)}; where a cluster "
+            "asks for a token, set RAY_AUTH_MODE=token"
         ) from error
     finally:
         restore(handlers)  # Ray has a handler of its own for SIGTERM
@@ -167,7 +162,8 @@ def host_and_port(address: str) -> tuple[str, int] | None:
     (('head', 10001), ('::1', 6379), None)
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or "/" in host or not (port.isascii() and port.isdecimal()):
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not (host and is_port) or "/" in host:
         return None
     return host.strip("[]"), int(port)
 

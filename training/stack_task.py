@@ -25,7 +25,7 @@ from training.fast import skip_driver_lookup
 FOLDS = ("folds", "augments", "class_weights")
 ARGUMENTS = (
     *("candidates", "num_classes", "batch_size", "row_orders", "patience", "metric", "keeps_rows"),
-    *("steps", *FOLDS),
+    *("stack_bytes", "steps", *FOLDS),
 )
 
 
