@@ -149,7 +149,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     for folder in sorted({path.parent for path in run_dir.rglob("events.out.tfevents.*")}):
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
         for tag in events.Tags()["scalars"]:
-            if "fit_seconds" in tag:
+            if "fit_seconds" in tag or "/throughput/" in tag:  # what the clock says
                 continue
             values = [(event.step, event.value) for event in events.Scalars(tag)]
             found[f"{folder.relative_to(run_dir)} {tag}"] = values

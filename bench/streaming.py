@@ -218,7 +218,7 @@ def speed() -> dict[str, Any]:
         for _ in range(ROUNDS):
             for name, data in (("in memory", table), ("stream", stream)):
                 seed_everything(0, verbose=False)
-                seconds = project_epochs(data, HIDDEN, 1)[0]
+                seconds = project_epochs(data, {"class": "MLP", "hidden": HIDDEN}, 1)[0]
                 rows[name].append(len(data.indices["train"]) / seconds)
     ratios = [ours / theirs for ours, theirs in zip(rows["stream"], rows["in memory"], strict=True)]
     return {

@@ -142,7 +142,7 @@ def drop_foreign(settings: Settings, parameters: Collection[str]) -> Settings:
     >>> drop_foreign({"seed": 1, "pictures": "none", "sweep": None}, ["seed", "sweep"])
     {'seed': 1}
     """
-    shared = {"pictures", "callbacks", "loggers", "sweep", "compare"}
+    shared = {"pictures", "callbacks", "loggers", "compile", "sweep", "compare"}
     foreign = shared - set(parameters)
     kept = {}
     for key, value in settings.items():
