@@ -325,7 +325,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
     shown = b""
-    with started("evaluate.py", "--repeats", "2", cwd=tmp_path, stderr=terminal) as process:
+    with started("evaluate.py", "--repeats", "20", cwd=tmp_path, stderr=terminal) as process:
         os.close(terminal)
         while True:
             try:

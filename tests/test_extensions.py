@@ -249,7 +249,7 @@ def test_which_settings_belong_to_one_command():
         (train, "--folds 5", "--folds belongs to evaluate.py"),
         (train, "--sweep.optimizer.lr [1]", "--sweep.optimizer.lr belongs to evaluate.py"),
         (evaluate, "--pictures none", "--pictures belongs to train.py"),
-        (evaluate, "--trainer.gradient_clip_val 1", "--trainer.gradient_clip_val belongs to train"),
+        (evaluate, "--trainer.max_time 00:00:01:00", "--trainer.max_time belongs to train"),
     ],
 )
 def test_a_setting_of_the_other_command_is_named_as_such(function, arguments, message, capsys):

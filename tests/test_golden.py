@@ -43,7 +43,8 @@ def test_a_golden_config_is_read_as_the_same_values(name, function, version):
         else:
             assert config[key] == value
     for key in config.keys() - content.keys():  # arguments that are newer than the config
-        assert config[key] == as_plain(signature(function).parameters[key].default)
+        default = as_plain(signature(function).parameters[key].default)
+        assert config[key] == ({} if key == "trainer" else default)
 
 
 def test_the_format_that_is_written_can_be_read():

@@ -71,7 +71,7 @@ def trained(plan, datamodule, stopper, patience):
     [
         ({"batch_size": None}, 1, None),
         ({"batch_size": 32, "class_weight": "balanced"}, 1, 3),
-        ({"batch_size": 64, "val_fraction": 0.2}, 1, None),
+        ({"batch_size": 40, "val_fraction": 0.2}, 1, None),
         ({"batch_size": 64}, 2, None),
     ],
 )

@@ -161,7 +161,7 @@ def check_values(given: Mapping[str, Any], max_epochs: int) -> None:
         raise ValueError(
             f"--trainer.max_steps is {given['max_steps']}; give 1 or more, or leave it out"
         )
-    if given.get("min_epochs", 1) > max_epochs:
+    if given.get("min_epochs", 0) > max_epochs:
         raise ValueError(
             f"--trainer.min_epochs is {given['min_epochs']}, more than max_epochs, {max_epochs}"
         )
