@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -18,7 +17,7 @@ from cli.component import ComponentConfig, build, describe
 from data.raw_table import RawTable
 from data.tabular import TabularData
 from model.recipe import LOSS, OPTIMIZER, SCHEDULE
-from training.batches import TensorBatches
+from training.batches import loader_of
 from training.classifiers import make_classifier
 
 
@@ -70,7 +69,7 @@ def project_epochs(
     clock = EpochClock()
     # Lightning does not declare its list of callbacks.
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    table.make_loader = partial(TensorBatches, trainer=trainer)
+    table.make_loader = loader_of(table, trainer, classifier)
     trainer.fit(classifier, table)
     return clock.seconds
 

@@ -15,7 +15,7 @@ def scale_speed() -> str:
     names = list(result["speed"][sizes[0]])
     header = ["rows per second (this project's ratio)", *(f"{int(size):,} rows" for size in sizes)]
     rows = [[name, *(rate(result["speed"][size][name]) for size in sizes)] for name in names]
-    return paragraphs(table(header, rows), measured(result, f"medians of {result['n']} rounds"))
+    return paragraphs(table(header, rows), measured(result, f"medians of {result['n']}"))
 
 
 def rate(row: dict[str, Any]) -> str:
