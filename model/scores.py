@@ -29,13 +29,14 @@ BINS = 15  # of the calibration error, as in Guo et al. (2017)
 
 
 def probabilities(logits: Tensor, class_dim: int = -1) -> Tensor:
-    """Probabilities in float64, with the classes moved to the last dimension.
+    """Probabilities in float64, on a Mac's GPU in float32; the classes become the last dimension.
 
     >>> probabilities(torch.zeros(2, 3, 5), class_dim=1).shape  # (members, num_classes, rows)
     torch.Size([2, 5, 3])
     """
+    dtype = torch.float32 if logits.device.type == "mps" else torch.float64
     # Over a last dimension of few classes, softmax is slow where they are first.
-    return logits.double().softmax(class_dim).movedim(class_dim, -1).contiguous()
+    return logits.to(dtype).softmax(class_dim).movedim(class_dim, -1).contiguous()
 
 
 def accuracy(probabilities: Tensor, targets: Tensor) -> Tensor:
