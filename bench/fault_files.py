@@ -92,7 +92,7 @@ def restore(whole: Path, run_dir: Path) -> None:
 
 def interrupted_evaluation(work: Path) -> None:
     """Leave the folder of an evaluation that was killed after its first checkpoint."""
-    evaluation = Command(["evaluate.py", "--accelerator", "cpu", "--max_epochs", "600"], work)
+    evaluation = Command(["evaluate.py", "--accelerator", "cpu", "--max_epochs", "2000"], work)
     wait_for(evaluation, "**/group_1.ckpt", work)
     evaluation.send(signal.SIGKILL)
     evaluation.wait()

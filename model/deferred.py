@@ -35,6 +35,7 @@ def initial_tensors(make_network: Callable[[], nn.Module]) -> Iterator[tuple[str
     A constructor that asks for the value of a tensor, as nn.init.trunc_normal_ does, cannot be
     recorded: then the whole network is built.
 
+    >>> import torch
     >>> _ = torch.manual_seed(0)
     >>> tensors = dict(initial_tensors(lambda: nn.Linear(2, 3)))
     >>> _ = torch.manual_seed(0)

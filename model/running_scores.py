@@ -33,6 +33,7 @@ class RunningScores:
     It takes the place of a list of (loss, logits, targets): the loss of a batch, logits (rows,
     num_classes) and class indices (rows,).
 
+    >>> from model.scores import METRICS
     >>> scores = RunningScores(2, METRICS)
     >>> scores.append((torch.tensor(0.5), torch.eye(2), torch.tensor([0, 1])))
     >>> scores.append((torch.tensor(0.8), torch.zeros(1, 2), torch.tensor([1])))
