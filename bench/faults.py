@@ -189,7 +189,7 @@ def killed_evaluations(name: str, flags: list[str], count: int) -> list[Try]:
             has_checkpoint = any(run_dir.glob("checkpoints/group_*.ckpt"))
             how = f"{name}, {'from a checkpoint' if has_checkpoint else 'from the start'}"
             ended = Ended(0, "", "")
-            if was_running:
+            if was_running and not (run_dir / "result.json").exists():
                 resume = ["evaluate.py", "--resume", str(run_dir), "--accelerator", "cpu"]
                 ended = Command(resume, work).wait()
             done.append(compared(ended, run_dir, expected, how))
