@@ -2,6 +2,7 @@
 
     python -m bench.scale                  # all sections, about an hour on 2 cores
     python -m bench.scale memory growth    # some of them
+    python -m bench.scale speed 1          # of a million rows only, in two minutes
     python -m bench.scale --small          # does it run? Writes nothing
 
 `speed` compares fits of up to 10 million rows with a bare loop over tensors and with what others
@@ -41,6 +42,7 @@ COLUMNS = 5 if SMALL else 50
 BATCH = 256 if SMALL else 4096
 HIDDEN = [8] if SMALL else [256, 256]
 ROUNDS = 1 if SMALL else 3
+MILLIONS = [int(word) for word in sys.argv[1:] if word.isdecimal()] or [1, 3, 10]
 FEW_ROWS = 600  # of a table whose size costs nothing
 
 # One network, without the choices that a Table's default makes.
@@ -54,7 +56,7 @@ def speed() -> dict[str, Any]:
     """Rows per second of this project and of others, on 1, 3 and 10 million rows."""
     network = {"class": "MLP", "hidden": HIDDEN}
     rows = {}
-    for millions in (1, 3, 10):
+    for millions in MILLIONS:
         count = millions * MILLION
         rounds = 1 if millions == 10 else ROUNDS
         rows[str(count)] = compare(count, COLUMNS, network, BATCH, rounds, steps=30)
@@ -79,7 +81,7 @@ def memory() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("parquet", "csv"):
             small = fit(write_numbers(Path(folder, f"small.{suffix}"), FEW_ROWS, COLUMNS), None)
-            for millions in (1, 10) if suffix == "parquet" else (1,):
+            for millions in sorted({MILLIONS[0], MILLIONS[-1]} if suffix == "parquet" else {1}):
                 count = millions * MILLION
                 path = write_numbers(Path(folder, f"large.{suffix}"), count, COLUMNS)
                 large = fit(path)
@@ -213,7 +215,7 @@ def main() -> None:
     quiet()
     skip_driver_lookup()
     warnings.filterwarnings("ignore", message="Total length of `list`")
-    named = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    named = [word for word in sys.argv[1:] if word.isalpha() or "_" in word]
     result: dict[str, Any] = {}
     if RESULT.exists():
         result = json.loads(RESULT.read_text())
