@@ -80,6 +80,8 @@ def mine(tmp_path_factory):
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
+    for name in ("mine", "layers"):  # other tests have modules of these names
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
