@@ -149,6 +149,7 @@ def plain_lightning(
     # Lightning does not declare its list of callbacks.
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
+        # The tutorials' DataLoader has none.
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         trainer.fit(PlainModule(make_network(table, network)), loader)
     return min(steps * size, len(dataset)) / clock.seconds[0]

@@ -190,6 +190,7 @@ class Stream(TabularData):
                 f"batch_size is {self.batch_size}, more than the {totals['train']:,} training "
                 f"rows of {self.path}; give a smaller one, or --data Table"
             )
+        # Elsewhere arrays; of a stream only their lengths are asked for.
         self.indices = {name: range(totals[name]) for name in needed}  # type: ignore[misc]
         self.num_rows = sum(totals.values())
         self.targets = np.empty(0, np.int64)  # of which every row is elsewhere

@@ -51,12 +51,13 @@ def test_the_shares_of_a_batch_are_its_rows_in_order(rows, processes):
     assert sizes[0] == max(sizes)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_take_the_steps_of_one(strategy):
+@pytest.mark.parametrize(("strategy", "group"), [("ddp", "1"), ("fsdp", "1"), ("ddp", "4")])
+def test_two_processes_take_the_steps_of_one(strategy, group):
     # 91 rows in batches of 9, of which the last has a single row: the second process has none.
     line = ("--data.batch_size", "9", "--data.test_fraction", "0.195", "--data.val_fraction", "0.2")
     line += ("--data.class_weight", "balanced", "--max_epochs", "5", "--metric", "auroc")
     line += ("--pictures", "none")  # which fsdp cannot draw
+    line += ("--trainer.accumulate_grad_batches", group)
     two = (*TWO[:-1], strategy)
     done = python("train.py", *two, *line, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
