@@ -47,9 +47,11 @@ FEW_ROWS = 600  # of a table whose size costs nothing
 
 # One network, without the choices that a Table's default makes.
 NETWORK = [
-    *("--network", "MLP", "--optimizer", "AdamW", "--members", "1", "--data.scaling", "standard"),
-    *("--pictures", "none", "--accelerator", "cpu", "--max_epochs", "1"),
+    *("--network", "MLP", "--network.embedding", "0", "--members", "1"),
+    *("--optimizer", "AdamW", "--optimizer.fused", "true", "--data.scaling", "standard"),
+    *("--accelerator", "cpu", "--max_epochs", "1"),
 ]
+EVALUATION = [*NETWORK, "--repeats", "1", "--baselines", "[]"]
 
 
 def speed() -> dict[str, Any]:
@@ -70,7 +72,7 @@ def table_arguments(path: Path) -> list[str]:
 
 def fit(path: Path, batch_size: int | None = BATCH, hidden: Sequence[int] = HIDDEN) -> Measured:
     """train.py of a table, for one epoch."""
-    line = [*NETWORK, "--network.hidden", json.dumps(list(hidden))]
+    line = [*NETWORK, "--pictures", "none", "--network.hidden", json.dumps(list(hidden))]
     line += ["--data.batch_size", json.dumps(batch_size)]
     return measure("train.py", *table_arguments(path), *line)
 
@@ -140,10 +142,9 @@ def by_width(folder: Path, size: int) -> Measured:
 def by_members(folder: Path, size: int) -> Measured:
     """evaluate.py with two folds and half as many networks of each as `size` says."""
     path = write_numbers(folder / "table.parquet", 10 * MILLION // 1000, 20)
-    line = ["--network", "MLP", "--network.hidden", "[16]", "--optimizer", "AdamW"]
-    more = ["--members", "1", "--folds", "2", "--repeats", "1", "--seeds", str(max(1, size // 2))]
-    more += ["--max_epochs", "2", "--baselines", "[]", "--accelerator", "cpu"]
-    return measure("evaluate.py", *table_arguments(path), *line, *more)
+    line = [*EVALUATION, "--network.hidden", "[16]", "--max_epochs", "2"]
+    line += ["--folds", "2", "--seeds", str(max(1, size // 2))]
+    return measure("evaluate.py", *table_arguments(path), *line)
 
 
 GROWTH: dict[str, tuple[list[int], Callable[[Path, int], Measured]]] = {
@@ -185,10 +186,8 @@ def cross_validation() -> dict[str, Any]:
     epochs = 5
     seconds: dict[str, list[float]] = {"evaluate.py": [], "cross_val_score": []}
     mib: dict[str, list[float]] = {"evaluate.py": [], "cross_val_score": []}
-    line = ["--network", "MLP", "--network.hidden", "[64]", "--optimizer", "AdamW"]
-    line += ["--optimizer.lr", "0.001", "--data.batch_size", "256", "--data.scaling", "standard"]
-    line += ["--members", "1", "--folds", "10", "--repeats", "1", "--baselines", "[]"]
-    line += ["--max_epochs", str(epochs), "--accelerator", "cpu"]
+    line = [*EVALUATION, "--network.hidden", "[64]", "--max_epochs", str(epochs)]
+    line += ["--optimizer.lr", "0.001", "--optimizer.weight_decay", "0", "--data.batch_size", "256"]
     with tempfile.TemporaryDirectory() as folder:
         path = write_mixed(Path(folder, "mixed.csv"), rows)
         for _ in range(ROUNDS):

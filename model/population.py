@@ -40,9 +40,10 @@ from model.steps import Steps
 # (bench/population.py).
 STACK_BYTES = 4 * 2**20
 
-# What a member counts for at least. So a stack on a CPU has 256 members at most, of which a call
-# computes as fast as of more, and there are stacks for several threads.
-MEMBER_BYTES = 2**14
+# What a member counts for at least, so that a stack on a CPU has 1,024 members at most: a call
+# computes that many small ones as fast as more. A quarter of them takes 1.6 times as long for
+# batches of 16 rows (bench/population.py).
+MEMBER_BYTES = 2**12
 
 # Bytes of a population's rows up to which each member has its own: the small networks of a small
 # table take less time for a step than gathering its rows does (bench/population.py).

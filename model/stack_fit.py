@@ -154,6 +154,7 @@ class StackFit:
             if self.keeps_best or epoch == epochs[-1]:
                 recorded.append(self.end_epochs(epoch + 2 - len(waiting), waiting))
                 waiting = []
+        self.make_chain()  # anew, without its tensors: all stacks' would grow with the members
         names = recorded[0] if recorded else {}
         return {name: np.concatenate([values[name] for values in recorded]) for name in names}
 
@@ -260,7 +261,8 @@ class StackFit:
         known, soft = self.soft.get(split, (None, None))
         if targets is not known:
             soft = self.soft_targets(targets, size)
-            self.soft[split] = targets, soft
+            if self.stack.splits[split].is_kept:
+                self.soft[split] = targets, soft
         return soft
 
     def logits(self, split: str) -> tuple[Tensor, Tensor]:
