@@ -87,7 +87,8 @@ def arrow_frame(file: Any, group: int) -> Any:
 def pyarrow_dataset(folder: str, batch_size: int) -> Batches:
     import pyarrow.dataset
 
-    dataset = pyarrow.dataset.dataset(folder, format="parquet")
+    files = sorted(map(str, Path(folder).glob("*.parquet")))  # LitData puts an index beside them
+    dataset = pyarrow.dataset.dataset(files, format="parquet")
     pieces = [piece for part in dataset.get_fragments() for piece in part.split_by_row_group()]
     yield from buffered([partial(fragment_frame, piece) for piece in pieces], batch_size)
 
