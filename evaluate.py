@@ -19,7 +19,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli.component import LEARNED, to_config
+from cli.component import to_config
+from cli.registry import LEARNED
 from data.iris import Iris
 from data.leakage import warnings_of
 from data.tabular import TabularData

@@ -27,7 +27,8 @@ from sklearn.ensemble import RandomForestClassifier
 from bench.measure import processor
 from bench.tables import figures, ours, theirs
 from cli.command import quiet
-from cli.component import LEARNED, to_config
+from cli.component import to_config
+from cli.registry import LEARNED
 from data.table import Table
 from evaluation.plan import make_plan
 from model import recipe

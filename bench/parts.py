@@ -29,7 +29,8 @@ from bench.measure import processor
 from bench.real_tables import DEVELOPMENT, write_table
 from bench.tables import fitted
 from cli.command import quiet
-from cli.component import LEARNED, to_config
+from cli.component import to_config
+from cli.registry import LEARNED
 from data.table import Table
 from evaluation.plan import make_plan
 from model import recipe

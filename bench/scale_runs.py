@@ -67,6 +67,41 @@ def measure(script: str, *arguments: str, limit: int | None = None) -> Measured:
     return Measured(seconds, peaks[0] / MIB, peaks[1] / MIB, result)
 
 
+def whole_tree(*line: str) -> tuple[float, float]:
+    """Seconds of a command in an empty folder, and peak MiB of it and its workers together."""
+    peak = 0
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None:
+            peak = max(peak, sum(map(proportional, tree(process.pid))))
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read()[-1000:]
+    return seconds, peak / MIB
+
+
+def tree(pid: int) -> list[int]:
+    """A process and those that it started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return [pid]
+    return [pid, *(descendant for child in children for descendant in tree(int(child)))]
+
+
+def proportional(pid: int) -> int:
+    """Bytes of a process that are in memory, less what others share; 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 def resident(pid: int) -> int:
     """Bytes of a process that are in memory; 0 if it has just ended."""
     try:

@@ -45,7 +45,8 @@ from sklearn.svm import SVC
 from bench.measure import processor, quiet_trainer
 from bench.real_tables import DEVELOPMENT, HELD_OUT, write_table
 from cli.command import quiet
-from cli.component import LEARNED, to_config
+from cli.component import to_config
+from cli.registry import LEARNED
 from data.folds import Fold
 from data.table import Table
 from data.tabular import RawTable

@@ -5,224 +5,19 @@ the dictionary above in a YAML file and in a checkpoint, and `partial(MLP, hidde
 Nothing is pickled, so a checkpoint holds data only.
 """
 
-import ast
-import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from inspect import Parameter, isbuiltin, isclass, isfunction, signature
-from pathlib import Path, PurePath
+from inspect import isbuiltin, isclass, isfunction, signature
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import yaml
 
-from cli.errors import unknown
+from cli.registry import LEARNED, REGISTRY, SUPPLIED, find, name_of, parameters_of
 
 ComponentConfig = dict[str, Any]
 Factory = Callable[..., Any]
-
-# The package that holds this project: none in a clone, "lightning_iris." once it is installed.
-ROOT = __name__.removesuffix("cli.component")
-
-# For each component: the modules that are searched for a short name, and the required base class.
-REGISTRY = {
-    "data": (
-        (
-            f"{ROOT}data.iris",
-            f"{ROOT}data.table",
-            f"{ROOT}data.images",
-            f"{ROOT}data.stream",
-            f"{ROOT}data.tabular",
-        ),
-        "lightning.pytorch.LightningDataModule",
-    ),
-    "network": (
-        (
-            f"{ROOT}model.networks",
-            f"{ROOT}model.residual",
-            f"{ROOT}model.convnet",
-            f"{ROOT}model.ensemble",
-            "torch.nn",
-        ),
-        "torch.nn.Module",
-    ),
-    "loss": (
-        (f"{ROOT}model.losses", "torch.nn.modules.loss"),
-        "torch.nn.Module",
-    ),
-    "optimizer": (
-        (f"{ROOT}model.optimizers", "torch.optim"),
-        "torch.optim.Optimizer",
-    ),
-    "schedule": (
-        ("torch.optim.lr_scheduler",),
-        "torch.optim.lr_scheduler.LRScheduler",
-    ),
-}
-# Arguments of a component's class that the program supplies, so that they are no flags: the first
-# ones, and those of these names. torch deprecates `size_average` and `reduce`.
-SUPPLIED_FIRST = {"network": 2, "optimizer": 1, "schedule": 1}
-SUPPLIED = {
-    "network": {"numbers"},
-    "loss": {"weight", "size_average", "reduce"},
-    "optimizer": {"total_steps"},
-    "schedule": {"total_steps", "epochs", "steps_per_epoch", "T_max", "max_lr", "last_epoch"},
-}
-# Classes that only others inherit from, and those that cannot be used, with the reason.
-ABSTRACT = {"Container", "LRScheduler", "LightningDataModule", "Module", "Optimizer", "TabularData"}
-UNUSABLE = dict.fromkeys(
-    ("ChainedScheduler", "SequentialLR"),
-    "is made of others, which no flag can give; write a class of your own that makes them, and "
-    "give its import path, such as mine.Schedule",
-) | {"SparseAdam": "takes sparse gradients alone, which no layer has here; give Adam"}
-# The components that a Classifier is made of, and that candidates of an evaluation may differ in.
-LEARNED = ("network", "loss", "optimizer", "schedule")
-
-
-def find(component: str, name: str) -> type:
-    """Return the class called `name`.
-
-    A short name is searched in the component's modules (`REGISTRY`); anything with a dot is an
-    import path, such as `mine.Net`.
-
-    >>> find("optimizer", "AdamW")
-    <class 'torch.optim.adamw.AdamW'>
-
-    Raises:
-        ValueError: There is no such class, or it does not inherit from the component's base class.
-    """
-    modules, base_path = REGISTRY[component]
-    if "." in name:
-        return usable(component, import_class(component, name, base_path))
-    base = base_class(base_path)
-    for module in modules:
-        candidate = getattr(import_module(module), name, None)
-        if isclass(candidate) and issubclass(candidate, base):
-            return usable(component, candidate)
-    known = [known_name for module in modules for known_name in usable_names(module, base)]
-    raise ValueError(unknown(component, name, known))
-
-
-def usable(component: str, cls: type) -> type:
-    """Return a class that can be a component.
-
-    Raises:
-        ValueError: It is a base class of torch or Lightning, or one that no flags can describe.
-    """
-    name = cls.__name__
-    is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
-    if is_library and name in UNUSABLE:
-        raise ValueError(f"{component} {name} {UNUSABLE[name]}")
-    if is_library and (name.startswith("_") or name in ABSTRACT):
-        raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
-    return cls
-
-
-def import_class(kind: str, path: str, base_path: str) -> type:
-    """Return the class that an import path leads to, such as `mine.Net`.
-
-    Args:
-        kind: What it is, for error messages.
-        path: The import path.
-        base_path: The import path of the class that it must inherit from.
-
-    Raises:
-        ValueError: There is no such class.
-    """
-    module_path, _, name = path.rpartition(".")
-    base = base_class(base_path)
-    if not module_path:
-        raise ValueError(f"{kind} {path!r} is not an import path; give one such as mine.{path}")
-    try:
-        module = import_module(module_path)
-    except (ImportError, TypeError) as error:
-        raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
-    candidate = getattr(module, name, None)
-    if candidate is None:
-        raise ValueError(unknown(kind, name, usable_names(module_path, base)))
-    if not (isclass(candidate) and issubclass(candidate, base)):
-        raise ValueError(f"{kind} {path!r} is not a class that inherits from {base_path}")
-    return candidate
-
-
-def make_object(kind: str, item: Any, base_path: str) -> Any:
-    """Return an object of the class with this import path; an object is returned unchanged.
-
-    Args:
-        kind: What it is, for error messages.
-        item: The import path, or the object.
-        base_path: The import path of the class that its class must inherit from.
-
-    Raises:
-        ValueError: It is something else, or its class needs arguments.
-    """
-    if not isinstance(item, str):
-        if isinstance(item, base_class(base_path)):
-            return item
-        raise ValueError(f"{kind} {item!r} is not an object of {base_path}")
-    try:
-        return import_class(kind, item, base_path)()
-    except TypeError as error:
-        raise ValueError(f"{kind} {item!r} is built without arguments: {error}") from error
-
-
-def base_class(path: str) -> type:
-    """Return the base class with this import path."""
-    module_path, _, name = path.rpartition(".")
-    base: type = getattr(import_module(module_path), name)
-    return base
-
-
-def usable_names(module_path: str, base: type) -> list[str]:
-    """Names of a module's classes to choose from: neither base classes nor private ones."""
-    return [
-        name
-        for name in class_names(module_path, base)
-        if not (name.startswith("_") or name in ABSTRACT or name in UNUSABLE)
-    ]
-
-
-def class_names(module_path: str, base: type) -> list[str]:
-    """Names of a module's classes that inherit from `base`; `__all__` includes lazy attributes."""
-    module = import_module(module_path)
-    names = {*vars(module), *getattr(module, "__all__", ())}
-    values = {name: getattr(module, name) for name in names}
-    return [name for name, value in values.items() if isclass(value) and issubclass(value, base)]
-
-
-def defines(name: str) -> bool:
-    """Return whether the module of an import path defines this class, judged by its source code.
-
-    The module is not imported: a checkpoint can name any module, and importing one runs its code.
-
-    >>> defines("model.networks.MLP"), defines("antigravity.MLP"), defines("nowhere.MLP")
-    (True, False, False)
-    """
-    module_path, _, class_name = name.rpartition(".")
-    module = find_module(module_path)
-    if module is None or not module.has_location or not str(module.origin).endswith(".py"):
-        return False
-    body = ast.parse(Path(str(module.origin)).read_bytes()).body
-    return any(isinstance(node, ast.ClassDef) and node.name == class_name for node in body)
-
-
-def find_module(path: str) -> ModuleSpec | None:
-    """Find a module on disk without importing it or the packages that contain it."""
-    module: ModuleSpec | None = None
-    search_path = None
-    qualified_name = ""
-    for name in path.split("."):
-        if not name:
-            return None
-        qualified_name = f"{qualified_name}.{name}".lstrip(".")
-        specs = (finder.find_spec(qualified_name, search_path) for finder in sys.meta_path)
-        module = next((spec for spec in specs if spec is not None), None)
-        if module is None:
-            return None
-        search_path = module.submodule_search_locations
-    return module
 
 
 def describe(component: str, factory: Factory | ComponentConfig | None) -> ComponentConfig | None:
@@ -285,27 +80,6 @@ def check_name(component: str, factory: Factory | ComponentConfig | None) -> Non
         raise ValueError(f"{component} {cls.__name__} cannot be found again; {advice}") from error
 
 
-def parameters_of(cls: Any) -> dict[str, Parameter]:
-    """Return a constructor's parameters, including those passed on to the base class by `**kwargs`.
-
-    >>> list(parameters_of(find("data", "Table")))[:5]
-    ['path', 'target', 'ignore', 'id', 'categorical']
-    """
-    parameters: dict[str, Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        passes_on = False
-        for name, parameter in signature(base).parameters.items():
-            if parameter.kind is Parameter.VAR_KEYWORD:
-                passes_on = True
-            else:
-                parameters.setdefault(name, parameter)
-        if not passes_on:
-            break
-    return parameters
-
-
 def plain_defaults(cls: Any) -> dict[str, Any]:
     """Return the defaults of a constructor that are plain data, without those of torch's classes.
 
@@ -344,16 +118,6 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {as_plain(key): as_plain(item) for key, item in value.items()}
     return value
-
-
-def name_of(component: str, cls: Any) -> str:
-    """Return the shortest name by which `find` finds this class."""
-    try:
-        if find(component, cls.__name__) is cls:
-            return str(cls.__name__)
-    except ValueError:
-        pass
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def build(component: str, config: Factory | ComponentConfig) -> Factory:

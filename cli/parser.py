@@ -24,10 +24,11 @@ from cli.arguments import (
     read_file,
     take_prefixed,
 )
-from cli.component import LEARNED, REGISTRY, as_plain, name_of, to_config, to_yaml
+from cli.component import as_plain, to_config, to_yaml
 from cli.convert import convert
 from cli.errors import quoted, unknown
 from cli.paths import PATHS, check_path, expand_path
+from cli.registry import LEARNED, REGISTRY, name_of
 from cli.schema import (
     BELONGS_TO,
     REQUIRED,

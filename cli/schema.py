@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from cli.component import REGISTRY, SUPPLIED, SUPPLIED_FIRST, find, parameters_of
 from cli.convert import to_text
+from cli.registry import REGISTRY, SUPPLIED, SUPPLIED_FIRST, find, parameters_of
 
 REQUIRED = Parameter.empty  # the default of an argument that has none
 

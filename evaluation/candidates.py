@@ -8,8 +8,9 @@ from inspect import Signature
 from itertools import product
 from typing import Any
 
-from cli.component import LEARNED, ComponentConfig, describe, find, to_config
+from cli.component import ComponentConfig, describe, to_config
 from cli.errors import unknown
+from cli.registry import LEARNED, find
 from cli.schema import component_schema
 from evaluation.search import EXAMPLE, Sweep, check_sweep, draw_all
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from lightning.pytorch import Trainer
 
-from cli.component import LEARNED, build
+from cli.component import build
+from cli.registry import LEARNED
 from data.tabular import TabularData
 from evaluation.candidates import SHARED, Candidate
 from evaluation.devices import memory_of_all

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 
-from cli.component import defines
+from cli.registry import defines
 from data.checkpoint_file import read_file, torch_reason
 from data.checkpoint_format import KEYS, READABLE_FORMATS
 from inference.checkpoint_table import check_table

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
-from cli.component import ComponentConfig, build, find
+from cli.component import ComponentConfig, build
+from cli.registry import find
 from model.ensemble import Ensemble
 from model.stack import buffer_attribute
 

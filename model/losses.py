@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from cli.component import parameters_of
+from cli.registry import parameters_of
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):

@@ -27,7 +27,7 @@ from typing import Any
 from torch.nn import CrossEntropyLoss
 from torch.optim.lr_scheduler import OneCycleLR
 
-from cli.component import find, parameters_of
+from cli.registry import find, parameters_of
 from data.layout import Layout
 from data.tabular import TabularData
 from model.networks import MLP

@@ -16,8 +16,8 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from cli.command import command
-from cli.component import REGISTRY, base_class, usable_names
 from cli.parser import find_classes
+from cli.registry import REGISTRY, base_class, usable_names
 from cli.schema import SET_BY_PROGRAM, build_schema
 from training.callbacks import FitBar
 from training.run import Run

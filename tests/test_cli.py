@@ -22,9 +22,9 @@ from torch.optim import SGD, AdamW
 
 from cli.arguments import read_command_line
 from cli.command import command
-from cli.component import find
 from cli.convert import convert, to_text, words
 from cli.parser import check_names, check_required, find_classes, parse
+from cli.registry import find
 from cli.schema import BELONGS_TO, SET_BY_PROGRAM, Argument, build_schema, class_schema
 from evaluate import evaluate
 from model import recipe
@@ -438,9 +438,9 @@ def test_short_names_are_found_in_the_package_that_holds_cli(monkeypatch):
     for folder in ("cli", "model"):
         Path("installed", folder).symlink_to(ROOT / folder)
     monkeypatch.syspath_prepend(Path.cwd())
-    component = importlib.import_module("installed.cli.component")
-    assert component.REGISTRY["data"][0][0] == "installed.data.iris"
-    assert component.find("network", "MLP").__module__ == "installed.model.networks"
+    registry = importlib.import_module("installed.cli.registry")
+    assert registry.REGISTRY["data"][0][0] == "installed.data.iris"
+    assert registry.find("network", "MLP").__module__ == "installed.model.networks"
     for name in [name for name in sys.modules if name.partition(".")[0] == "installed"]:
         monkeypatch.delitem(sys.modules, name)
 

@@ -16,7 +16,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cli.component import LEARNED, to_config
+from cli.component import to_config
+from cli.registry import LEARNED
 from data.folds import cross_validation
 from data.members import member_splits
 from data.table import Table

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from cli.component import describe, find
+from cli.component import describe
+from cli.registry import find
 from model.classifier import Classifier
 from model.probes import activation_bytes, refuse_state_across_rows
 from model.residual import Block, ResidualMLP

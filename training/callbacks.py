@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from cli.component import make_object
+from cli.registry import make_object
 from training.checkpoints import BestCheckpoint, LastCheckpoint, Patience
 from training.pictures.base import Picture
 from training.throughput import Throughput

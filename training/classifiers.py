@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from cli.component import LEARNED
+from cli.registry import LEARNED
 from data.tabular import TabularData
 from evaluation.devices import is_sharded
 from evaluation.size import BYTES, check_size, memory_of_network

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cli.component import LEARNED
 from cli.errors import unknown
+from cli.registry import LEARNED
 from cli.schema import REQUIRED, component_schema
 from data.arrays import densified
 from data.columns import Columns

@@ -9,7 +9,8 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from cli.component import REGISTRY, ComponentConfig, Factory, describe, find, flatten
+from cli.component import ComponentConfig, Factory, describe, flatten
+from cli.registry import REGISTRY, find
 from data.iris import Iris
 from model import recipe
 

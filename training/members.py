@@ -3,7 +3,7 @@
 import numpy as np
 from lightning.pytorch import Trainer
 
-from cli.component import LEARNED
+from cli.registry import LEARNED
 from data.members import check_rows_on, check_validation, member_splits
 from data.sampling import row_orders
 from data.tabular import TabularData

@@ -8,8 +8,9 @@ from lightning.pytorch import LightningModule, Trainer
 
 from cli.arguments import read_file as read_settings
 from cli.arguments import take_prefixed
-from cli.component import REGISTRY, build, describe, flatten
+from cli.component import build, describe, flatten
 from cli.convert import to_text
+from cli.registry import REGISTRY
 from data.checkpoint_format import run_dir_of
 from data.tabular import TabularData
 from model.population import Population

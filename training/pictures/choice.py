@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from cli.component import ROOT, make_object
 from cli.errors import unknown
+from cli.registry import ROOT, make_object
 from training.pictures.base import Picture
 from training.pictures.card import Card
 from training.pictures.confusion import ConfusionMatrix
