@@ -23,7 +23,8 @@ from torch.optim import SGD, AdamW
 from cli.arguments import read_command_line
 from cli.command import command
 from cli.convert import convert, to_text, words
-from cli.parser import check_names, check_required, find_classes, parse
+from cli.names import check_names, check_required
+from cli.parser import find_classes, parse
 from cli.registry import find
 from cli.schema import BELONGS_TO, SET_BY_PROGRAM, Argument, build_schema, class_schema
 from evaluate import evaluate
