@@ -34,6 +34,7 @@ from bench.measure import processor, quiet_trainer
 from cli.command import quiet
 from data.folds import Fold, cross_validation
 from data.members import member_splits
+from data.shared_rows import shared
 from data.tabular import RawTable, Splits, TabularData
 from evaluation.estimates import (
     Difference,
@@ -45,7 +46,8 @@ from evaluation.estimates import (
 )
 from evaluation.evaluation import Evaluation, mean_test_per_train
 from evaluation.members import as_one
-from model.population import Member, Outcome, Population
+from model.member import FoldData, Member, Outcome
+from model.population import Population
 from model.scores import score
 from training.fast import skip_driver_lookup
 
@@ -124,7 +126,9 @@ def train(
     candidates: list[dict[str, Any]], members: list[Member], folds: list[Splits]
 ) -> dict[Member, Outcome]:
     """The outcomes of a trained population."""
-    population = Population(COLUMNS, 2, candidates, members, folds=folds)
+    population = Population(
+        COLUMNS, 2, candidates, members, [FoldData(shared(splits)) for splits in folds]
+    )
     trainer = quiet_trainer(EPOCHS)
     trainer.fit(population)
     return population.outcomes

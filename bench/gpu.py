@@ -38,10 +38,11 @@ from bench.gpu_speed import memory, speed, syncs
 from bench.measure import ROOT, processor, quiet_trainer
 from bench.population import CANDIDATE, make_folds
 from cli.command import quiet
-from data.sampling import row_order, row_orders
+from data.sampling import row_order
 from evaluate import evaluate
 from model.classifier import Classifier
-from model.population import Member, Population
+from model.member import FoldData, Member
+from model.population import Population
 from train import train
 
 RESULT = Path(__file__).with_name("results") / "gpu.json"
@@ -59,9 +60,8 @@ def alone() -> dict[str, Any]:
                 3,
                 [CANDIDATE],
                 [Member(0, i, i) for i in range(5)],
-                folds=folds,
+                [FoldData(splits) for splits in folds],
                 batch_size=batch_size,
-                row_orders=row_orders,
                 stack_bytes=2**34,
             )
             quiet_trainer(epochs, DEVICE, precision).fit(population)

@@ -3,7 +3,7 @@
 Networks 4-H-3 of CANDIDATES learning rates on the folds of Iris, a number of them for each rate.
 Both ways take turns in one process; the figures are medians of the ratio of a round. From the
 number of elements on at which it falls below 1, candidates are better not joined: JOINT_ELEMENTS in
-model/population.py.
+model/stack_optimizers.py.
 
 python -m bench.joint           # 4 minutes on 2 cores
 python -m bench.joint --small   # seconds; writes nothing, shows that it runs
@@ -24,8 +24,9 @@ import torch
 from bench.measure import processor, quiet_trainer
 from bench.population import make_folds
 from cli.command import quiet
-from model import population as engine
-from model.population import Member, Population
+from model import stack_optimizers
+from model.member import FoldData, Member
+from model.population import Population
 from training.fast import skip_driver_lookup
 
 RESULT = Path(__file__).with_name("results") / "joint.json"
@@ -40,8 +41,8 @@ NEVER, ALWAYS = 0, 2**62
 
 def seconds(width: int, networks: int, limit: int) -> float:
     """Seconds of a fit in which candidates of fewer elements than `limit` share an optimizer."""
-    engine.JOINT_ELEMENTS = limit
-    folds = make_folds(2)
+    stack_optimizers.JOINT_ELEMENTS = limit
+    folds = [FoldData(splits) for splits in make_folds(2)]
     candidates = [
         {
             "network": {"class": "MLP", "hidden": [width]},
@@ -57,7 +58,7 @@ def seconds(width: int, networks: int, limit: int) -> float:
         for i in range(networks)
     ]
     trainer = quiet_trainer(EPOCHS)
-    population = Population(4, 3, candidates, members, folds=folds)
+    population = Population(4, 3, candidates, members, folds)
     start = time.perf_counter()
     trainer.fit(population)
     return time.perf_counter() - start

@@ -32,9 +32,10 @@ from bench.measure import processor, quiet_trainer
 from cli.command import quiet
 from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
-from data.sampling import row_orders
-from data.tabular import Splits
-from model.population import STACK_BYTES, Member, Population
+from data.shared_rows import SharedSplits
+from model.member import FoldData, Member
+from model.population import Population
+from model.stack_budget import STACK_BYTES
 from training.fast import skip_driver_lookup
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ CANDIDATE: dict[str, Any] = {
 }
 
 
-def make_folds(repeats: int, copies: int = 1) -> list[Splits]:
+def make_folds(repeats: int, copies: int = 1) -> list[SharedSplits]:
     """Standardized splits of repeated 10-fold cross-validation of Iris.
 
     With several copies of the rows, each has its own noise.
@@ -73,7 +74,7 @@ def make_folds(repeats: int, copies: int = 1) -> list[Splits]:
 
 
 def population_cost(
-    folds: list[Splits],
+    folds: list[SharedSplits],
     count: int,
     batch_size: int | None = None,
     accelerator: str = "cpu",
@@ -87,16 +88,17 @@ def population_cost(
         3,
         [CANDIDATE],
         [Member(0, i % len(folds), i) for i in range(count)],
-        folds=folds,
+        [FoldData(splits) for splits in folds],
         batch_size=batch_size,
-        row_orders=row_orders,
         stack_bytes=stack_bytes,
     )
     trainer.fit(population)
     return (time.perf_counter() - start) / count * 1000
 
 
-def scikit_learn_cost(folds: list[Splits], count: int, batch_size: int | None = None) -> float:
+def scikit_learn_cost(
+    folds: list[SharedSplits], count: int, batch_size: int | None = None
+) -> float:
     """Milliseconds per network of scikit-learn."""
     start = time.perf_counter()
     for seed in range(count):
@@ -114,7 +116,7 @@ def scikit_learn_cost(folds: list[Splits], count: int, batch_size: int | None = 
 
 
 def compare(
-    folds: list[Splits], networks: int, sklearn_networks: int, batch_size: int | None
+    folds: list[SharedSplits], networks: int, sklearn_networks: int, batch_size: int | None
 ) -> dict[str, float]:
     """Both costs, and the median of their ratio in one round."""
     ours = []
@@ -130,7 +132,7 @@ def compare(
     }
 
 
-def cost_by_members(folds: list[Splits]) -> dict[str, float]:
+def cost_by_members(folds: list[SharedSplits]) -> dict[str, float]:
     """Cost of a network by the number of networks."""
     costs = {}
     for count in MEMBER_COUNTS:
@@ -139,7 +141,7 @@ def cost_by_members(folds: list[Splits]) -> dict[str, float]:
     return costs
 
 
-def cost_by_stack_size(folds: list[Splits]) -> dict[str, float]:
+def cost_by_stack_size(folds: list[SharedSplits]) -> dict[str, float]:
     """Cost of a network by the activation budget of a stack in MiB; all sizes take turns."""
     turns: dict[int, list[float]] = {size: [] for size in STACK_MIB}
     for _ in range(ROUNDS):
@@ -174,7 +176,7 @@ def command_seconds() -> dict[str, float]:
     return result
 
 
-def gpu_costs(folds: list[Splits]) -> dict[str, Any] | None:
+def gpu_costs(folds: list[SharedSplits]) -> dict[str, Any] | None:
     """Networks per second on a CUDA GPU, also as a ratio to scikit-learn; None without one."""
     if not torch.cuda.is_available():
         return None

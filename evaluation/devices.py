@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import (
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from model.classifier import Classifier
-from model.population import STACK_BYTES
+from model.stack_budget import STACK_BYTES
 
 TESTED_STRATEGIES = (DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy)
 

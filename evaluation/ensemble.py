@@ -10,7 +10,9 @@ from data.checkpoint_file import write_file
 from data.tabular import TabularData
 from evaluation.evaluation import Evaluation
 from evaluation.groups import Group
-from model.population import Member, Population
+from model.member import Member
+from model.population import Population
+from model.population_networks import PopulationNetworks
 
 
 def save_ensemble(
@@ -34,7 +36,14 @@ def save_ensemble(
     datamodule = group.datamodule
     encoders = group.plan.encoders
     members = [group.own(member) for member in ensemble_members(evaluation)]
-    ensemble = population.ensemble(members, [weights[member] for member in members])
+    ensemble = PopulationNetworks(
+        population.hparams["num_features"],
+        population.num_classes,
+        [population.candidates[members[0].candidate]],
+        [member._replace(candidate=0) for member in members],
+        [list(range(len(members)))],
+    )
+    ensemble.stacks[0].load_members([weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
     write_checkpoint(path, ensemble, datamodule)
 

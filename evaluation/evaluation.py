@@ -15,7 +15,7 @@ from evaluation.estimates import (
     over_folds,
     summarize,
 )
-from model.population import Member, Outcome
+from model.member import Member, Outcome
 from model.scores import BEST_IS_HIGH
 
 # A choice of a candidate: that of an outer fold by its repeat and fold, or the final one.

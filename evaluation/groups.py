@@ -14,7 +14,8 @@ from evaluation.devices import memory_of_all
 from evaluation.evaluation import Evaluation, Race
 from evaluation.halving import Halving
 from evaluation.plan import Plan, check_folds, check_save, make_population
-from model.population import Member, Outcome, Population
+from model.member import Member, Outcome
+from model.population import Population
 from model.scores import Metric
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from data.folds import Fold
 from evaluation.evaluation import FINAL, Evaluation, Race, race_of
 from evaluation.plan import Plan
-from model.population import Member, Outcome
+from model.member import Member, Outcome
 
 # The shares of the epochs after which the worse half of the candidates stops.
 SHARES = (0.25, 0.5, 0.75)

@@ -7,7 +7,7 @@ import numpy as np
 
 from data.shared_rows import SharedSplits
 from model.calibration import best_temperature, tempered
-from model.population import Outcome
+from model.member import Outcome
 
 
 class Prediction(NamedTuple):

@@ -10,7 +10,6 @@ from data.checks import check_batch_size
 from data.encoder import Encoder
 from data.folds import Fold, cross_validation, standardize_folds
 from data.members import check_rows_on, check_validation, choose_members, member_splits
-from data.sampling import row_orders
 from data.shared_rows import SharedSplits
 from data.splits import remaining
 from data.tabular import TabularData
@@ -20,7 +19,8 @@ from evaluation.members import as_one
 from evaluation.size import check_size
 from model.classifier import Classifier
 from model.losses import weigh
-from model.population import Member, Outcome, Population, Stopper
+from model.member import FoldData, Member, Outcome, Stopper
+from model.population import Population
 from model.recipe import fit_to_table
 from model.scores import Metric, check_metric, watched
 from model.steps import Steps
@@ -236,22 +236,21 @@ def make_population(
         raise ValueError(
             f"{len(plan.members)} networks are too few for {processes} devices; give fewer devices"
         )
-    augments = []
-    for encoder in plan.encoders:
-        augment = datamodule.augmentation(encoder)
-        if augment is not None:
-            augments += [augment] * plan.members_per_fold
+    augments = [
+        augment
+        for augment in map(datamodule.augmentation, plan.encoders)
+        for _ in range(plan.members_per_fold)
+    ]
+    class_weights = plan.class_weights or [None] * len(augments)
+    folds = map(FoldData, plan.member_splits, augments, class_weights)
     return Population(
         plan.num_features,
         plan.num_classes,
         plan.candidates,
         plan.members[trainer.global_rank :: processes],
-        stacks=stacks,
-        folds=plan.member_splits,
+        list(folds),
+        stacks,
         batch_size=datamodule.batch_size,
-        row_orders=row_orders,
-        augments=augments,
-        class_weights=plan.class_weights,
         patience=patience,
         metric=metric,
         stopper=stopper,

@@ -86,7 +86,7 @@ class Predictor(nn.Module):
     Args:
         table: The checkpoint's description of its table.
         network: From standardized features to logits; for a population, a
-            model.population.Population.
+            model.population_networks.PopulationNetworks.
         is_population: Which of the two it is.
     """
 
@@ -304,12 +304,13 @@ def build_population(checkpoint: Checkpoint, path: str) -> nn.Module:
     """The population of a checkpoint of evaluate.py, with its weights."""
     arguments = checkpoint.hyper_parameters
     check_population(arguments, checkpoint.weights)
-    from model.population import Population  # imports Lightning, which a network does not need
+    # Imports Lightning, which a network does not need.
+    from model.population_networks import PopulationNetworks
 
-    population = Population(
+    population = PopulationNetworks(
         arguments["num_features"],
         arguments["num_classes"],
-        arguments["settings"],  # the constructor calls them candidates, the format settings
+        arguments["settings"],
         arguments["members"],
         arguments["stacks"],
     )

@@ -1,15 +1,12 @@
 """Blocks: several epochs of one stack after the other, several stacks at a time on a CPU."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
+import numpy as np
 import torch
 
 from model.stack_fit import StackFit
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Blocks:
@@ -31,6 +28,7 @@ class Blocks:
     seconds = 0.25
 
     def __init__(self, fits: Sequence[StackFit]) -> None:
+        self.fits = fits
         self.is_free = all(fit.is_free for fit in fits)
         self.threads = torch.get_num_threads()
         on_cpu = all(fit.device.type == "cpu" for fit in fits)
@@ -42,14 +40,14 @@ class Blocks:
         if self.is_free:
             self.size = max(1, int(self.seconds * epochs / max(seconds, 1e-9)))
 
-    def each(self, train: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Call a function with each item, in threads if that is of use."""
+    def train(self, epochs: range) -> list[dict[str, np.ndarray]]:
+        """Train every stack for some epochs, in threads if that is of use; what each returns."""
         if not self.is_parallel or torch.is_autocast_enabled("cpu"):  # threads have no autocast
-            return [train(item) for item in items]
+            return [fit.train(epochs) for fit in self.fits]
         torch.set_num_threads(1)  # also in threads that begin from now on
         executor = ThreadPoolExecutor(self.threads)
         try:
-            return list(executor.map(train, items))
+            return list(executor.map(lambda fit: fit.train(epochs), self.fits))
         finally:
             executor.shutdown(cancel_futures=True)
             torch.set_num_threads(self.threads)

@@ -54,10 +54,3 @@ class Ensemble(nn.Module):
         logits = self.stack(features.T.expand(self.members, -1, -1))
         probabilities: Tensor = (logits / self.temperature).softmax(1).mT
         return probabilities
-
-    def load_members(self, states: list[dict[str, Tensor]]) -> None:
-        """Take over the members' weights, each the state_dict of one network."""
-        with torch.no_grad():
-            for name, stacked in self.stack.named_stacks().items():
-                if name in states[0]:  # a state_dict lacks buffers that are not persistent
-                    stacked.copy_(torch.stack([state[name] for state in states]))

@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from data.shared_rows import SharedSplits
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 # The entries of a checkpoint that are the share of one process.
 SHARE = ("state_dict", "optimizer_states", "fits", "curves", "stacks", "stopped", "fingerprint")
@@ -22,6 +23,11 @@ def gathered(item: Item) -> list[Item]:
     items: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(items, item)
     return items
+
+
+def merged(share: dict[Key, Item]) -> dict[Key, Item]:
+    """The dictionaries of all processes as one."""
+    return {key: value for items in gathered(share) for key, value in items.items()}
 
 
 def add_other_shares(checkpoint: dict[str, Any]) -> None:

@@ -146,6 +146,13 @@ class Stack(nn.Module):
             for name, tensor in network.state_dict(keep_vars=True).items()
         }
 
+    @torch.no_grad()
+    def load_members(self, states: list[dict[str, Tensor]]) -> None:
+        """Take over the members' weights, each the state_dict of one network."""
+        for name, stacked in self.named_stacks().items():
+            if name in states[0]:  # a state_dict lacks buffers that are not persistent
+                stacked.copy_(torch.stack([state[name] for state in states]))
+
     def keep_only(self, indices: Tensor) -> None:
         """Leave out all members but these."""
         for stacked in self.stacked:

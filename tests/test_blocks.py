@@ -11,9 +11,10 @@ from torch.optim import SGD, AdamW
 from data.sampling import row_orders
 from model import recipe
 from model.blocks import Blocks
+from model.member import Member
 from model.networks import MLP
-from model.population import Member, Population
-from tests.test_population import Residual, candidate, iris, make_trainer
+from model.population import Population
+from tests.test_population import Residual, candidate, fold_data, iris, make_trainer
 from training.callbacks import FitBar
 
 SMALL = partial(MLP, hidden=[8])
@@ -47,7 +48,6 @@ def fit(
     network=SMALL,
     optimizer=recipe.OPTIMIZER,
     epochs=40,
-    row_orders=row_orders,
     **arguments,
 ):
     """A population of three stacks after its fit, and the epochs at which the Trainer had a say."""
@@ -55,11 +55,9 @@ def fit(
     candidates = [candidate(network=network, optimizer=optimizer)]
     members = [Member(0, i % 2, i) for i in range(6)]
     val_fraction = arguments.pop("val_fraction", 0.0)
-    folds = [iris(seed, val_fraction=val_fraction).splits for seed in (0, 1)]
+    folds = [fold_data(iris(seed, val_fraction=val_fraction)) for seed in (0, 1)]
     stacks = [[0, 1], [2, 3], [4, 5]]
-    population = Population(
-        4, 3, candidates, members, stacks=stacks, folds=folds, row_orders=row_orders, **arguments
-    )
+    population = Population(4, 3, candidates, members, folds, stacks, **arguments)
     counted = Epochs()
     trainer = make_trainer(epochs, callbacks=[counted])
     trainer.fit(population)
@@ -139,8 +137,9 @@ def test_an_error_in_a_thread_ends_the_fit(threads, monkeypatch):
             raise ValueError("epoch 5")
         return row_orders(rows, seeds, epoch)
 
+    monkeypatch.setattr("model.stack_fit.row_orders", fail)
     with pytest.raises(ValueError, match="epoch 5"):
-        fit(monkeypatch, 60.0, batch_size=16, row_orders=fail)
+        fit(monkeypatch, 60.0, batch_size=16)
     assert torch.get_num_threads() == threads
 
 
@@ -150,7 +149,7 @@ def test_the_progress_bar_counts_epochs(monkeypatch):
     bar = FitBar()
     bar.is_disabled = False
     members = [Member(0, 0, 0)]
-    population = Population(4, 3, [candidate(network=SMALL)], members, folds=[iris().splits])
+    population = Population(4, 3, [candidate(network=SMALL)], members, [fold_data(iris())])
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=30,

@@ -36,8 +36,9 @@ from evaluation.evaluation import Evaluation
 from evaluation.report import TITLES
 from evaluation.result import EvaluationResult
 from model.classifier import Classifier
+from model.member import Member, Outcome
 from model.networks import MLP
-from model.population import Member, Outcome, Population
+from model.population_networks import PopulationNetworks
 from model.scores import METRICS
 from tests.helpers import ROOT, python, started, weights
 from train import train
@@ -254,7 +255,7 @@ def test_settings_are_compared_over_the_same_folds(capsys):
 def test_a_saved_population_predicts_like_a_classifier():
     run_dir, result = run("--folds", "4", "--save", "--max_epochs", "60")
     path = run_dir / "checkpoints" / "population.ckpt"
-    ensemble = Population.load_from_checkpoint(path, weights_only=True).eval()
+    ensemble = PopulationNetworks.load_from_checkpoint(path, weights_only=True).eval()
     content = torch.load(path, weights_only=True)
     raw = load_iris()
     state = content["Iris"]

@@ -14,8 +14,8 @@ from evaluate import evaluate
 from evaluation.evaluation import FINAL
 from evaluation.halving import Halving
 from evaluation.plan import make_plan, make_population
+from model.member import Outcome
 from model.networks import MLP
-from model.population import Outcome
 
 ADAM = {"class": "AdamW", "lr": 0.01, "weight_decay": 0.1}
 SGD = {"class": "SGD", "lr": 0.1, "momentum": 0.9}
@@ -147,7 +147,7 @@ def test_candidates_share_one_adamw_and_end_as_with_one_each(patience, monkeypat
     joint = trained(plan, datamodule, Recorder([]), patience)
     # The joint one, SGD and AMSGrad, in the stacks of outer and of inner folds.
     assert {len(fit.optimizers) for fit in joint.fits} == {3}
-    monkeypatch.setattr("model.population.JOINT_ELEMENTS", 0)
+    monkeypatch.setattr("model.stack_optimizers.JOINT_ELEMENTS", 0)
     single = trained(plan, datamodule, Recorder([]), patience)
     assert {len(fit.optimizers) for fit in single.fits} == {len(candidates)}
     for member, outcome in single.outcomes.items():

@@ -30,8 +30,9 @@ from model import recipe
 from model.blocks import Blocks
 from model.calibration import best_temperature, tempered
 from model.ensemble import Ensemble
+from model.member import Member
 from model.networks import MLP
-from model.population import Member, Population
+from model.population import Population
 from tests.helpers import python
 from train import train
 

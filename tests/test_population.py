@@ -13,14 +13,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cli.component import describe
 from data.iris import Iris
-from data.sampling import row_orders
+from data.shared_rows import shared
 from model import recipe
 from model.chain import is_chain
 from model.classifier import Classifier
 from model.cross_entropy import cross_entropies, soft_targets
 from model.losses import MSELoss, weigh
+from model.member import FoldData, Member
 from model.networks import MLP
-from model.population import Member, Population
+from model.population import Population
+from model.population_networks import PopulationNetworks
 from model.probes import can_vmap_loss, is_plain_cross_entropy, mixes_members
 from model.scores import METRICS, best_mode
 from model.stack import Stack, hits, member_losses
@@ -135,12 +137,13 @@ def iris(split_seed=0, **arguments):
     return datamodule
 
 
+def fold_data(datamodule):
+    return FoldData(shared(datamodule.splits), datamodule.augment, datamodule.class_weights)
+
+
 def trained(candidates, members, datamodules, epochs=10, precision="32-true", **arguments):
     """A trained population; the splits of each datamodule are a fold."""
-    folds = [datamodule.splits for datamodule in datamodules]
-    population = Population(
-        4, 3, candidates, members, folds=folds, row_orders=row_orders, **arguments
-    )
+    population = Population(4, 3, candidates, members, [*map(fold_data, datamodules)], **arguments)
     make_trainer(epochs, precision).fit(population)
     return population
 
@@ -262,9 +265,7 @@ def test_also_with_class_weights_of_each_fold(losses, batch_size):
     candidates = [candidate(loss=loss, optimizer=partial(SGD, lr=0.1)) for loss in losses]
     members = [Member(c, f, 7 + f) for c in range(len(candidates)) for f in (0, 1)]
     weights = [datamodule.class_weights for datamodule in datamodules]
-    population = trained(
-        candidates, members, datamodules, batch_size=batch_size, class_weights=weights
-    )
+    population = trained(candidates, members, datamodules, batch_size=batch_size)
     kept = population.weights()
     for member in members:
         components = weigh(candidates[member.candidate], weights[member.fold])
@@ -404,7 +405,7 @@ def test_a_member_that_diverges_is_reported_and_changes_no_other():
 )
 def test_what_no_population_can_be_made_of(changes, message):
     with pytest.raises(ValueError, match=message):
-        Population(4, 3, [candidate(**changes)], [Member(0, 0, 0)], folds=[iris().splits])
+        Population(4, 3, [candidate(**changes)], [Member(0, 0, 0)], [fold_data(iris())])
 
 
 def random_logits():
@@ -461,10 +462,9 @@ def test_which_networks_and_optimizers_are_handled_how():
     assert mixes_members(Classifier(4, 3, optimizer=Adafactor, schedule=None))
 
 
-@pytest.mark.parametrize("name", ["candidates", "settings"])
-def test_the_candidates_have_a_second_name_in_checkpoints(name):
-    arguments = {name: [candidate()], "members": [[0, 0, 7]], "stacks": [[0]]}
-    population = Population(4, 3, **arguments)
+def test_the_candidates_have_another_name_in_checkpoints():
+    arguments = {"settings": [candidate()], "members": [[0, 0, 7]], "stacks": [[0]]}
+    population = PopulationNetworks(4, 3, **arguments)
     assert population.candidates == [candidate()]
     assert population.members == [Member(0, 0, 7)]
     assert list(population.hparams) == [
@@ -478,9 +478,9 @@ def test_the_candidates_have_a_second_name_in_checkpoints(name):
 
 def test_a_golden_checkpoint_still_loads():
     path = ROOT / "tests" / "golden" / "population_1.ckpt"
-    loaded = Population.load_from_checkpoint(path, weights_only=True)
+    loaded = PopulationNetworks.load_from_checkpoint(path, weights_only=True)
     checkpoint = torch.load(path, weights_only=True)
-    rebuilt = Population(**checkpoint["hyper_parameters"])
+    rebuilt = PopulationNetworks(**checkpoint["hyper_parameters"])
     rebuilt.load_state_dict(checkpoint["state_dict"])
     assert len(loaded.members) == 3
     features = torch.zeros(2, loaded.hparams["num_features"])

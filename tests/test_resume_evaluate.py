@@ -24,6 +24,7 @@ from evaluate import evaluate
 from model.blocks import Blocks
 from model.networks import MLP
 from model.population import Population
+from model.stack_fit import StackFit
 from tests.helpers import python, started, weights
 from training.checkpoints import LastCheckpoint
 from training.groups import GroupCheckpoint
@@ -153,7 +154,7 @@ def test_a_fit_that_was_over_is_not_trained_again(flags, monkeypatch):
         with pytest.raises(KilledError):
             run(*flags.split())
     with monkeypatch.context() as patch:
-        patch.setattr(Population, "train_stack", must_not_train)
+        patch.setattr(StackFit, "train", must_not_train)
         again, result = resume("lightning_logs/version_1")
     assert result == expected
     assert curves(again) == curves(expected_dir)

@@ -19,7 +19,7 @@ from evaluate import evaluate
 from evaluation.result import estimates_to_json
 from evaluation.search import draw, draw_all
 from model.networks import MLP
-from model.population import Population
+from model.population_networks import PopulationNetworks
 from tests.helpers import python
 
 SMALL = partial(MLP, hidden=[8])
@@ -74,7 +74,7 @@ def test_the_best_candidate_is_saved_from_its_own_group():
     result = json.loads((run_dir / "result.json").read_text())
     assert result["chosen"] == "max_epochs 40"
     path = run_dir / "checkpoints" / "population.ckpt"
-    ensemble = Population.load_from_checkpoint(path, weights_only=True).eval()
+    ensemble = PopulationNetworks.load_from_checkpoint(path, weights_only=True).eval()
     encoder = Encoder.from_state(torch.load(path, weights_only=True)["Iris"])
     raw = load_iris()
     predicted = ensemble.probabilities(encoder(torch.from_numpy(raw.data))).argmax(-1).numpy()

@@ -15,13 +15,14 @@ from data.folds import cross_validation, standardize_folds
 from data.iris import Iris
 from data.members import member_splits
 from data.row_set import RowSet
-from data.sampling import row_order, row_orders
+from data.sampling import row_order
 from data.shared_rows import SharedRows
 from data.tabular import RawTable, TabularData
 from model import recipe
+from model.member import FoldData, Member
 from model.member_rows import MemberRows
 from model.networks import MLP
-from model.population import Member, Population
+from model.population import Population
 from tests.test_population import make_trainer
 
 
@@ -161,7 +162,8 @@ def test_members_that_share_rows_learn_what_those_with_their_own_do(
         "schedule": None,
     }
     candidate = {name: describe(name, factory) for name, factory in components.items()}
-    weighted = [[0.5, 1.5], None] * 5
+    weights = [[0.5, 1.5], None] * 5
+    folds = [FoldData(*fold) for fold in zip(splits, [None] * 10, weights, strict=True)]
     populations = []
     for keeps_rows, stack_bytes in ((True, 2**24), (False, 2**24), (False, 2**12)):
         population = Population(
@@ -169,10 +171,8 @@ def test_members_that_share_rows_learn_what_those_with_their_own_do(
             2,
             [candidate],
             [Member(0, i % 10, i) for i in range(12)],
-            folds=splits,
+            folds,
             batch_size=batch_size,
-            row_orders=row_orders,
-            class_weights=weighted,
             metric=metric,
             keeps_rows=keeps_rows,
             stack_bytes=stack_bytes,
@@ -202,7 +202,7 @@ def test_rows_do_not_travel_back_from_the_device():
     components = {"network": partial(MLP, hidden=[8]), "loss": recipe.LOSS}
     components |= {"optimizer": recipe.OPTIMIZER, "schedule": None}
     candidate = {name: describe(name, factory) for name, factory in components.items()}
-    population = Population(4, 3, [candidate], [Member(0, 0, 0)], folds=folds)
+    population = Population(4, 3, [candidate], [Member(0, 0, 0)], [FoldData(folds[0])])
     assert not list(population.buffers())
     make_trainer(1).fit(population)
     assert population.stacks[0].splits["train"].kept is None

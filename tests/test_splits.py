@@ -30,7 +30,7 @@ from evaluation.plan import make_plan, make_population
 from evaluation.result import EvaluationResult
 from inference.predictor import load
 from model import recipe
-from model.population import Member, Outcome
+from model.member import Member, Outcome
 from train import train
 from training.result import TrainResult
 

@@ -11,14 +11,14 @@ from torch.optim import SGD, AdamW
 
 from cli.arguments import read_file
 from cli.command import command
-from data.sampling import row_orders
 from evaluate import evaluate, make_trainer
 from model import recipe
 from model.losses import MSELoss, weigh
+from model.member import Member
 from model.networks import MLP
-from model.population import Member, Population
+from model.population import Population
 from model.steps import Steps
-from tests.test_population import Residual, assert_close, candidate, iris
+from tests.test_population import Residual, assert_close, candidate, fold_data, iris
 from tests.test_population import make_trainer as plain_trainer
 from training.batches import loader_of
 from training.fast import FastClassifier
@@ -62,10 +62,8 @@ def test_each_network_is_that_of_train_with_the_same_argument(name, network, rat
         3,
         candidates,
         members,
-        folds=[datamodule.splits for datamodule in datamodules],
+        [fold_data(datamodule) for datamodule in datamodules],
         batch_size=16,
-        row_orders=row_orders,
-        class_weights=class_weights,
         steps=Steps(**SETTINGS[name]),
     )
     plain_trainer(8, "64-true").fit(population)
@@ -86,9 +84,8 @@ def test_frozen_parameters_have_no_norm():
 def test_the_trainer_hands_over_what_it_would_refuse():
     trainer = make_trainer("cpu", 1, "auto", 1, "32-true", 3, steps=SETTINGS["all"])
     assert Steps.take(trainer) == Steps(5, 0.05)
-    population = Population(
-        4, 3, [candidate(network=nn.Linear, loss=MSELoss)], [Member(0, 0, 0)], folds=[iris().splits]
-    )
+    mse = candidate(network=nn.Linear, loss=MSELoss)
+    population = Population(4, 3, [mse], [Member(0, 0, 0)], [fold_data(iris())])
     trainer.fit(population)
     assert population.num_epochs == 3
 

@@ -20,8 +20,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from data.checkpoint_file import read_file, write_file
 from data.stream_batches import StreamBatches
-from model.population import gathered
 from model.scores import best_mode
+from model.shares import gathered
 
 # What a fit needs to go on; Lightning writes it.
 RESUMED = frozenset({"epoch", "global_step", "state_dict", "loops", "callbacks"}) | {

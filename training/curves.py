@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cli.interrupts import uninterrupted
-from model.population import gathered
+from model.shares import gathered
 from training.hparams import VALUES
 
 # Candidate index of each member (members,), and each metric's curve (epochs, members).

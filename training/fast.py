@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from model.classifier import Batch, Classifier
-from model.population import gathered
 from model.running_scores import RunningScores
 from model.scores import METRICS, confusion, probabilities, recalls, score
+from model.shares import gathered
 from training.accumulation import batch_share
 from training.hparams import VALUES
 

@@ -5,13 +5,13 @@ from lightning.pytorch import Trainer
 
 from cli.registry import LEARNED
 from data.members import check_rows_on, check_validation, member_splits
-from data.sampling import row_orders
 from data.tabular import TabularData
 from evaluation.devices import stack_bytes, train_shares
 from evaluation.ensemble import write_checkpoint
 from evaluation.members import as_one
 from model.ensemble import Ensemble
-from model.population import Member, Population
+from model.member import FoldData, Member
+from model.population import Population
 from model.scores import Metric
 from model.steps import Steps
 from training.curves import CurveBands
@@ -70,10 +70,8 @@ class Members:
             datamodule.num_classes,
             [self.components],
             everyone[trainer.global_rank :: trainer.world_size],
-            folds=self.splits,
+            [FoldData(splits, datamodule.augment) for splits in self.splits],
             batch_size=datamodule.batch_size,
-            row_orders=row_orders,
-            augments=[datamodule.augment] * members if datamodule.augment else [],
             patience=patience,
             metric=metric,
             stack_bytes=stack_bytes(trainer.strategy.root_device),
@@ -127,5 +125,5 @@ class Members:
             **self.components | {"network": config},
         )
         assert isinstance(classifier.network, Ensemble)
-        classifier.network.load_members([weights[member] for member in sorted(weights)])
+        classifier.network.stack.load_members([weights[member] for member in sorted(weights)])
         return classifier

@@ -22,7 +22,8 @@ from evaluation.cluster import Workers
 from evaluation.devices import stack_bytes
 from evaluation.groups import Group
 from evaluation.halving import Halving
-from model.population import Member, Outcome, Population
+from model.member import Member, Outcome
+from model.population import Population
 from training.curves import CurveBands, add_layout
 from training.groups import EvaluationRun, kept_file, kept_stack, kept_stacks
 from training.stack_task import ARGUMENTS, Shared, fit_stack

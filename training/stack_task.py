@@ -17,15 +17,15 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from evaluation.devices import device_name
-from model.population import Member, Outcome, Population
+from model.member import Member, Outcome
+from model.population import Population
 from training.checkpoints import LastCheckpoint
 from training.fast import skip_driver_lookup
 
-# Arguments of a population that its parts share; those of FOLDS have an item for each fold.
-FOLDS = ("folds", "augments", "class_weights")
+# Arguments of a population that its parts share.
 ARGUMENTS = (
-    *("candidates", "num_classes", "batch_size", "row_orders", "patience", "metric", "keeps_rows"),
-    *("stack_bytes", "steps", *FOLDS),
+    *("candidates", "num_classes", "folds", "batch_size", "patience", "metric", "keeps_rows"),
+    *("stack_bytes", "steps"),
 )
 
 
@@ -181,8 +181,10 @@ def part_of(
     """
     candidates = positions(member.candidate for member in members)
     folds = positions(member.fold for member in members)
-    kept = {name: [arguments[name][i] for i in folds] for name in FOLDS if arguments[name]}
-    kept["candidates"] = [arguments["candidates"][i] for i in candidates]
+    kept = {
+        "candidates": [arguments["candidates"][i] for i in candidates],
+        "folds": [arguments["folds"][i] for i in folds],
+    }
     own_members = [
         Member(candidates[member.candidate], folds[member.fold], member.seed) for member in members
     ]
