@@ -4,85 +4,23 @@ It is the article's own derivation (sections 4.3 and 5) with the derivative of t
 the article forgot. Autograd gives the same gradients in twice the time.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from model.elementwise import RULES
 from model.embedding import PeriodicEmbedding
-
-aten: Any = torch.ops.aten
-
-
-class Rule(NamedTuple):
-    """An elementwise layer y = f(x) and its derivative.
-
-    `apply` is called with layer, x and y, and writes into y. `derive` is called with layer, dy and
-    x, or y where `by_result`, and turns dy into dx in place. Where the derivative is a function of
-    y, y may take the place of x.
-    """
-
-    apply: Callable[[Any, Tensor, Tensor], Tensor]
-    derive: Callable[[Any, Tensor, Tensor], Tensor]
-    by_result: bool = False
-
-
-RULES: dict[type[nn.Module], Rule] = {
-    nn.ELU: Rule(
-        lambda layer, x, y: aten.elu.out(x, layer.alpha, 1, 1, out=y),
-        lambda layer, dy, x: aten.elu_backward.grad_input(
-            dy, layer.alpha, 1, 1, False, x, grad_input=dy
-        ),
-    ),
-    nn.GELU: Rule(
-        lambda layer, x, y: aten.gelu.out(x, approximate=layer.approximate, out=y),
-        lambda layer, dy, x: aten.gelu_backward.grad_input(
-            dy, x, approximate=layer.approximate, grad_input=dy
-        ),
-    ),
-    nn.LeakyReLU: Rule(
-        lambda layer, x, y: aten.leaky_relu.out(x, layer.negative_slope, out=y),
-        lambda layer, dy, x: aten.leaky_relu_backward.grad_input(
-            dy, x, layer.negative_slope, False, grad_input=dy
-        ),
-    ),
-    nn.ReLU: Rule(
-        lambda layer, x, y: torch.clamp_min(x, 0, out=y),
-        lambda layer, dy, y: aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy),
-        by_result=True,
-    ),
-    nn.SiLU: Rule(
-        lambda layer, x, y: aten.silu.out(x, out=y),
-        lambda layer, dy, x: aten.silu_backward.grad_input(dy, x, grad_input=dy),
-    ),
-    nn.Sigmoid: Rule(
-        lambda layer, x, y: torch.sigmoid(x, out=y),
-        lambda layer, dy, y: aten.sigmoid_backward.grad_input(dy, y, grad_input=dy),  # dy y (1 - y)
-        by_result=True,
-    ),
-    nn.Softplus: Rule(
-        lambda layer, x, y: aten.softplus.out(x, layer.beta, layer.threshold, out=y),
-        lambda layer, dy, x: aten.softplus_backward.grad_input(
-            dy, x, layer.beta, layer.threshold, grad_input=dy
-        ),
-    ),
-    nn.Tanh: Rule(
-        lambda layer, x, y: torch.tanh(x, out=y),
-        lambda layer, dy, y: aten.tanh_backward.grad_input(dy, y, grad_input=dy),  # dy (1 - y²)
-        by_result=True,
-    ),
-}
-
 
 LAYERS = (nn.Linear, PeriodicEmbedding, nn.Dropout, nn.Identity, *RULES)
 
 
-class Kept:
-    """A tensor that is made once for each shape: memory that is new costs more than what it holds.
+class Reused:
+    """A tensor that is made once for each shape: for a small stack new memory costs more than sums.
 
-    >>> kept = Kept()
-    >>> kept.like(torch.zeros(2), (3, 4)) is kept.like(torch.zeros(2), (3, 4))
+    >>> y = Reused()
+    >>> y.like(torch.zeros(2), (3, 4)) is y.like(torch.zeros(2), (3, 4))
     True
     """
 
@@ -111,7 +49,7 @@ class LinearLink:
         weight: (members, units out, units in).
         bias: (members, units out), or None.
         gradients: Where the gradients of the two go; None for one that is not trained.
-        is_last: Whether no layer before it is trained, so that nobody asks for dx.
+        needs_dx: Whether a layer before it is trained, which asks for dx.
     """
 
     def __init__(
@@ -119,15 +57,15 @@ class LinearLink:
         weight: Tensor,
         bias: Tensor | None,
         gradients: tuple[Tensor | None, Tensor | None],
-        is_last: bool,
+        needs_dx: bool,
     ) -> None:
         self.weight = weight
         self.bias = None if bias is None else bias.unsqueeze(-1)
         self.gradients = gradients
-        self.is_last = is_last
-        self.y = Kept()
-        self.dx = Kept()
-        self.transposed = Kept()
+        self.needs_dx = needs_dx
+        self.y = Reused()
+        self.dx = Reused()
+        self.transposed = Reused()
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
@@ -143,7 +81,7 @@ class LinearLink:
             self.set_weight_gradient(dy, weight_gradient)
         if bias_gradient is not None:
             torch.sum(dy, 2, out=bias_gradient)
-        if self.is_last:
+        if not self.needs_dx:
             return None
         return torch.bmm(self.weight.mT, dy, out=self.dx.like(dy, self.x.shape))
 
@@ -158,36 +96,41 @@ class LinearLink:
 
 
 class ElementwiseLink:
-    """y = f(x), so dx = f'(x) dy."""
+    """y = f(x), so dx = f'(x) dy.
 
-    def __init__(self, layer: nn.Module, in_place: bool) -> None:
+    Args:
+        layer: The layer of one network.
+        may_overwrite: Whether the layer before it asks for its output, x, no more.
+    """
+
+    def __init__(self, layer: nn.Module, may_overwrite: bool) -> None:
         self.layer = layer
         self.rule = RULES[type(layer)]
-        self.in_place = in_place and self.rule.by_result
-        self.y = Kept()
+        self.in_place = may_overwrite and self.rule.takes_y
+        self.y = Reused()
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.in_place else self.y.like(x, x.shape)
-        self.known = y if self.rule.by_result else x
+        self.x_or_y = y if self.rule.takes_y else x
         return self.rule.apply(self.layer, x, y)
 
     def backward(self, dy: Tensor) -> Tensor:
-        return self.rule.derive(self.layer, dy, self.known)
+        return self.rule.derive(self.layer, dy, self.x_or_y)
 
 
 class DropoutLink:
-    """y = m x, so dx = m dy: m is 0 for a share of the units, else what keeps the mean."""
+    """y = m x, so dx = m dy: m is 0 with probability p, else 1 / (1 - p), so that its mean is 1."""
 
     def __init__(self, layer: nn.Dropout) -> None:
         self.layer = layer
-        self.mask = Kept()
-        self.y = Kept()
+        self.mask = Reused()
+        self.y = Reused()
 
     def forward(self, x: Tensor) -> Tensor:
-        share = 1 - self.layer.p
-        self.m = self.mask.like(x, x.shape).bernoulli_(share)
-        if share:
-            self.m.div_(share)
+        kept = 1 - self.layer.p
+        self.m = self.mask.like(x, x.shape).bernoulli_(kept)
+        if kept:  # with p = 1, m is 0
+            self.m.div_(kept)
         return torch.mul(x, self.m, out=self.y.like(x, x.shape))
 
     def backward(self, dy: Tensor) -> Tensor:
@@ -201,7 +144,7 @@ class EmbeddingLink:
         layer: The layer of one network.
         parameters: Its parameters, stacked.
         gradients: Where the gradients of those that are trained go.
-        is_last: Whether no layer before it is trained.
+        needs_dx: Whether a layer before it is trained, which asks for dx.
     """
 
     def __init__(
@@ -209,34 +152,35 @@ class EmbeddingLink:
         layer: PeriodicEmbedding,
         parameters: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
-        is_last: bool,
+        needs_dx: bool,
     ) -> None:
         self.layer = layer
         self.parameters = parameters
         self.gradients = gradients
-        self.is_last = is_last
+        self.needs_dx = needs_dx
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
-            self.x = x.detach().requires_grad_(not self.is_last)
+            self.x = x.detach().requires_grad_(self.needs_dx)
             self.y = self.layer.embed(self.parameters, self.x)
         return self.y.detach()
 
     def backward(self, dy: Tensor) -> Tensor | None:
         inputs: list[Tensor] = [self.parameters[name] for name in self.gradients]
-        if not self.is_last:
+        if self.needs_dx:
             inputs.append(self.x)
         derivatives = torch.autograd.grad(self.y, inputs, dy)
         for gradient, derivative in zip(self.gradients.values(), derivatives, strict=False):
             gradient.copy_(derivative)
-        return None if self.is_last else derivatives[-1]
+        return derivatives[-1] if self.needs_dx else None
 
 
 class Chain:
     """Stacked chains of layers: logits of all members, and the gradient of their parameters.
 
     Both are without autograd, and in training mode. What they return is overwritten by the next
-    call; `gradients` holds those of all parameters, None where one is not trained.
+    call; `gradients` holds those of all parameters, None where one is not trained. `draws` is
+    whether they draw random numbers.
 
     >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> chain = Chain(network, {n: nn.Parameter(p[None]) for n, p in network.named_parameters()})
@@ -255,42 +199,35 @@ class Chain:
             name: torch.empty_like(parameter.detach()) if parameter.requires_grad else None
             for name, parameter in parameters.items()
         }
-        self.draws = False  # random numbers
+        self.draws = False
         self.fixed: list[nn.Module] = []  # layers before the first that has parameters
         self.links: list[Link] = []
-        is_last = True
-        previous: nn.Module | None = None
+        needs_dx = False
         for name, layer in network.named_children():
-            own = {key: parameters[f"{name}.{key}"] for key, _ in layer.named_parameters()}
-            if not own and not self.links:
+            stacked = {key: parameters[f"{name}.{key}"] for key, _ in layer.named_parameters()}
+            if not stacked and not self.links:
                 self.fixed.append(layer)
             elif not is_identity(layer):
-                self.links.append(self.link(name, layer, own, is_last, previous))
-                previous = layer
+                self.links.append(self.link(name, layer, stacked, needs_dx))
             self.draws |= isinstance(layer, nn.Dropout) and not is_identity(layer)
-            if any(parameter.requires_grad for parameter in own.values()):
-                is_last = False
+            needs_dx |= any(parameter.requires_grad for parameter in stacked.values())
 
     def link(
-        self,
-        name: str,
-        layer: nn.Module,
-        own: Mapping[str, Tensor],
-        is_last: bool,
-        previous: nn.Module | None,
+        self, name: str, layer: nn.Module, stacked: Mapping[str, Tensor], needs_dx: bool
     ) -> Link:
-        """A layer, its own parameters, whether none before it is trained, and the one before it."""
-        gradients = {key: self.gradients[f"{name}.{key}"] for key in own}
+        """The link of a layer, whose parameters of all members are `stacked`."""
+        gradients = {key: self.gradients[f"{name}.{key}"] for key in stacked}
         if isinstance(layer, nn.Linear):
-            values = {key: parameter.detach() for key, parameter in own.items()}
+            values = {key: parameter.detach() for key, parameter in stacked.items()}
             pair = (gradients["weight"], gradients.get("bias"))
-            return LinearLink(values["weight"], values.get("bias"), pair, is_last)
+            return LinearLink(values["weight"], values.get("bias"), pair, needs_dx)
         if isinstance(layer, PeriodicEmbedding):
             trained = {key: value for key, value in gradients.items() if value is not None}
-            return EmbeddingLink(layer, own, trained, is_last)
+            return EmbeddingLink(layer, stacked, trained, needs_dx)
         if isinstance(layer, nn.Dropout):
             return DropoutLink(layer)
-        return ElementwiseLink(layer, in_place=isinstance(previous, nn.Linear))
+        # A Linear layer's gradients ask for its input, and not for its output.
+        return ElementwiseLink(layer, may_overwrite=isinstance(self.links[-1], LinearLink))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (members, num_classes, rows) of features (members, num_features, rows)."""
@@ -304,9 +241,9 @@ class Chain:
         """Set `gradients`, from the gradient of the loss by the logits, which is overwritten."""
         for link in reversed(self.links):
             dx = link.backward(dy)
-            if dx is None:
+            if dx is None:  # no layer before this one is trained
                 return
-            dy = dx
+            dy = dx  # what this layer takes, the one before it gives
 
 
 def is_chain(network: nn.Module) -> bool:

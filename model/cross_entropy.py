@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.chain import Kept
+from model.chain import Reused
 
 
 class SoftTargets(NamedTuple):
@@ -69,7 +69,7 @@ class CrossEntropy:
     """Cross-entropy, its gradient, and the hits, on tensors that are kept."""
 
     def __init__(self) -> None:
-        self.kept = Kept()
+        self.kept = Reused()
 
     def __call__(self, logits: Tensor, soft: SoftTargets) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's loss, its gradient by the logits, (softmax - shares) / rows, and hits.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from model.chain import Kept
+from model.chain import Reused
 from model.classifier import Classifier
 from model.member_optimizer import MemberOptimizer, is_adamw
 from model.stack import Stack
@@ -26,7 +26,7 @@ class MemberAdamW(optim.Optimizer):
     def __init__(self, params: Iterable[nn.Parameter]) -> None:
         super().__init__(params, {})
         self.steps = 0
-        self.kept = Kept()
+        self.kept = Reused()
         for parameter in self.param_groups[0]["params"]:
             self.state[parameter] = {
                 "exp_avg": torch.zeros_like(parameter),

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from model.chain import RULES, Chain, is_chain
+from model.chain import Chain, is_chain
 from model.cross_entropy import CrossEntropy, cross_entropies, soft_targets, weighted
+from model.elementwise import RULES
 from model.embedding import PeriodicEmbedding
 from model.networks import MLP
 from model.stack import Stack, hits
