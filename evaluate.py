@@ -6,7 +6,6 @@ python evaluate.py
 from cli.command import command  # first: from here on Ctrl-C is one line
 
 # isort: split
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -253,8 +252,7 @@ def evaluate(
             save_ensemble(path, evaluation, groups[best], populations[best], weights[best])
         for logger, row in zip(loggers, result.candidates, strict=True):
             log_result(logger, configs[row.name], row.figures())
-        run.logger.experiment.add_text("result", textwrap.indent("\n".join(lines), "    "))
-        run.remove_kept()
+        run.finish(lines)
     return result
 
 

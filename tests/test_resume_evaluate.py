@@ -160,6 +160,29 @@ def test_a_fit_that_was_over_is_not_trained_again(flags, monkeypatch):
     assert curves(again) == curves(expected_dir)
 
 
+@pytest.mark.parametrize("moment", ["save_ensemble", "log_result"])
+@pytest.mark.parametrize("seconds", [-1.0, 1e9])  # with and without a checkpoint of the fit
+def test_what_is_missing_behind_the_result_is_completed(moment, seconds, monkeypatch, capsys):
+    def killed_here(*_):
+        raise KilledError
+
+    flags = [*"--save --sweep.optimizer.lr [0.01,0.05]".split()]
+    expected_dir, expected = run(*flags)
+    monkeypatch.setattr(LastCheckpoint, "seconds", seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"evaluate.{moment}", killed_here)
+        with pytest.raises(KilledError):
+            run(*flags)
+    assert Path("lightning_logs/version_1/result.json").is_file()
+    again, result = resume("lightning_logs/version_1")
+    assert result == expected
+    assert curves(again) == curves(expected_dir)
+    assert [path.name for path in again.glob("checkpoints/*")] == ["population.ckpt"]
+    before = content_of(again)
+    assert "nothing is missing" in refused(capsys, "--resume", str(again))
+    assert content_of(again) == before
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over():
     run_dir, expected = run()
     (run_dir / "result.json").unlink()

@@ -167,6 +167,19 @@ def later_points(run_dir: Path, purge_step: int) -> Counter[tuple[str, int]]:
     return points
 
 
+def has_text(run_dir: Path, name: str) -> bool:
+    """Whether a run's event files hold a text of this name."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    tag = f"{name}/text_summary"
+    return any(
+        value.tag == tag
+        for path in run_dir.glob("events.out.tfevents.*")
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    )
+
+
 def checkpoint_step(path: str) -> int:
     """The optimizer step at which a checkpoint was written.
 

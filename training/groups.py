@@ -3,6 +3,7 @@
 `python evaluate.py --resume FOLDER` goes on with what is kept, and ends with the same numbers.
 """
 
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +22,14 @@ from model.shares import share_of
 from training.agreement import Splits
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
+from training.event_files import has_text
 from training.resume import check_components, compare_settings, with_defaults
 from training.run import Run
 from training.stopping import resume_words
 
 # Settings with which an evaluation may go on otherwise: they say where it computes.
 CHANGEABLE = {"accelerator", "devices", "strategy", "num_nodes", "cluster"}
+REPORT = "result"  # the text in TensorBoard that is written last
 
 
 class EvaluationRun(Run):
@@ -76,6 +79,18 @@ class EvaluationRun(Run):
 
     def stage(self) -> str:
         return self.progress or super().stage()
+
+    def finish(self, lines: Sequence[str]) -> None:
+        """Log the report, when all else is written: from here on nothing is left to resume.
+
+        Raises:
+            OSError: An event file is not complete.
+        """
+        for logger in self.loggers:
+            logger.experiment.flush()
+        self.logger.experiment.add_text(REPORT, textwrap.indent("\n".join(lines), "    "))
+        self.logger.experiment.flush()
+        self.remove_kept()
 
     def remove_kept(self) -> None:
         """Remove the checkpoints of the fits: there is nothing left to resume."""
@@ -160,9 +175,23 @@ def check_settings(resume: str, config: dict[str, Any]) -> None:
     if "folds" not in settings:
         raise ValueError(f"resume is {resume!r}, which is no folder of evaluate.py")
     compare_settings(flatten(config), with_defaults(settings), CHANGEABLE)
-    is_saved = (run_dir / "checkpoints" / "population.ckpt").is_file() or not config["save"]
-    if is_saved and (run_dir / "result.json").is_file():
-        raise ValueError(f"resume is {resume!r}, which is finished; its result is in result.json")
+    if is_finished(run_dir, config["save"]):
+        raise ValueError(
+            f"resume is {resume!r}, which is finished; nothing is missing, and its result is in "
+            "result.json"
+        )
+
+
+def is_finished(run_dir: Path, save: bool) -> bool:
+    """Whether an evaluation has all that it ends with: result, networks, TensorBoard's figures.
+
+    Args:
+        run_dir: Its folder.
+        save: Whether it saves the networks.
+    """
+    is_saved = (run_dir / "checkpoints" / "population.ckpt").is_file() or not save
+    has_result = (run_dir / "result.json").is_file()
+    return is_saved and has_result and has_text(run_dir, REPORT)
 
 
 def find_kept(
