@@ -27,7 +27,7 @@ from evaluation.baselines import DEFAULT_BASELINES, find_classifiers, fit_baseli
 from evaluation.candidates import SHARED, make_candidates, train_commands
 from evaluation.cluster import CLUSTER_BYTES, check_cluster, connected
 from evaluation.conclude import conclude
-from evaluation.devices import check_run, cluster_plugins, device_name, train_shares
+from evaluation.devices import check_run, cluster_plugins, train_shares
 from evaluation.ensemble import save_ensemble
 from evaluation.groups import check_groups, evaluation_of, group_of, make_groups
 from evaluation.plan import check_arguments, make_plan
@@ -177,15 +177,12 @@ def evaluate(
     layout = first.encoders[0].layout
     warnings = warnings_of(datamodule, first.splits[0], layout)
     start = time.perf_counter()
-    halvings = [group.halving(metric) if search else None for group in groups]
-    populations = [
-        group.population(metric, halving, is_elsewhere=cluster is not None)
-        for group, halving in zip(groups, halvings, strict=True)
-    ]
+    for group in groups:
+        group.make_population(metric, bool(search), is_elsewhere=cluster is not None)
     if cluster is None:
-        kept = find_kept(resume, groups, populations)
+        find_kept(resume, groups)
     else:
-        check_kept_stacks(resume, populations)
+        check_kept_stacks(resume, groups)
 
     # All arguments are valid: create the run folder.
     with (
@@ -200,17 +197,13 @@ def evaluate(
             run.show_columns(datamodule, warnings)
         curve_loggers = loggers if len(candidates) <= MAX_CANDIDATES else []
         if workers is None:
-            fit_groups(run, groups, populations, kept, curve_loggers, config["seed"])
-            weights = [population.weights() for population in populations] if save else []
-            device = device_name(run.trainer)
+            device = fit_groups(run, groups, curve_loggers, config["seed"], save)
         else:
             new_trainer = partial(
                 make_trainer, devices="auto", strategy="auto", num_nodes=1, precision=precision
             )
-            weights, device = fit_on_cluster(
-                workers, run, groups, populations, halvings, curve_loggers, new_trainer, save
-            )
-        kept_seconds = sum(population.kept_seconds for population in populations)
+            device = fit_on_cluster(workers, run, groups, curve_loggers, new_trainer, save)
+        kept_seconds = sum(group.population.kept_seconds for group in groups)
         info = RunInfo(
             members=sum(len(group.plan.members) for group in groups),
             folds=config["folds"],
@@ -225,7 +218,7 @@ def evaluate(
             return None
 
         # What the held-out rows say.
-        evaluation = evaluation_of(groups, populations, halvings, metric)
+        evaluation = evaluation_of(groups, metric)
         configs = {name: config | candidate for name, candidate in candidates.items()}
         commands = train_commands(configs, signature(evaluate), sweep) if sweep else None
         if compare is not None:
@@ -249,7 +242,7 @@ def evaluate(
         if save:
             best = group_of(groups, evaluation.final_candidate())
             path = run.run_dir / "checkpoints" / "population.ckpt"
-            save_ensemble(path, evaluation, groups[best], populations[best], weights[best])
+            save_ensemble(path, evaluation, best)
         for logger, row in zip(loggers, result.candidates, strict=True):
             log_result(logger, configs[row.name], row.figures())
         run.finish(lines)

@@ -4,24 +4,16 @@ from pathlib import Path
 
 import lightning
 from lightning.pytorch import LightningModule
-from torch import Tensor
 
 from data.checkpoint_file import write_file
 from data.tabular import TabularData
 from evaluation.evaluation import Evaluation
 from evaluation.groups import Group
 from model.member import Member
-from model.population import Population
 from model.population_networks import PopulationNetworks
 
 
-def save_ensemble(
-    path: Path,
-    evaluation: Evaluation,
-    group: Group,
-    population: Population,
-    weights: dict[Member, dict[str, Tensor]],
-) -> None:
+def save_ensemble(path: Path, evaluation: Evaluation, group: Group) -> None:
     """Write the best candidate's networks of the outer folds as one checkpoint.
 
     Each member standardizes with the statistics of its own training rows.
@@ -29,12 +21,11 @@ def save_ensemble(
     Args:
         path: The checkpoint.
         evaluation: Says which candidate is best and which networks failed.
-        group: The candidates that were trained with the best one.
-        population: Their trained population.
-        weights: The state_dict of every member of it.
+        group: The candidates that were trained with the best one, and their weights.
     """
     datamodule = group.datamodule
     encoders = group.plan.encoders
+    population = group.population
     members = [group.own(member) for member in ensemble_members(evaluation)]
     ensemble = PopulationNetworks(
         population.hparams["num_features"],
@@ -43,7 +34,7 @@ def save_ensemble(
         [member._replace(candidate=0) for member in members],
         [list(range(len(members)))],
     )
-    ensemble.stacks[0].load_members([weights[member] for member in members])
+    ensemble.stacks[0].load_members([group.weights[member] for member in members])
     datamodule.encoder = encoders[0].stack([encoders[member.fold] for member in members])
     write_checkpoint(path, ensemble, datamodule)
 

@@ -1,10 +1,12 @@
 """Groups: candidates of the same data settings, epochs and members, which one population trains."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from cli.component import build
 from cli.registry import LEARNED
@@ -18,8 +20,10 @@ from model.member import Member, Outcome
 from model.population import Population
 from model.scores import Metric
 
+Item = TypeVar("Item")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Group:
     """Candidates that one population trains.
 
@@ -30,6 +34,10 @@ class Group:
         datamodule: The table with their data settings.
         plan: Their networks.
         trainer: The Trainer of their epochs.
+        halving: What stops networks of a search early; None for nothing.
+        population: Their networks, as they are trained, once `make_population` has been called.
+        checkpoint: The file with which an interrupted fit goes on; None where there is none.
+        weights: The state_dict of every network after the fit, if they are to be saved.
     """
 
     candidates: list[int]
@@ -37,41 +45,45 @@ class Group:
     datamodule: TabularData
     plan: Plan
     trainer: Trainer
+    halving: Halving | None = None
+    population: Population = field(init=False)
+    checkpoint: str | None = None
+    weights: dict[Member, dict[str, Tensor]] = field(default_factory=dict)
 
-    def population(
-        self, metric: Metric, halving: Halving | None, is_elsewhere: bool = False
-    ) -> Population:
-        """This process's share of the networks, of which halving stops some.
+    def make_population(self, metric: Metric, is_search: bool, is_elsewhere: bool) -> None:
+        """Make this process's share of the networks.
 
         Args:
             metric: The score by which epochs are chosen.
-            halving: What stops networks; None for nothing.
+            is_search: Whether the worse candidates stop early.
             is_elsewhere: Whether other processes train the networks: there are no stacks then.
 
         Raises:
             ValueError: A network cannot be a member.
         """
-        return make_population(
+        if is_search:
+            self.halving = Halving(self.plan, self.trainer.max_epochs or 1, metric)
+        self.population = make_population(
             self.plan,
             self.datamodule,
             self.trainer,
             self.patience,
             metric,
-            halving,
+            self.halving,
             stacks=[] if is_elsewhere else None,
         )
 
-    def outcomes(self, population: Population) -> dict[Member, Outcome]:
+    def outcomes(self) -> dict[Member, Outcome]:
         """What the networks predict, by members with the index of all candidates."""
-        outcomes = self.plan.outcomes(population)
+        outcomes = self.plan.outcomes(self.population)
         return {
             member._replace(candidate=self.candidates[member.candidate]): outcome
             for member, outcome in outcomes.items()
         }
 
-    def halving(self, metric: Metric) -> Halving:
-        """The races between the group's candidates."""
-        return Halving(self.plan, self.trainer.max_epochs or 1, metric)
+    def select(self, items: Sequence[Item]) -> list[Item]:
+        """Those of this group, of one item for each candidate or of none at all."""
+        return [items[candidate] for candidate in self.candidates] if items else []
 
     def own(self, member: Member) -> Member:
         """A member as the group's population knows it."""
@@ -120,52 +132,43 @@ def make_groups(
     return groups
 
 
-def evaluation_of(
-    groups: Sequence[Group],
-    populations: Sequence[Population],
-    halvings: Sequence[Halving | None],
-    metric: Metric,
-) -> Evaluation:
+def evaluation_of(groups: Sequence[Group], metric: Metric) -> Evaluation:
     """What the networks of all groups predict for the rows held out from them."""
     plan = smallest_plan(groups)
     return Evaluation(
         plan.targets,
         plan.folds,
-        joined_outcomes(groups, populations),
+        joined_outcomes(groups),
         sum(len(group.candidates) for group in groups),
         metric,
-        joined_stops(groups, halvings),
+        joined_stops(groups),
         groups[0].datamodule.groups,
     )
 
 
-def joined_outcomes(
-    groups: Sequence[Group], populations: Sequence[Population]
-) -> dict[Member, Outcome]:
+def joined_outcomes(groups: Sequence[Group]) -> dict[Member, Outcome]:
     """What the networks of all groups predict."""
     outcomes: dict[Member, Outcome] = {}
-    for group, population in zip(groups, populations, strict=True):
-        outcomes |= group.outcomes(population)
+    for group in groups:
+        outcomes |= group.outcomes()
     return outcomes
 
 
-def joined_stops(
-    groups: Sequence[Group], halvings: Sequence[Halving | None]
-) -> dict[Race, dict[int, int]]:
+def joined_stops(groups: Sequence[Group]) -> dict[Race, dict[int, int]]:
     """For each race the candidates that were stopped in it, with their epoch."""
     stops: dict[Race, dict[int, int]] = {}
-    for group, halving in zip(groups, halvings, strict=True):
-        if halving is None:
+    for group in groups:
+        if group.halving is None:
             continue
-        for race, stopped in halving.stopped.items():
+        for race, stopped in group.halving.stopped.items():
             for index, epoch in stopped.items():
                 stops.setdefault(race, {})[group.candidates[index]] = epoch
     return stops
 
 
-def group_of(groups: Sequence[Group], candidate: int) -> int:
-    """The index of the group that has a candidate."""
-    return next(i for i, group in enumerate(groups) if candidate in group.candidates)
+def group_of(groups: Sequence[Group], candidate: int) -> Group:
+    """The group that has a candidate."""
+    return next(group for group in groups if candidate in group.candidates)
 
 
 def smallest_plan(groups: Sequence[Group]) -> Plan:

@@ -350,7 +350,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path):
     assert process.returncode == 130
     advice = "nothing was kept"
     if list((tmp_path / "lightning_logs").iterdir()):  # it took more than two seconds
-        advice = "resume with: python evaluate.py --resume lightning_logs/version_0"
+        advice = r"resume with: python \S*evaluate.py --resume lightning_logs/version_0"
     assert re.fullmatch(rf"error: stopped in epoch \d+; {advice}\n", error), error
 
 

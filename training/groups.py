@@ -16,8 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from cli.arguments import read_file
 from cli.component import flatten
 from data.checkpoint_file import read_file as read_checkpoint_file
+from evaluation.devices import device_name
 from evaluation.groups import Group
-from model.population import Population
 from model.shares import share_of
 from training.agreement import Splits
 from training.checkpoints import LastCheckpoint
@@ -194,63 +194,60 @@ def is_finished(run_dir: Path, save: bool) -> bool:
     return is_saved and has_result and has_text(run_dir, REPORT)
 
 
-def find_kept(
-    resume: str | None, groups: Sequence[Group], populations: Sequence[Population]
-) -> list[str | None]:
-    """The checkpoint with which each group's fit goes on; None for a group that has none.
+def find_kept(resume: str | None, groups: Sequence[Group]) -> None:
+    """Find the checkpoint with which each group's fit goes on.
+
+    Args:
+        resume: Folder of the evaluation; None for a new one.
+        groups: The groups, with their populations.
 
     Raises:
         ValueError: A checkpoint is damaged, or that of other networks or rows, or the evaluation
             was begun on a cluster.
     """
-    if resume is not None and kept_stacks(Path(resume), 0):
+    if resume is None:
+        return
+    if kept_stacks(Path(resume), 0):
         raise ValueError(f"{resume} was begun on a cluster; give --cluster ray")
-    found: list[str | None] = []
-    for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
-        file = kept_file(Path(resume or ""), index)
-        if resume is None or not file.is_file():
-            found.append(None)
+    for index, group in enumerate(groups):
+        file = kept_file(Path(resume), index)
+        if not file.is_file():
             continue
         content = read_checkpoint_file(str(file))
+        population = group.population
         trainer = group.trainer
         try:
             check_components(population, content["hyper_parameters"])
             share_of(content, population.fingerprint, trainer.global_rank, trainer.world_size)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} cannot be resumed: {error}") from error
-        found.append(str(file))
-    return found
+        group.checkpoint = str(file)
 
 
 def fit_groups(
-    run: Run,
-    groups: Sequence[Group],
-    populations: Sequence[Population],
-    kept: Sequence[str | None],
-    loggers: Sequence[TensorBoardLogger],
-    seed: int,
-) -> None:
-    """Fit each group's population.
+    run: Run, groups: Sequence[Group], loggers: Sequence[TensorBoardLogger], seed: int, save: bool
+) -> str:
+    """Fit each group's population; return the name of the device that trained.
 
     Args:
         run: The run.
-        groups: The groups.
-        populations: Their populations.
-        kept: For each group the checkpoint of an interrupted fit to go on with.
+        groups: The groups, with their populations.
         loggers: A logger for each candidate's curves; empty for no curves.
         seed: The seed of each fit.
+        save: Whether the weights are asked for.
     """
     started = time.monotonic()
-    for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
+    for index, group in enumerate(groups):
         run.follow(group.trainer)
         seed_everything(seed, verbose=False)
-        own_loggers = []
-        if loggers:
-            own_loggers = [loggers[candidate] for candidate in group.candidates]
+        own_loggers = group.select(loggers)
         # Lightning's Trainer does not declare its list of callbacks.
         group.trainer.callbacks += [  # type: ignore[attr-defined]
             CurveBands(own_loggers),
             GroupCheckpoint(index, started),
         ]
-        group.trainer.fit(population, ckpt_path=kept[index], weights_only=True)
-        add_layout(own_loggers, population.curves)
+        group.trainer.fit(group.population, ckpt_path=group.checkpoint, weights_only=True)
+        add_layout(own_loggers, group.population.curves)
+        if save:
+            group.weights = group.population.weights()
+    return device_name(groups[-1].trainer)

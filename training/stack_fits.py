@@ -28,8 +28,6 @@ from training.curves import CurveBands, add_layout
 from training.groups import EvaluationRun, kept_file, kept_stack, kept_stacks
 from training.stack_task import ARGUMENTS, Shared, fit_stack
 
-Weights = dict[Member, dict[str, Tensor]]
-
 # What is kept of a stack: what its task returned, of which population, after how long.
 KEPT = {"members", "outcomes", "curves", "weights", "state", "device", "fingerprint", "seconds"}
 
@@ -167,7 +165,7 @@ class StackFits:
             if Member(*member) not in self.stopped
         }
 
-    def weights(self) -> Weights:
+    def weights(self) -> dict[Member, dict[str, Tensor]]:
         """The state_dict of each member that is left."""
         return {
             Member(*member): state
@@ -198,33 +196,29 @@ def fit_on_cluster(
     workers: Workers,
     run: EvaluationRun,
     groups: Sequence[Group],
-    populations: Sequence[Population],
-    halvings: Sequence[Halving | None],
     loggers: Sequence[TensorBoardLogger],
     make_trainer: Callable[..., Trainer],
     save: bool,
-) -> tuple[list[Weights], str]:
+) -> str:
     """Fit each group's population on a cluster: it has outcomes and curves then, as after a fit.
 
     Args:
         workers: The workers of the cluster.
         run: The run.
-        groups: The groups.
-        populations: Their populations, without stacks.
-        halvings: What stops some members of each; None for nothing.
+        groups: The groups, whose populations have no stacks.
         loggers: A logger for each candidate's curves; empty for no curves.
         make_trainer: Called with accelerator and max_epochs; returns the Trainer of a task.
         save: Whether the weights are asked for.
 
     Returns:
-        The weights of each population, and the name of the device that trained.
+        The name of the device that trained.
 
     Raises:
         ConnectionError: The cluster is lost, or a task ended its worker again and again.
     """
-    weights = []
     device = workers.accelerator
-    for index, (group, population) in enumerate(zip(groups, populations, strict=True)):
+    for index, group in enumerate(groups):
+        population = group.population
         shared = Shared(
             arguments={name: getattr(population, name) for name in ARGUMENTS}
             | {"num_features": population.hparams["num_features"]},
@@ -236,7 +230,7 @@ def fit_on_cluster(
         stacks = make_stacks(workers, population)
         fits = StackFits(run, workers, index, population, stacks, shared)
         try:
-            fits.fit(halvings[index])
+            fits.fit(group.halving)
         except ConnectionError as error:
             words = run.resume_words()
             if not words:
@@ -245,14 +239,12 @@ def fit_on_cluster(
         population.stack_indices = stacks
         population.curves = fits.curves()
         population.outcomes = fits.outcomes() | fits.stopped
-        weights.append(fits.weights())
+        group.weights = fits.weights()
         device = fits.results[0]["device"]
-        own_loggers = []
-        if loggers:
-            own_loggers = [loggers[candidate] for candidate in group.candidates]
+        own_loggers = group.select(loggers)
         CurveBands(own_loggers).write([population.learning_curves()])
         add_layout(own_loggers, population.curves)
-    return weights, device
+    return device
 
 
 def make_stacks(workers: Workers, population: Population) -> list[list[int]]:
@@ -271,26 +263,26 @@ def make_stacks(workers: Workers, population: Population) -> list[list[int]]:
     return stacks
 
 
-def check_kept_stacks(resume: str | None, populations: Sequence[Population]) -> None:
+def check_kept_stacks(resume: str | None, groups: Sequence[Group]) -> None:
     """Refuse to go on with stacks that are damaged, or those of other networks or rows.
 
     Args:
         resume: Folder of the evaluation; None for a new one.
-        populations: The population of each group.
+        groups: The groups, with their populations.
 
     Raises:
         ValueError: It names the file.
     """
     if resume is None:
         return
-    for index, population in enumerate(populations):
+    for index, group in enumerate(groups):
         if kept_file(Path(resume), index).is_file():
             raise ValueError(f"{resume} was begun without a cluster; leave out --cluster")
         for path in kept_stacks(Path(resume), index):
             content = read_file(str(path))
             if not (isinstance(content, dict) and content.keys() >= KEPT):
                 raise ValueError(f"{path} cannot be resumed: it is no stack of an evaluation")
-            if content["fingerprint"] != population.fingerprint:
+            if content["fingerprint"] != group.population.fingerprint:
                 raise ValueError(
                     f"{path} cannot be resumed: its networks learned from other rows; has the "
                     "table changed since?"
