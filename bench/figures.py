@@ -36,7 +36,7 @@ from bench.accuracy_figures import (
 )
 from bench.markdown import measured, paragraphs, read, screen, table
 from bench.scale_figures import scale_cross_validation, scale_growth, scale_memory, scale_speed
-from bench.stream_figures import stream_order
+from bench.stream_figures import stream_libraries, stream_memory, stream_order
 from evaluation.report import report
 from evaluation.result import EvaluationResult
 from training.result import TrainResult
@@ -401,6 +401,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "scale-cross-validation": scale_cross_validation,
     "faults": faults,
     "stream-order": stream_order,
+    "stream-memory": stream_memory,
+    "stream-libraries": stream_libraries,
     "mutants": mutants,
     "predict": predict,
     "latency": latency,

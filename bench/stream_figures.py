@@ -29,6 +29,33 @@ def stream_order() -> str:
         "after two epochs:",
         table(["folder", "test accuracy", "test log-loss"], costs),
         f"An epoch of a million rows runs at {result['speed']['ratio']:.2f} times the speed of a "
-        "table in memory, the median of three, on a machine that other work shared.",
+        f"table in memory, the median of {result['n']}.",
         measured(result, f"{result['n']} runs of each accuracy and speed"),
     )
+
+
+def stream_memory() -> str:
+    """Peak memory against the number of rows, and a run in less memory than its rows take."""
+    runs = read("streaming")["memory"]
+    rows = [
+        [name, f"{run['features, MiB']:,}", f"{run['peak, MiB']:,}"] for name, run in runs.items()
+    ]
+    largest = list(runs.values())[-1]
+    limit = largest["limit of data (RLIMIT_DATA), MiB"]
+    loss = "the same" if largest["the same loss"] else "another"
+    return paragraphs(
+        table(["a folder of", "features in float32, MiB", "peak of train.py, MiB"], rows),
+        f"With {limit:,} MiB that it may allocate (`prlimit --data`), of which importing the "
+        f"libraries takes 1,110, the largest run ends with {loss} test loss.",
+    )
+
+
+def stream_libraries() -> str:
+    """Rows per second of each library, in two sizes of row groups."""
+    runs = read("streaming")["libraries"]
+    first = next(iter(runs.values()))
+    rows = [
+        [name, *(f"{found[name]['rows per second']:,}" for found in runs.values())]
+        for name in first
+    ]
+    return table(["rows per second", *runs], rows)
