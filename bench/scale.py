@@ -6,8 +6,8 @@
     python -m bench.scale --small          # does it run? Writes nothing
 
 `speed` compares fits of up to 10 million rows with a bare loop over tensors and with what others
-offer; `memory` measures what train.py holds while it reads and while it trains; `stream` does both
-for a folder of files; `growth` fits exponents to time and memory; `cross_validation` compares
+offer; `memory` measures what train.py holds while it reads and while it trains, `population` what
+evaluate.py holds; `growth` fits exponents to time and memory; `cross_validation` compares
 evaluate.py with scikit-learn. Results in bench/results/scale.json, written after every section.
 """
 
@@ -104,6 +104,20 @@ def memory() -> dict[str, Any]:
                 rows[f"{count:,} rows, {suffix}"] = row
                 print(count, suffix, row, flush=True)
     return rows
+
+
+def population() -> dict[str, Any]:
+    """Peak memory of evaluate.py: 10 folds, 10 times, of a million rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_numbers(Path(folder, "large.parquet"), MILLION, COLUMNS)
+        line = [*NETWORK, "--baselines", "[]", "--network.hidden", "[16]"]
+        line += ["--data.batch_size", str(BATCH)]
+        measured = measure("evaluate.py", *table_arguments(path), *line)
+    return {
+        "rows": MILLION,
+        "networks": measured.result["members"],
+        "MiB": round(measured.peak),
+    }
 
 
 def growth() -> dict[str, Any]:
@@ -224,7 +238,7 @@ def side_by_side(costs: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     return row
 
 
-SECTIONS = (speed, memory, growth, cross_validation)
+SECTIONS = (speed, memory, population, growth, cross_validation)
 
 
 def main() -> None:

@@ -30,7 +30,12 @@ def scale_memory() -> str:
         for name, row in result["memory"].items()
     ]
     header = ["`train.py --data Table`", "float32 features, MiB", "reading", "training"]
-    return table(header, rows)
+    population = result["population"]
+    return paragraphs(
+        table(header, rows),
+        f"`evaluate.py` with {population['networks']} networks on {population['rows']:,} of these "
+        f"rows takes {population['MiB']:,} MiB at most, libraries included.",
+    )
 
 
 def scale_growth() -> str:
