@@ -66,10 +66,10 @@ def cross_entropies(logits: Tensor, soft: SoftTargets) -> Tensor:
 
 
 class CrossEntropy:
-    """Cross-entropy, its gradient, and the hits, on tensors that are kept."""
+    """Cross-entropy, its gradient, and the hits, in place on a tensor that is used again."""
 
     def __init__(self) -> None:
-        self.kept = Reused()
+        self.reused = Reused()
 
     def __call__(self, logits: Tensor, soft: SoftTargets) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's loss, its gradient by the logits, (softmax - shares) / rows, and hits.
@@ -88,15 +88,17 @@ class CrossEntropy:
         tensor([1.])
         """
         rows = logits.shape[2]
-        gradient = self.kept.like(logits, logits.shape)
-        logits.sub_(logits.amax(1, keepdim=True))
-        hits = torch.eq(logits, 0, out=gradient).mul_(soft.is_class).sum((1, 2))
-        of_targets = torch.mul(logits, soft.shares, out=gradient).sum((1, 2))
-        sums = torch.exp(logits, out=gradient).sum(1, keepdim=True)
-        of_sums = sums.log()
+        scratch = self.reused.like(logits, logits.shape)
+        logits.sub_(logits.amax(1, keepdim=True))  # so that exp cannot overflow
+        hits = torch.eq(logits, 0, out=scratch).mul_(soft.is_class).sum((1, 2))
+        target_sums = torch.mul(logits, soft.shares, out=scratch).sum((1, 2))
+        gradient = torch.exp(logits, out=scratch)
+        sums = gradient.sum(1, keepdim=True)
+        log_sums = sums.log()
         if soft.weights is not None:
-            of_sums.mul_(soft.weights)
+            log_sums.mul_(soft.weights)
             gradient.mul_(soft.weights)
-        losses = (of_sums.sum((1, 2)) - of_targets) / rows
+        # -log softmax of a class is log_sums - logits; a row's shares add up to its weight.
+        losses = (log_sums.sum((1, 2)) - target_sums) / rows
         gradient.div_(sums.mul_(rows)).sub_(soft.shares, alpha=1 / rows)
         return losses, gradient, hits

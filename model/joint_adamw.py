@@ -13,6 +13,7 @@ from model.classifier import Classifier
 from model.member_optimizer import MemberOptimizer, is_adamw
 from model.stack import Stack
 
+# Arguments of AdamW of which each member has its own value.
 RATES = ("lr", "weight_decay", "eps", "beta1", "beta2")
 
 
@@ -37,6 +38,9 @@ class MemberAdamW(optim.Optimizer):
     def update(self, rates: dict[str, np.ndarray]) -> None:
         """One step.
 
+        With m and v the averages of gradients and of their squares, c = sqrt(1 - beta2^t) and
+        s = lr c / (1 - beta1^t), AdamW's step t is w - lr weight_decay w - s m / (sqrt(v) + eps c).
+
         Args:
             rates: The `RATES` of each member, (members,).
         """
@@ -49,11 +53,12 @@ class MemberAdamW(optim.Optimizer):
             -rates["lr"] / (1 - rates["beta1"] ** self.steps) * correction,
             rates["eps"] * correction,
         ]
+        # In float64 until here, as torch computes with numbers; one copy to the parameters' type.
         table = torch.from_numpy(np.stack(values)).to(self.param_groups[0]["params"][0])
         for parameter in self.param_groups[0]["params"]:
             if parameter.grad is None:
                 continue
-            shape = (-1, *[1] * (parameter.dim() - 1))
+            shape = (-1, *[1] * (parameter.dim() - 1))  # a value for all of a member's elements
             shrink, keep, keep_square, step, eps = (row.view(shape) for row in table)
             average, square = self.state[parameter].values()
             scratch = self.kept.like(parameter, parameter.shape)
@@ -67,7 +72,8 @@ class MemberAdamW(optim.Optimizer):
 class JointOptimizer(MemberOptimizer):
     """The optimizers and schedules of several candidates, next to each other in a stack, as one.
 
-    Each candidate has its own optimizer and schedule of an empty parameter, which tell its rates.
+    Each candidate has an optimizer and a schedule of its own, of an empty parameter: they only tell
+    its rates in each step.
 
     Args:
         stack: The stack that holds the parameters.
@@ -84,14 +90,14 @@ class JointOptimizer(MemberOptimizer):
         self.optimizer = self.adamw
         self.schedule = None
         self.sources = []
-        owners = []
-        for i, (_, group) in enumerate(groupby(classifiers, id)):
+        sizes = []
+        for _, group in groupby(classifiers, id):
             members = list(group)
-            source = members[0].optimize([nn.Parameter(torch.zeros(0))], total_steps)
-            source[0].step()  # a schedule expects its optimizer's step before its own
-            self.sources.append(source)
-            owners += [i] * len(members)
-        self.owners = np.array(owners)
+            optimizer, schedule = members[0].optimize([nn.Parameter(torch.zeros(0))], total_steps)
+            optimizer.step()  # a schedule expects its optimizer's step before its own
+            self.sources.append((optimizer, schedule))
+            sizes.append(len(members))
+        self.owners = np.repeat(np.arange(len(sizes)), sizes)  # the source of each member
 
     @property
     def is_known(self) -> bool:
@@ -110,11 +116,9 @@ class JointOptimizer(MemberOptimizer):
                 schedule.step()
 
     def keep_only(self, stack: Stack, members: Sequence[int], start: int) -> int:
-        assert isinstance(self.members, slice)
-        first = self.members.start
-        own = [index - first for index in members if first <= index < self.members.stop]
-        left, self.owners = np.unique(self.owners[own], return_inverse=True)
-        self.sources = [self.sources[index] for index in left]
+        owners = self.owners[self.left(members)]
+        sources, self.owners = np.unique(owners, return_inverse=True)
+        self.sources = [self.sources[index] for index in sources]
         return super().keep_only(stack, members, start)
 
     def schedule_state(self) -> Any:

@@ -13,7 +13,7 @@ from model.classifier import Classifier
 from model.optimizers import ScaledAdamW
 from model.stack import Stack
 
-# Arguments of AdamW that are at torch's defaults where its step is called directly.
+# Arguments of AdamW that must be off where its step is called directly, or written out.
 FLAGS = ("amsgrad", "maximize", "capturable", "differentiable")
 
 
@@ -55,14 +55,14 @@ class MemberOptimizer:
         self.set_gradients(gradients)
         if self.is_fused and self.optimizer.state:
             fused_step(self.optimizer)
-        else:  # makes the state, in the first step
+        else:  # also the first step of a fused one, which makes its state
             self.optimizer.step()
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 
     def set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
-        """Let the views have these members' slices of the gradients; a chain's stay the same."""
-        if gradients is self.gradients:
+        """Let the views have these members' slices of the gradients."""
+        if gradients is self.gradients:  # those of a chain stay the same tensors
             return
         self.gradients = gradients
         for view, gradient in zip(self.views, gradients, strict=True):
@@ -79,26 +79,28 @@ class MemberOptimizer:
         Returns:
             How many members of this optimizer are left.
         """
-        if isinstance(self.members, int):
-            own = [0] * (self.members in members)
-            selection: slice | int = start
-        else:
-            first = self.members.start
-            own = [index - first for index in members if first <= index < self.members.stop]
-            selection = slice(start, start + len(own))
-        self.members = selection
+        left = self.left(members)
+        is_single = isinstance(self.members, int)
+        self.members = start if is_single else slice(start, start + len(left))
         self.gradients = []
-        if not own:
+        if not left:
             return 0
         for view, stacked in zip(self.views, stack.stacked, strict=True):
             state = self.optimizer.state[view]
             for name, value in state.items():
                 is_stacked = torch.is_tensor(value) and value.shape == view.shape
-                if is_stacked and isinstance(selection, slice):
-                    state[name] = value[own]
+                if is_stacked and not is_single:
+                    state[name] = value[left]
             view.grad = None
-            view.data = stacked.detach()[selection]
-        return len(own)
+            view.data = stacked.detach()[self.members]
+        return len(left)
+
+    def left(self, members: Sequence[int]) -> list[int]:
+        """The positions, among this optimizer's members, of those that the stack keeps."""
+        if isinstance(self.members, int):
+            return [0] if self.members in members else []
+        positions = range(self.members.start, self.members.stop)
+        return [positions.index(index) for index in members if index in positions]
 
     def follow_loss(self, losses: Tensor) -> None:
         """At the end of an epoch: give ReduceLROnPlateau its member's loss."""
