@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import DuplicateError, PolarsError
 from polars.selectors import by_name  # takes names literally, where a string may be a pattern
 
 from cli.errors import first_line
@@ -71,8 +71,13 @@ class File:
         """Read the first four bytes, and refuse what cannot be a table."""
         if Path(self.path).is_dir():
             raise ValueError(f"{self.name} is a folder; give a CSV, TSV or Parquet file")
-        if not Path(self.path).is_file():
+        if not Path(self.path).exists():
             raise ValueError(f"there is no file {self.name}")
+        if not Path(self.path).is_file():
+            raise ValueError(
+                f"{self.name} is a pipe or device, and a table is read several times; save it to a "
+                "file first"
+            )
         with Path(self.path).open("rb") as file:
             start = file.read(4)
         if not start:
@@ -83,6 +88,8 @@ class File:
         """The column names of a Parquet file."""
         try:
             return list(pl.read_parquet_schema(self.path))
+        except DuplicateError as error:
+            raise ValueError(f"{self.name}: {first_line(error)}; rename one") from error
         except UNREADABLE as error:
             raise ValueError(
                 f"{self.name} is not a complete Parquet file: {first_line(error)}"

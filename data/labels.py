@@ -157,8 +157,16 @@ def check_number(counts: dict[str, int], label_type: LabelType, source: str) -> 
         )
 
 
-def check_counts(counts: dict[str, int], source: str) -> None:
-    """Refuse a target with a single class, or with one of too few rows."""
+def check_counts(
+    counts: dict[str, int], source: str, advice: str = "give --data.rare_classes drop or merge"
+) -> None:
+    """Refuse a target with a single class, or with one of too few rows.
+
+    Args:
+        counts: The rows of each class.
+        source: How the message begins: which file and target.
+        advice: What helps where a class has too few rows.
+    """
     if len(counts) < 2:
         only = next(iter(counts), "missing")
         raise ValueError(
@@ -170,7 +178,7 @@ def check_counts(counts: dict[str, int], source: str) -> None:
         few = "1 row" if rows == 1 else f"{rows} rows"
         raise ValueError(
             f"{source} has {few} of class {shown(rarest)}; each class needs {MIN_CLASS_ROWS}: "
-            "add rows, or give --data.rare_classes drop or merge"
+            f"add rows, or {advice}"
         )
 
 

@@ -171,9 +171,12 @@ class Stream(TabularData):
         if self.split_column is not None:
             self.val_fraction = totals["val"] / sum(totals.values())
         needed = ["train", "val", "test"] if self.val_fraction else ["train", "test"]
+        advice = "change the fractions, or give another --data.split_seed"
+        if self.split_column is not None:
+            advice = f"change the column {self.split_column!r}, or leave out --data.split"
         for name in needed:
             if not totals[name]:
-                raise ValueError(f"{self.path}: no row is in {name}; change the fractions")
+                raise ValueError(f"{self.path}: no row is in {name}; {advice}")
         self.kinds = survey.kinds
         self.columns = survey.columns
         if not self.columns.names:
@@ -184,7 +187,7 @@ class Stream(TabularData):
         self.label_type = self.labels.type
         for name, rows in zip(self.class_names, self.labels.rows[:, 0].tolist(), strict=True):
             if not rows:
-                raise ValueError(f"{self.path}: train has no {name!r}; change the fractions")
+                raise ValueError(f"{self.path}: train has no row of class {name!r}; {advice}")
         if totals["train"] < int(self.batch_size or 1):
             raise ValueError(
                 f"batch_size is {self.batch_size}, more than the {totals['train']:,} training "
@@ -302,4 +305,8 @@ class Stream(TabularData):
             f"{self.num_rows:,} rows in {len(self.folder.files):,} files are streamed, from "
             f"{layers} places of the folder at a time"
         )
+        others = self.folder.others
+        if others:
+            name = printable(others[0].name)
+            lines.append(f"{len(others):,} other files are not read, such as {name}")
         return "\n".join(lines)

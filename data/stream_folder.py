@@ -39,7 +39,8 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.files = [File(str(file)) for file in parquet_files(path)]
+        paths, self.others = parquet_files(path)
+        self.files = [File(str(file)) for file in paths]
         for file in self.files:
             if not file.parquet:
                 raise ValueError(f"{file.name} is no Parquet file, whatever its name says")
@@ -136,8 +137,10 @@ class Sample(File):
         raise IndexError(row)
 
 
-def parquet_files(path: str) -> list[Path]:
-    """The Parquet files in a folder and its subfolders, without hidden ones, by name.
+def parquet_files(path: str) -> tuple[list[Path], list[Path]]:
+    """The Parquet files in a folder and its subfolders, and the other ones, by name.
+
+    Hidden files are neither. A link to a folder, which is not followed, is another file.
 
     Raises:
         ValueError: There are none.
@@ -147,17 +150,22 @@ def parquet_files(path: str) -> list[Path]:
         raise ValueError(f"{path} is a file; give a folder of Parquet files, or --data Table")
     if not folder.is_dir():
         raise ValueError(f"there is no folder {path}")
-    inside = sorted(file for file in folder.rglob("*") if file.is_file())
+    inside = sorted(file for file in folder.rglob("*") if file.is_file() or file.is_symlink())
     visible = [file for file in inside if not is_hidden(file.relative_to(folder))]
-    files = [file for file in visible if file.suffix == ".parquet"]
+    files = [file for file in visible if is_parquet(file)]
     if files:
-        return files
+        return files, [file for file in visible if not is_parquet(file)]
     if not visible:
         raise ValueError(f"{path} is an empty folder; give one with Parquet files")
     raise ValueError(
         f"{path} has no file that ends in .parquet, but {visible[0].name}; docs/data.md says how a "
         "CSV file is converted"
     )
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is called .parquet, in any case of letters, and is there."""
+    return path.suffix.lower() == ".parquet" and path.is_file()
 
 
 def is_hidden(path: Path) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from data.labels import check_counts, check_number, texts_and_type, value_of
-from data.values import Reading, plain
+from data.values import Reading, check_type, plain
 
 MAX_LABELS = 10_000
 
@@ -43,6 +43,7 @@ class StreamLabels:
             frame: The rows.
             codes: The index of each row's split (rows,).
         """
+        check_type(frame.get_column(self.target))
         column = plain(frame.get_column(self.target))
         known = column.is_not_null()
         if column.dtype == pl.String:
@@ -70,7 +71,7 @@ class StreamLabels:
         for (label, _), rows in self.counts.items():
             totals[text_of_value[label]] += rows
         check_number(dict(totals), self.type, self.source)
-        check_counts(dict(totals), self.source)
+        check_counts(dict(totals), self.source, "leave its rows out of the files")
         self.names = sorted(totals) if self.type == "text" else sorted(totals, key=value_of)
         index = {name: i for i, name in enumerate(self.names)}
         self.index_of_value = {value: index[text] for value, text in text_of_value.items()}

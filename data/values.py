@@ -41,10 +41,7 @@ def text_of(column: pl.Series) -> pl.Series:
     Raises:
         ValueError: The column holds lists, bytes or the like.
     """
-    if column.dtype.is_nested() or column.dtype in NOT_TEXT:
-        raise ValueError(
-            f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false"
-        )
+    check_type(column)
     column = column.alias("")  # polars takes a name such as ^a$ for a pattern
     text = column.cast(pl.String).str.strip_chars()
     if column.dtype.is_float():
@@ -53,6 +50,14 @@ def text_of(column: pl.Series) -> pl.Series:
         whole = column.set(~is_whole.fill_null(False), None).cast(pl.Int64)
         text = whole.cast(pl.String).zip_with(is_whole.fill_null(False), text)
     return text.set(text == "", None)
+
+
+def check_type(column: pl.Series) -> None:
+    """Refuse a column of lists, bytes or the like, whose values are no classes or categories."""
+    if column.dtype.is_nested() or column.dtype in NOT_TEXT:
+        raise ValueError(
+            f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false"
+        )
 
 
 def canonical(text: pl.Series) -> pl.Series:

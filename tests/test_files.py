@@ -6,6 +6,7 @@ import gc
 import gzip
 import io
 import lzma
+import os
 import re
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -169,7 +171,18 @@ def parquet():
     return content.getvalue()
 
 
+def of_one_name():
+    content = io.BytesIO()
+    table = pyarrow.table([[1.0], [2.0], ["a"]], names=["x", "x", "y"])
+    pyarrow.parquet.write_table(table, content)
+    return content.getvalue()
+
+
 NO_TABLES = {  # name: (content, message)
+    "Parquet of two columns of one name": (
+        of_one_name(),
+        "t.csv: column with name 'x' has more than one occurrence; rename one",
+    ),
     "bzip2": (bz2.compress(b"x,y\n"), "t.csv is compressed with bzip2; unpack it first"),
     "xz": (lzma.compress(b"x,y\n"), "t.csv is compressed with xz; unpack it first"),
     "zip": (zipped("t.csv"), "t.csv is a zip archive; unpack it first"),
@@ -196,6 +209,12 @@ def test_what_is_no_table_is_named(name, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_pipe_is_no_table():
+    os.mkfifo("t.csv")
+    with pytest.raises(ValueError, match="is a pipe or device, and a table is read several"):
+        File("t.csv")
 
 
 # Encodings

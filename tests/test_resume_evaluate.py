@@ -166,7 +166,7 @@ def test_what_is_missing_behind_the_result_is_completed(moment, seconds, monkeyp
     def killed_here(*_):
         raise KilledError
 
-    flags = [*["--save", "--sweep.optimizer.lr", "[0.01,0.05]"]]
+    flags = ("--save", "--sweep.optimizer.lr", "[0.01,0.05]")
     expected_dir, expected = run(*flags)
     monkeypatch.setattr(LastCheckpoint, "seconds", seconds)
     with monkeypatch.context() as patch:

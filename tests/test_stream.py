@@ -373,6 +373,26 @@ def one_class(folder):
     write(mixed(300).with_columns(kind=pl.lit("a")))
 
 
+def a_rare_class(folder):
+    kind = pl.when(pl.int_range(300) == 7).then(pl.lit("z")).otherwise("kind")
+    write(mixed(300).with_columns(kind=kind))
+
+
+def a_class_of_the_test(folder):
+    is_test = pl.int_range(300) % 4 == 0
+    part = pl.when(is_test).then(pl.lit("test")).otherwise(pl.lit("train"))
+    kind = pl.when(is_test).then(pl.lit("z")).otherwise("kind")
+    write(mixed(300).with_columns(part=part, kind=kind))
+
+
+def no_test(folder):
+    write(mixed(300).with_columns(part=pl.lit("train")))
+
+
+def lists(folder):
+    write(mixed(300).with_columns(kind=pl.concat_list("weight")))
+
+
 def many_texts(folder):
     texts = pl.Series([f"a text {i // 2}" for i in range(1000)])
     write(mixed(1000).with_columns(text=texts))
@@ -392,6 +412,11 @@ BAD = [
     (unlabelled, [], "rows/part-1.parquet: row 6, column 'kind' is None; give every row a class"),
     (one_class, [], "rows: the target 'kind' is 'a' in every row"),
     (many_texts, [], "column 'text' is text with 335 values in 667 rows"),
+    (lists, [], "column 'kind' holds List(Int64); give text, numbers or true and false"),
+    (a_rare_class, [], "1 row of class 'z'; each class needs 3: add rows, or leave its rows out"),
+    (a_class_of_the_test, ["--data.split", "part"], "rows: train has no row of class 'z'; change "
+                                                    "the column 'part', or leave out --data.split"),
+    (no_test, ["--data.split", "part"], "rows: no row is in test; change the column 'part'"),
     (nothing, ["--data.path", "none"], "there is no folder none"),
     (nothing, ["--data.path", "rows/part-0.parquet"], "is a file; give a folder of Parquet files"),
     (nothing, ["--data.target", "kin"], "rows/part-0.parquet has no column 'kin'; nearest: 'kind'"),
@@ -414,6 +439,21 @@ def test_bad_input_is_one_line(spoil, flags, message, capsys):
     assert error.count("\n") == 1
     assert message in error
     assert not list(Path().glob("lightning_logs/*"))
+
+
+def test_files_that_are_not_read_are_mentioned():
+    write(mixed(300))
+    Path("rows/part-2.parquet").rename("rows/part-2.PARQUET")
+    Path("rows/_SUCCESS").touch()
+    stream = Stream("rows", "kind", batch_size=64)
+    stream.setup()
+    assert (stream.num_rows, stream.folder.others) == (300, [])
+    Path("rows/notes.txt").touch()
+    Path("rows/last year").symlink_to("..")
+    stream = Stream("rows", "kind", batch_size=64)
+    stream.setup()
+    assert stream.num_rows == 300
+    assert stream.about().endswith("2 other files are not read, such as last year")
 
 
 def test_evaluate_says_what_to_do(capsys):
