@@ -1,8 +1,5 @@
 """Classifier and its training against NumPy, scikit-learn and torch's own schedules."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +24,11 @@ from evaluate import evaluate
 from model.classifier import Classifier
 from model.losses import BCEWithLogitsLoss, MSELoss
 from model.networks import MLP
-from tests.helpers import ROOT, weights
+from tests.helpers import two_forks, weights
 from train import train
 
 CPU = {"accelerator": "cpu", "log_dir": "logs"}
+QUICK = CPU | {"pictures": "none"}
 
 
 def sigmoid(z):
@@ -70,7 +68,7 @@ def test_100_steps_are_numpys_gradient_descent(loss, kind, precision, tolerance)
         "max_epochs": 100,
         "seed": 5,
     }
-    train(data, network, precision=precision, **common, **CPU)
+    train(data, network, precision=precision, **common, **QUICK)
     table = data()
     table.setup()
     features, labels = (tensor.numpy() for tensor in table.splits["train"])
@@ -184,7 +182,7 @@ def test_momentum_changes_what_is_learned():
     losses = set()
     for momentum in (0.0, 0.5, 0.9):
         optimizer = partial(SGD, lr=0.1, momentum=momentum)
-        result = train(optimizer=optimizer, max_epochs=5, pictures="none", **CPU)
+        result = train(optimizer=optimizer, max_epochs=5, **QUICK)
         losses.add(result.splits["test"].loss)
     assert len(losses) == 3
     sgd = partial(SGD, lr=0.1)
@@ -195,7 +193,7 @@ def test_momentum_changes_what_is_learned():
 
 @pytest.mark.parametrize("optimizer", [Adagrad, Adadelta, Rprop, ASGD, RMSprop, NAdam])
 def test_optimizers_of_all_kinds_run_under_the_default_schedule(optimizer):
-    result = train(optimizer=optimizer, max_epochs=4, pictures="none", **CPU)
+    result = train(optimizer=optimizer, max_epochs=4, **QUICK)
     assert result.epochs == 4
 
 
@@ -218,7 +216,7 @@ def test_plateau_schedule_follows_the_loss(val_fraction):
     "optimizer", [partial(SGD, lr=0.1), partial(Adam, lr=0.01), partial(AdamW, lr=0.01)]
 )
 def test_a_checkpoint_loads_as_data_and_computes_the_same(optimizer):
-    train(optimizer=optimizer, max_epochs=5, **CPU)
+    train(optimizer=optimizer, max_epochs=5, **QUICK)
     path = Path("logs/version_0/checkpoints/best.ckpt")
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["hyper_parameters"]["network"] == {
@@ -247,36 +245,22 @@ def test_refuses_an_argument_that_no_checkpoint_can_hold():
         Classifier(4, 3, loss=partial(nn.CrossEntropyLoss, weight=torch.ones(3)))
 
 
-PLAIN = """
-from functools import partial
-
-import torch
-from lightning.pytorch import Trainer
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-from data.iris import Iris
-from model.classifier import Classifier
-
-torch.manual_seed(0)
-plateau = partial(ReduceLROnPlateau, patience=1)
-classifier = Classifier(4, 3, optimizer=partial(SGD, lr=0.3, momentum=0.9), schedule=plateau)
-options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=20, **options)
-trainer.fit(classifier, Iris(val_fraction=0.2))
-weights = sum(parameter.sum().item() for parameter in classifier.parameters())
-with open(f"rank_{trainer.global_rank}", "w") as file:
-    file.write(repr((weights, trainer.callback_metrics["val/loss"].item())))
-"""
+def fit_plainly():
+    """Classifier and TabularData with Lightning's own Trainer; each process writes a file."""
+    torch.manual_seed(0)
+    plateau = partial(ReduceLROnPlateau, patience=1)
+    classifier = Classifier(4, 3, optimizer=partial(SGD, lr=0.3, momentum=0.9), schedule=plateau)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=20, **options)
+    trainer.fit(classifier, Iris(val_fraction=0.2))
+    weights = sum(parameter.sum().item() for parameter in classifier.parameters())
+    content = repr((weights, trainer.callback_metrics["val/loss"].item()))
+    Path(f"rank_{trainer.global_rank}").write_text(content)
 
 
 def test_plain_lightning_trains_one_network_on_two_processes():
-    """Classifier and TabularData with Lightning's own Trainer and distributed sampler."""
-    Path("plain.py").write_text(PLAIN)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "plain.py"], env=environment, capture_output=True, text=True, timeout=120
-    )
+    """With Lightning's own distributed sampler."""
+    done = two_forks(fit_plainly)
     assert done.returncode == 0, done.stderr
     assert Path("rank_0").read_text() == Path("rank_1").read_text()
 

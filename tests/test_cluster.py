@@ -15,7 +15,7 @@ import torch
 from cli.command import command
 from evaluate import evaluate
 from evaluation.cluster import host_and_port, import_ray, own_modules
-from tests.helpers import ROOT, python, started, weights
+from tests.helpers import ROOT, forked, script, started, weights
 from tests.test_resume_evaluate import Mine
 from training.stack_fits import StackFits
 
@@ -286,9 +286,9 @@ def test_a_cluster_at_an_address_gets_the_code(ray, mine, tmp_path):
     log = tmp_path / "imported"
     (mine / "far.py").write_text(FAR.format(log=str(log)))
     address = ray.get_runtime_context().gcs_address
-    environment = {**os.environ, "PYTHONPATH": str(mine), "RAY_ADDRESS": address}
     flags = [*FAST, "--network", "far.Net"]
-    done = python("evaluate.py", *flags, "--cluster", "ray", cwd=tmp_path, env=environment)
+    line = [*flags, "--cluster", "ray"]
+    done = forked(script, evaluate, line, PYTHONPATH=str(mine), RAY_ADDRESS=address)
     assert (done.returncode, done.stderr) == (0, "")
     files = set(log.read_text().split())
     assert files - {str(mine / "far.py")}

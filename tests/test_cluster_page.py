@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, free_port
 from tests.test_docs import blocks, check_script
 
 PAGE = ROOT / "docs" / "cluster.md"
@@ -59,12 +58,6 @@ def machine(monkeypatch):
     folders = [str(Path("bin").absolute()), str(Path(sys.executable).parent)]
     monkeypatch.setenv("PATH", os.pathsep.join([*folders, os.environ["PATH"]]))
     monkeypatch.setenv("MASTER_PORT", str(free_port()))
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def in_bash(text, **environment):

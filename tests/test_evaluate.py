@@ -3,12 +3,9 @@
 import json
 import math
 import os
-import pty
 import re
 import shlex
 import signal
-import subprocess
-import termios
 import time
 from functools import partial
 from inspect import signature
@@ -40,7 +37,7 @@ from model.member import Member, Outcome
 from model.networks import MLP
 from model.population_networks import PopulationNetworks
 from model.scores import METRICS
-from tests.helpers import ROOT, python, started, weights
+from tests.helpers import ROOT, Fork, in_terminal, python, script, two_forks, weights
 from train import train
 
 SHORT = ("--accelerator", "cpu", "--repeats", "1", "--max_epochs", "5")
@@ -278,9 +275,9 @@ def test_a_saved_population_predicts_like_a_classifier():
     assert np.mean(accuracies) == pytest.approx(result["accuracy/mean"])
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
+def test_two_processes_find_what_one_finds():
     line = ("--folds", "5", "--sweep.optimizer.lr", "[0.01, 0.05]", "--inner_folds", "2", "--save")
-    done = python("evaluate.py", *FAST, *line, "--devices", "2", "--strategy", "ddp", cwd=tmp_path)
+    done = two_forks(script, evaluate, [*FAST, *line, "--devices", "2", "--strategy", "ddp"])
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     both = json.loads(Path("lightning_logs/version_0/result.json").read_text())
@@ -322,36 +319,26 @@ def test_networks_that_fail_are_named_and_counted(capsys):
     assert "all networks failed" in shown
 
 
-def test_a_terminal_gets_a_bar(tmp_path):
-    ours, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 120))
-    shown = b""
-    with started("evaluate.py", "--repeats", "20", cwd=tmp_path, stderr=terminal) as process:
-        os.close(terminal)
-        while True:
-            try:
-                shown += os.read(ours, 1000)
-            except OSError:  # the process closed its end
-                break
-        assert process.wait(timeout=60) == 0
-    os.close(ours)
-    assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
+def test_a_terminal_gets_a_bar():
+    done, shown = in_terminal(script, evaluate, ["--repeats", "20", "--accelerator", "cpu"])
+    assert done.returncode == 0, shown
+    assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown)
 
 
 def test_ctrl_c_ends_in_one_line(tmp_path):
     flags = ("--max_epochs", "100000", "--sweep.optimizer.lr", "[0.01, 0.05]")
-    with started("evaluate.py", *flags, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+    with Fork(script, (evaluate, flags)) as process:
         until = time.monotonic() + 60
         pattern = "lightning_logs/version_0/candidate_2/events*"
         while time.monotonic() < until and not list(tmp_path.glob(pattern)):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+        done = process.end()
+    assert done.returncode == 130
     advice = "nothing was kept"
     if list((tmp_path / "lightning_logs").iterdir()):  # it took more than two seconds
         advice = r"resume with: python \S*evaluate.py --resume lightning_logs/version_0"
-    assert re.fullmatch(rf"error: stopped in epoch \d+; {advice}\n", error), error
+    assert re.fullmatch(rf"error: stopped in epoch \d+; {advice}\n", done.stderr), done.stderr
 
 
 BAD = {

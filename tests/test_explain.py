@@ -53,7 +53,7 @@ def raw_of(classifier, frame):
 
 def trained(*arguments, **options):
     """The checkpoint of a run, and its network."""
-    train(*arguments, **options, accelerator="cpu")
+    train(*arguments, **options, accelerator="cpu", pictures="none")
     path = "lightning_logs/version_0/checkpoints/best.ckpt"
     return path, load(path)
 
@@ -437,6 +437,6 @@ def test_errors_do_not_wait_for_captum():
 
 def test_a_target_whose_name_looks_like_a_pattern():
     pl.DataFrame({"x": np.arange(30.0), "^t|u$": ["a", "b"] * 15}).write_csv("p.csv")
-    train(partial(Table, "p.csv", "^t|u$"), max_epochs=2, accelerator="cpu", log_dir="p")
+    trained(partial(Table, "p.csv", "^t|u$"), max_epochs=2, log_dir="p")
     explain("p/version_0/checkpoints/best.ckpt", "p.csv", output="out.csv", picture=False)
     assert len(pl.read_csv("out.csv")) == 30

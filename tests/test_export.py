@@ -119,7 +119,7 @@ def test_numbers_that_float32_cannot_tell_apart_are_float64():
     pl.DataFrame(
         {"t": [None, *seconds[1:].tolist()], "x": np.arange(60) % 7, "y": np.arange(60) >= 30}
     ).write_csv("t.csv")
-    train(partial(Table, "t.csv", "y"), accelerator="cpu")
+    train(partial(Table, "t.csv", "y"), accelerator="cpu", pictures="none")
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx")
     session = onnxruntime.InferenceSession("model.onnx")
@@ -134,7 +134,12 @@ def test_numbers_that_float32_cannot_tell_apart_are_float64():
 
 def test_names_that_onnx_cannot_have_twice():
     frame = mixed().rename({"size (cm)": "label", "colour": "probabilities", "wet": ""})
-    train(partial(Table, write(frame, "t.csv"), "kind"), max_epochs=5, accelerator="cpu")
+    train(
+        partial(Table, write(frame, "t.csv"), "kind"),
+        max_epochs=5,
+        accelerator="cpu",
+        pictures="none",
+    )
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx")
     names = [value.name for value in onnxruntime.InferenceSession("model.onnx").get_inputs()]
@@ -147,7 +152,9 @@ def test_columns_that_are_called_like_values_inside_the_graph():
     inside = {name for node in onnx.load("plain.onnx").graph.node for name in node.output}
     assert {"argmax", "isnan", "div"} <= inside
     names = {"size (cm)": "argmax", "colour": "isnan", "wet": "div"}
-    train(partial(Table, write(mixed().rename(names), "t.csv"), "kind"), max_epochs=5)
+    train(
+        partial(Table, write(mixed().rename(names), "t.csv"), "kind"), max_epochs=5, pictures="none"
+    )
     export("lightning_logs/version_0/checkpoints/best.ckpt", "model.onnx")
     inputs = onnxruntime.InferenceSession("model.onnx").get_inputs()
     assert [value.name for value in inputs] == list(names.values())
@@ -165,7 +172,7 @@ def test_a_version_that_is_not_installed(monkeypatch):
 
 def test_the_runs_own_table_is_compared_and_a_drawn_one_where_it_is_gone(capsys):
     write(mixed(), "t.csv")
-    train(partial(Table, "t.csv", "kind"), max_epochs=5, accelerator="cpu")
+    train(partial(Table, "t.csv", "kind"), max_epochs=5, accelerator="cpu", pictures="none")
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     capsys.readouterr()
     export(checkpoint, "model.onnx")
@@ -196,6 +203,7 @@ def test_a_population_of_ones_own_networks(monkeypatch, capsys):
 
 
 FLAGS = ["--data=Table", "--data.path=t.csv", "--data.target=kind", "--accelerator=cpu"]
+FLAGS += ["--pictures=none"]
 OWN = """
 import torch
 from torch import nn
@@ -307,7 +315,7 @@ def test_a_single_input_that_must_be_float64():
         "t.csv"
     )
     data = partial(Table, "t.csv", "y", numeric=["t"])
-    train(data, max_epochs=20, members=1, accelerator="cpu")
+    train(data, max_epochs=20, members=1, accelerator="cpu", pictures="none")
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     export(checkpoint, "model.onnx", single_input=True)
     session = onnxruntime.InferenceSession("model.onnx")

@@ -108,7 +108,13 @@ def test_rows_of_a_compressed_file_are_located(packing):
 
 @pytest.mark.parametrize("packing", PACKED)
 def test_predict_reads_compressed_tables_and_pipes(packing):
-    train(partial(Table, str(FLOWERS), "species"), members=1, max_epochs=2, accelerator="cpu")
+    train(
+        partial(Table, str(FLOWERS), "species"),
+        members=1,
+        max_epochs=2,
+        accelerator="cpu",
+        pictures="none",
+    )
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     predict(checkpoint, str(TODAY), output="plain.csv")
     Path("today").write_bytes(PACKED[packing](TODAY.read_bytes()))

@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cli.command import command
 from cli.component import to_config
 from cli.registry import LEARNED
 from data.folds import cross_validation
@@ -33,9 +34,10 @@ from model.ensemble import Ensemble
 from model.member import Member
 from model.networks import MLP
 from model.population import Population
-from tests.helpers import python
+from tests.helpers import script, two_forks
 from train import train
 
+QUICK = {"accelerator": "cpu", "log_dir": "logs", "pictures": "none"}
 BEST = "logs/version_0/checkpoints/best.ckpt"
 
 
@@ -59,7 +61,7 @@ def table(tmp_path, monkeypatch):
 
 def trained(**arguments):
     """A run of a few epochs of 4 members on t.csv."""
-    arguments = {"members": 4, "max_epochs": 8, "accelerator": "cpu", "log_dir": "logs"} | arguments
+    arguments = {"members": 4, "max_epochs": 8} | QUICK | arguments
     return train(partial(Table, "t.csv", "kind"), **arguments)
 
 
@@ -133,7 +135,7 @@ def test_evaluate_estimates_what_train_does():
 
     FirstFold.rows = fold.indices["test"]
     data = partial(FirstFold, "t.csv", "kind")
-    run = train(data, members=3, max_epochs=5, accelerator="cpu", log_dir="logs")
+    run = train(data, members=3, max_epochs=5, **QUICK)
     evaluate(
         partial(Table, "t.csv", "kind"), folds=5, repeats=1, members=3, max_epochs=5,
         baselines=[], accelerator="cpu", log_dir="logs",
@@ -220,9 +222,9 @@ def test_onnx_has_the_temperature_and_all_members(table):
 
 
 def test_iris_and_a_table_with_validation_rows_stay_one_network():
-    assert "held_out" not in train(accelerator="cpu", max_epochs=2, log_dir="logs").splits
+    assert "held_out" not in train(max_epochs=2, **QUICK).splits
     data = partial(Table, "t.csv", "kind", val_fraction=0.2)
-    result = train(data, accelerator="cpu", max_epochs=2, log_dir="logs")
+    result = train(data, max_epochs=2, **QUICK)
     assert set(result.splits) == {"train", "val", "test"}
 
 
@@ -231,7 +233,7 @@ def test_a_small_class_limits_the_members_by_default():
     frame = pl.from_pandas(bunch.data).with_columns(kind=pl.Series(bunch.target.to_numpy()))
     frame = frame.head(105)  # five rows of the third class, four of them to train on
     frame.write_csv("small.csv")
-    train(partial(Table, "small.csv", "kind"), accelerator="cpu", max_epochs=2, log_dir="logs")
+    train(partial(Table, "small.csv", "kind"), max_epochs=2, **QUICK)
     assert load(BEST).network.members == 4
 
 
@@ -246,13 +248,15 @@ def test_a_small_class_limits_the_members_by_default():
         ),
     ],
 )
-@pytest.mark.parametrize("program", ["train.py", "evaluate.py"])
-def test_bad_members_are_one_line(program, flags, message):
+@pytest.mark.parametrize("function", [train, evaluate])
+def test_bad_members_are_one_line(function, flags, message, capsys):
     data = ["--data", "Table", "--data.path", "t.csv", "--data.target", "kind"]
-    done = python(program, *data, *flags, cwd=Path.cwd())
-    assert done.returncode == 2
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
+    with pytest.raises(SystemExit) as stop:
+        command(function, [*data, *flags])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    lines = error.splitlines()
+    assert len(lines) == 1, error
     # A fold of evaluate.py has other rows than the training split.
     assert lines[0].startswith(f"error: {message}".partition(" 170")[0])
     assert not Path("lightning_logs").exists()
@@ -269,10 +273,9 @@ def test_members_are_drawn_as_one_at_the_end_without_a_warning(recwarn):
 def test_two_processes_train_their_shares_of_the_members():
     line = ["--data=Table", "--data.path=t.csv", "--data.target=kind", "--members=4"]
     line += ["--max_epochs=4", "--accelerator=cpu"]
-    both = python("train.py", *line, "--devices=2", "--strategy=ddp", cwd=Path.cwd())
+    both = two_forks(script, train, [*line, "--devices=2", "--strategy=ddp"])
     assert both.returncode == 0, both.stderr
-    alone = python("train.py", *line, cwd=Path.cwd())
-    assert alone.returncode == 0, alone.stderr
+    command(train, line)
     results = [
         json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
     ]

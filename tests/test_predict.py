@@ -40,7 +40,7 @@ def made(tmp_path_factory):
         "accelerator": "cpu",
         "log_dir": str(folder),
     }
-    train(**options, members=1, max_epochs=30)
+    train(**options, members=1, max_epochs=30, pictures="none")
     evaluate(**options, members=1, max_epochs=30, folds=3, repeats=1, save=True)
     return folder
 
@@ -196,7 +196,7 @@ def test_an_arrow_table_and_names_that_are_numbers_are_read(best):
     array = np.random.default_rng(0).normal(size=(60, 3))
     numbered = pd.DataFrame(array)
     numbered.assign(y=array[:, 1] > 0).to_csv("t.csv", index=False)
-    train(partial(Table, "t.csv", "y"), members=1, max_epochs=2, accelerator="cpu")
+    train(partial(Table, "t.csv", "y"), members=1, max_epochs=2, accelerator="cpu", pictures="none")
     classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
     assert classifier.column_names == ["0", "1", "2"]
     expected = classifier.predict_proba(array)
@@ -213,7 +213,7 @@ def test_a_category_is_the_same_in_every_type():
     """Codes as text, whole numbers or, with a missing one, floats; true and false as 1 and 0."""
     codes, wet = ["1", "2", "x"] * 20, ["true", "false", "false"] * 20
     pl.DataFrame({"c": codes, "w": wet, "y": ["a", "b", "c"] * 20}).write_csv("t.csv")
-    train(partial(Table, "t.csv", "y"), max_epochs=20, accelerator="cpu")
+    train(partial(Table, "t.csv", "y"), max_epochs=20, accelerator="cpu", pictures="none")
     classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
     expected = classifier.predict_proba(pl.DataFrame({"c": ["1", "2"], "w": ["true", "false"]}))
     frames = [
@@ -559,7 +559,14 @@ def test_a_network_of_ones_own_is_found_again(monkeypatch):
 
     Net = import_module("again").Net  # noqa: N806
     write(mixed(), "t.csv")
-    train(partial(Table, "t.csv", "kind"), Net, members=1, max_epochs=2, accelerator="cpu")
+    train(
+        partial(Table, "t.csv", "kind"),
+        Net,
+        members=1,
+        max_epochs=2,
+        accelerator="cpu",
+        pictures="none",
+    )
     assert type(load("lightning_logs/version_0/checkpoints/best.ckpt").network) is Net
     assert isinstance(load(str(GOLDEN / "best_1.ckpt")).network, MLP)
 

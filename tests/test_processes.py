@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -26,11 +27,14 @@ from cli.command import command, print_error
 from cli.component import flatten
 from cli.errors import Speaker
 from data.checkpoint_file import read_file
+from data.iris import Iris
 from data.sampling import slice_of
-from tests.helpers import ROOT, python, run, started
+from tests.helpers import ROOT, python, run, script, started, two_forks
 from train import train
 from training import agreement, processes
 from training.agreement import Claim, check_agreement, make_claim, sketch
+from training.batches import TensorBatches
+from training.fast import FastClassifier
 from training.processes import seed_process
 
 TWO = ("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp")
@@ -51,15 +55,26 @@ def test_the_shares_of_a_batch_are_its_rows_in_order(rows, processes):
     assert sizes[0] == max(sizes)
 
 
-@pytest.mark.parametrize(("strategy", "group"), [("ddp", "1"), ("fsdp", "1"), ("ddp", "4")])
-def test_two_processes_take_the_steps_of_one(strategy, group):
+def by_lightning(line):
+    """A command that starts the second process itself."""
+    return python("train.py", *line, cwd=Path.cwd())
+
+
+def by_torchrun(line):
+    return two_forks(script, train, line)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "group", "start"),
+    [("ddp", "1", by_lightning), ("fsdp", "1", by_torchrun), ("ddp", "4", by_torchrun)],
+)
+def test_two_processes_take_the_steps_of_one(strategy, group, start):
     # 91 rows in batches of 9, of which the last has a single row: the second process has none.
     line = ("--data.batch_size", "9", "--data.test_fraction", "0.195", "--data.val_fraction", "0.2")
     line += ("--data.class_weight", "balanced", "--max_epochs", "5", "--metric", "auroc")
     line += ("--pictures", "none")  # which fsdp cannot draw
     line += ("--trainer.accumulate_grad_batches", group)
-    two = (*TWO[:-1], strategy)
-    done = python("train.py", *two, *line, cwd=Path.cwd())
+    done = start((*TWO[:-1], strategy, *line))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("accuracy") == 2
@@ -82,67 +97,62 @@ def test_two_processes_take_the_steps_of_one(strategy, group):
         assert curves[0] == pytest.approx(curves[1], rel=1e-5), tag
 
 
-LOSSES = """
-import json
-import os
-import sys
-
-import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
-
-from data.iris import Iris
-from training.batches import TensorBatches
-from training.fast import FastClassifier
-
-losses = {}
+LOSSES = {
+    "mean": ({"class": "CrossEntropyLoss", "label_smoothing": 0.1}, False),
+    "weighted": ({"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, False),
+    "weighted, summed up": ({"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, True),
+    "sum": ({"class": "CrossEntropyLoss", "reduction": "sum"}, False),
+    "article": ({"class": "BCEWithLogitsLoss"}, False),
+}
 
 
 class Note(Callback):
+    def __init__(self):
+        self.losses = []
+
     def on_train_epoch_end(self, trainer, pl_module):
-        losses.setdefault(name, []).append(trainer.callback_metrics["train/loss"].item())
+        self.losses.append(trainer.callback_metrics["train/loss"].item())
 
 
-processes = int(os.environ.get("WORLD_SIZE", "1"))
-for name, loss, is_summed in (
-    ("mean", {"class": "CrossEntropyLoss", "label_smoothing": 0.1}, False),
-    ("weighted", {"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, False),
-    ("weighted, summed up", {"class": "CrossEntropyLoss", "weight": [1.0, 2.0, 5.0]}, True),
-    ("sum", {"class": "CrossEntropyLoss", "reduction": "sum"}, False),
-    ("article", {"class": "BCEWithLogitsLoss"}, False),
-):
-    seed_everything(0, verbose=False)
-    table = Iris(batch_size=7)  # 120 rows: a last batch of one
-    table.setup()
-    optimizer = {"class": "SGD", "lr": 0.05}
-    classifier = FastClassifier(
-        4, 3, loss=loss, optimizer=optimizer, schedule=None, is_summed=is_summed
-    )
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    strategy = "ddp" if processes > 1 else "auto"
-    trainer = Trainer(
-        accelerator="cpu", devices=processes, strategy=strategy, max_epochs=3, callbacks=[Note()],
-        enable_model_summary=False, limit_val_batches=0, **options
-    )
-    table.make_loader = lambda *_, **arguments: TensorBatches(*_, **arguments, trainer=trainer)
-    trainer.fit(classifier, table)
-if trainer.is_global_zero:
+def print_losses(processes):
+    """Print the loss of each epoch with every loss, as JSON: in all processes the same."""
+    losses = {}
+    for name, (loss, is_summed) in LOSSES.items():
+        seed_everything(0, verbose=False)
+        table = Iris(batch_size=7)  # 120 rows: a last batch of one
+        table.setup()
+        optimizer = {"class": "SGD", "lr": 0.05}
+        classifier = FastClassifier(
+            4, 3, loss=loss, optimizer=optimizer, schedule=None, is_summed=is_summed
+        )
+        note = Note()
+        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=processes,
+            strategy="ddp" if processes > 1 else "auto",
+            max_epochs=3,
+            callbacks=[note],
+            enable_model_summary=False,
+            limit_val_batches=0,
+            **options,
+        )
+        table.make_loader = partial(TensorBatches, trainer=trainer)
+        trainer.fit(classifier, table)
+        losses[name] = note.losses
     print(json.dumps(losses))
-"""
 
 
-def test_every_loss_is_that_of_the_whole_batch(monkeypatch):
-    Path("losses.py").write_text(LOSSES)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    both = torchrun("losses.py")
+def test_every_loss_is_that_of_the_whole_batch(capsys):
+    both = two_forks(print_losses, 2)
     assert both.returncode == 0, both.stderr
-    line = [sys.executable, "losses.py"]
-    alone = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert alone.returncode == 0, alone.stderr
-    found = json.loads(both.stdout)
-    expected = json.loads(alone.stdout)
-    assert found.keys() == expected.keys()
-    for name in expected:
-        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+    print_losses(1)
+    expected = json.loads(capsys.readouterr().out)
+    for line in both.stdout.splitlines():
+        found = json.loads(line)
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert found[name] == pytest.approx(expected[name], rel=1e-5), name
     assert expected["weighted"] == pytest.approx(expected["weighted, summed up"], rel=1e-6)
 
 

@@ -1,7 +1,6 @@
 """Killed and resumed runs: they end as if nothing had happened, or are refused."""
 
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -9,7 +8,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from threading import RLock
 
 import polars as pl
 import pytest
@@ -17,18 +15,13 @@ import torch
 from sklearn.datasets import load_iris
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
-from tqdm import tqdm
 
 from cli.command import command
 from cli.files import lock_folder
 from data.checkpoint_file import read_file, write_file
-from tests.helpers import python
+from tests.helpers import forked, script, two_forks
 from train import train
 from training.checkpoints import read_resumed
-
-# Every killed run is a process; a server that has imported train.py forks them.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["train"])
 
 ALL = ("--callbacks", "[tests.killer.Kill]", "--data.batch_size", "16", "--accelerator", "cpu")
 BARE = (*ALL, "--pictures", "none", "--data.val_fraction", "0.2", "--max_epochs", "6")
@@ -68,27 +61,23 @@ def table(tmp_path):
     load_iris(as_frame=True).frame.to_csv(tmp_path / "t.csv", index=False)
 
 
-def child(arguments, environment):
-    tqdm.set_lock(RLock())  # its usual lock is a semaphore, which a killed process would leave
-    os.environ.update(environment)
-    for stream in (1, 2):
-        os.dup2(os.open("child.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    command(train, arguments)
-
-
 def killed(*arguments, **environment):
     """A run that kills itself."""
-    process = PROCESSES.Process(target=child, args=(arguments, environment))
-    process.start()
-    process.join(100)
-    assert process.exitcode == -signal.SIGKILL, Path("child.txt").read_text()
+    done = forked(script, train, arguments, **environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def age(run_dir):
+    """Let a run be of earlier seconds: by them TensorBoard orders its files."""
+    names = {path: path.name.split(".", 4) for path in Path(run_dir).glob("events*")}
+    if any(int(words[3]) + 1 > time.time() for words in names.values()):
+        for path, words in names.items():
+            words[3] = str(int(words[3]) - 2)
+            path.rename(path.with_name(".".join(words)))
 
 
 def resume(run_dir, *arguments):
-    # TensorBoard reads a run's files in the order of their names, which begin with the second.
-    names = [path.name for path in Path(run_dir).glob("events*")]
-    while time.time() < max(int(name.split(".")[3]) for name in names) + 1:
-        time.sleep(0.05)
+    age(run_dir)
     last = f"{run_dir}/checkpoints/last.ckpt"
     command(train, ["--config", f"{run_dir}/config.yaml", "--resume", last, *arguments])
 
@@ -200,13 +189,13 @@ def test_a_resumed_run_may_be_more_patient():
 
 def test_two_processes_that_are_killed_go_on_with_their_own_random_numbers():
     flags = (*MEMBERS, *DROPOUT, "--devices", "2", "--strategy", "ddp")
-    environment = os.environ | {"KILL": "copy after epoch 5", "SAVE": "3"}
-    whole = python("train.py", *flags, "--log_dir", "whole", cwd=Path.cwd(), env=environment)
+    line = [*flags, "--log_dir", "whole"]
+    whole = two_forks(script, train, line, KILL="copy after epoch 5", SAVE="3")
     assert whole.returncode == 0, whole.stderr
     run_dir = Path("killed/version_0")
     last = str(run_dir / "checkpoints" / "last.ckpt")
     config = str(run_dir / "config.yaml")
-    done = python("train.py", "--config", config, "--resume", last, cwd=Path.cwd())
+    done = two_forks(script, train, ["--config", config, "--resume", last])
     assert done.returncode == 0, done.stderr
     assert_same(Path("whole/version_0"), run_dir)
 
@@ -260,8 +249,8 @@ def test_a_folder_that_changed_is_not_resumed(stream, capsys):
 
 def test_two_processes_of_a_stream_go_on_in_the_middle_of_an_epoch(stream, capsys):
     flags = (*STREAM, "--devices", "2", "--strategy", "ddp")
-    environment = os.environ | {"KILL": "copy after epoch 3 batch 9", "WITHIN": "1"}
-    whole = python("train.py", *flags, "--log_dir", "whole", cwd=Path.cwd(), env=environment)
+    line = [*flags, "--log_dir", "whole"]
+    whole = two_forks(script, train, line, KILL="copy after epoch 3 batch 9", WITHIN="1")
     assert whole.returncode == 0, whole.stderr
     run_dir = Path("killed/version_0")
     with pytest.raises(SystemExit):
@@ -269,7 +258,7 @@ def test_two_processes_of_a_stream_go_on_in_the_middle_of_an_epoch(stream, capsy
     assert "in the middle of an epoch in 2 processes" in capsys.readouterr().err
     last = str(run_dir / "checkpoints" / "last.ckpt")
     config = str(run_dir / "config.yaml")
-    done = python("train.py", "--config", config, "--resume", last, cwd=Path.cwd())
+    done = two_forks(script, train, ["--config", config, "--resume", last])
     assert done.returncode == 0, done.stderr
     assert_same(Path("whole/version_0"), run_dir)
 
@@ -279,6 +268,7 @@ def finished(tmp_path_factory):
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished")
     command(train, [*BARE, "--max_epochs", "2", "--log_dir", str(folder)])
+    age(folder / "version_0")
     return folder / "version_0"
 
 

@@ -25,7 +25,7 @@ from model.blocks import Blocks
 from model.networks import MLP
 from model.population import Population
 from model.stack_fit import StackFit
-from tests.helpers import python, started, weights
+from tests.helpers import script, start_two, two_forks, weights
 from training.checkpoints import LastCheckpoint
 from training.groups import GroupCheckpoint
 
@@ -415,20 +415,27 @@ def test_an_evaluation_that_failed_keeps_nothing(monkeypatch):
     assert list(Path("lightning_logs").iterdir()) == []
 
 
-def test_two_killed_processes_go_on_to_the_same_numbers(tmp_path, capsys):
+def evaluate_saving(line):
+    LastCheckpoint.seconds = 0.1
+    script(evaluate, line)
+
+
+def test_two_killed_processes_go_on_to_the_same_numbers(capsys):
     flags = ["--max_epochs", "1000", "--data.batch_size", "50"]
     two = ["--devices", "2", "--strategy", "ddp"]
     run_dir = Path("lightning_logs/version_0")
     kept = run_dir / "checkpoints/group_1.ckpt"
-    with started("evaluate.py", *FAST, *flags, *two, cwd=tmp_path, process_group=0) as process:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not kept.exists():
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+    forks = start_two(evaluate_saving, [*FAST, *flags, *two])
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not kept.exists():
+        time.sleep(0.02)
+    for fork in forks:
+        fork.send_signal(signal.SIGKILL)
+    assert [fork.end().returncode for fork in forks] == [-signal.SIGKILL] * 2
     assert not (run_dir / "result.json").exists()
     error = refused(capsys, "--resume", str(run_dir), "--devices", "1", "--strategy", "auto")
     assert "2 devices trained its networks, and there are 1; give --devices 2" in error
-    done = python("evaluate.py", "--resume", run_dir, cwd=tmp_path)
+    done = two_forks(script, evaluate, ["--resume", str(run_dir)])
     assert (done.returncode, done.stderr) == (0, "")
     _, both = last_run()
     _, alone = run(*flags)

@@ -20,7 +20,7 @@ from evaluation.result import estimates_to_json
 from evaluation.search import draw, draw_all
 from model.networks import MLP
 from model.population_networks import PopulationNetworks
-from tests.helpers import python
+from tests.helpers import script, two_forks
 
 SMALL = partial(MLP, hidden=[8])
 QUICK = {"accelerator": "cpu", "folds": 3, "repeats": 1, "baselines": [], "network": SMALL}
@@ -53,15 +53,16 @@ def test_candidates_of_other_data_settings_epochs_and_members_are_what_they_are_
         assert flag in result.choice.train
 
 
-def test_two_processes_share_every_group(tmp_path):
+def test_two_processes_share_every_group():
     line = "--folds 3 --repeats 1 --inner_folds 2 --network.hidden [8] --save --accelerator cpu"
     line = [*line.split(), "--sweep.max_epochs", "[5,10]", "--sweep.data.batch_size", "[32,null]"]
     shares = ("--devices", "2", "--strategy", "ddp")
-    done = python("evaluate.py", *line, *shares, cwd=tmp_path)
+    done = two_forks(script, evaluate, [*line, *shares])
     assert (done.returncode, done.stderr) == (0, "")
-    both = json.loads((tmp_path / "lightning_logs/version_0/result.json").read_text())
     command(evaluate, line)
-    alone = json.loads(Path("lightning_logs/version_0/result.json").read_text())
+    both, alone = (
+        json.loads(Path(f"lightning_logs/version_{i}/result.json").read_text()) for i in (0, 1)
+    )
     for first, second in zip(both["settings"], alone["settings"], strict=True):
         assert first["log_loss/mean"] == pytest.approx(second["log_loss/mean"], rel=1e-4)
     assert both["train"] == alone["train"]

@@ -1,22 +1,22 @@
 """--strategy fsdp: two processes that share the weights train what one trains (gloo, on a CPU)."""
 
 import json
-import os
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
+from torch.distributed.tensor import DTensor
 
 from cli.command import command
 from evaluation.devices import check_processes
 from export import export
 from predict import predict
-from tests.helpers import ROOT, run, weights
+from tests.helpers import ROOT, run, two_forks, weights
 from train import train
+from training.sharding import ShardedClassifier
 
 LINE = [
     *("--accelerator", "cpu", "--network", "ResidualMLP", "--network.width", "16"),
@@ -25,46 +25,30 @@ LINE = [
     *("--data.class_weight", "balanced"),
 ]
 SHARDED = ["--strategy", "fsdp", "--devices", "2"]
-# Both processes run all of it: one run, one that is resumed, and what each process held.
-SCRIPT = """
-import sys
-import torch
-from torch.distributed.tensor import DTensor
-from cli.command import command
-from train import train
-import training.sharding as sharding
 
-configure = sharding.ShardedClassifier.configure_model
 
-def watched(self):
-    configure(self)
-    shares = [p.to_local().numel() for p in self.parameters() if isinstance(p, DTensor)]
-    with open(f"rank_{self.trainer.global_rank}", "w") as file:
-        file.write(str(sum(shares)))
+def train_watched():
+    """Both processes do this: one run, one that is resumed; and write what each of them holds."""
+    configure = ShardedClassifier.configure_model
 
-sharding.ShardedClassifier.configure_model = watched
-"""
-SCRIPT += f"""
-line = {[*LINE, *SHARDED]!r}
-command(train, [*line, "--max_epochs", "8"])
-command(train, [*line, "--max_epochs", "3"])
-command(train, ["--resume", "lightning_logs/version_1", "--max_epochs", "8"])
-"""
+    def watched(self):
+        configure(self)
+        shares = [p.to_local().numel() for p in self.parameters() if isinstance(p, DTensor)]
+        Path(f"rank_{self.trainer.global_rank}").write_text(str(sum(shares)))
+
+    ShardedClassifier.configure_model = watched
+    line = [*LINE, *SHARDED]
+    command(train, [*line, "--max_epochs", "8"])
+    command(train, [*line, "--max_epochs", "3"])
+    command(train, ["--resume", "lightning_logs/version_1", "--max_epochs", "8"])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where two processes trained a network in one go (version_0) and resumed (version_1)."""
     folder = tmp_path_factory.mktemp("sharded")
-    Path(folder, "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    with chdir(folder):
+        done = two_forks(train_watched)
     assert done.returncode == 0, done.stderr
     return folder
 

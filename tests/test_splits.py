@@ -34,7 +34,8 @@ from model.member import Member, Outcome
 from train import train
 from training.result import TrainResult
 
-SHORT = {"max_epochs": 2, "accelerator": "cpu", "log_dir": "logs"}
+EVALUATED = {"max_epochs": 2, "accelerator": "cpu", "log_dir": "logs"}
+SHORT = EVALUATED | {"pictures": "none"}
 BEST = "logs/version_0/checkpoints/best.ckpt"
 CONFIG = to_config({name: getattr(recipe, name.upper()) for name in LEARNED})
 
@@ -332,7 +333,7 @@ def test_train_and_evaluate_by_time(patients):
     result = train(data, members=3, **SHORT)
     assert (result.splits["test"].rows, result.splits["train"].rows) == (60, 240)
     assert result.splits["held_out"].rows == 80  # the last third of the training rows
-    result = evaluate(data, folds=4, repeats=3, members=1, baselines=[], **SHORT)
+    result = evaluate(data, folds=4, repeats=3, members=1, baselines=[], **EVALUATED)
     assert (result.run.repeats, result.run.members) == (1, 4)
     assert sum(map(sum, result.performance.confusion)) == 240
 
@@ -367,7 +368,7 @@ def test_a_file_gives_the_test_rows(patients, capsys):
         (predicted == test["health"].to_numpy()).mean()
     )
     assert "100 rows are for the test, in no fold of evaluate.py" in capsys.readouterr().out
-    result = evaluate(data, folds=2, repeats=1, members=1, baselines=[], **SHORT)
+    result = evaluate(data, folds=2, repeats=1, members=1, baselines=[], **EVALUATED)
     assert sum(map(sum, result.performance.confusion)) == 200
 
 

@@ -168,6 +168,7 @@ def test_scikit_learns_tables_score_as_in_memory_bit_for_bit(bunch, kind):
             max_epochs=20,
             accelerator="cpu",
             log_dir="logs",
+            pictures="none",
         )
         for data in (in_memory, partial(Table, path, "target", batch_size=None, scaling="standard"))
     ]
@@ -424,7 +425,7 @@ def test_a_parquet_file_of_other_types():
 
 def test_a_number_far_from_all_training_rows_is_still_predicted():
     write(mixed(), "t.csv")
-    train(partial(Table, "t.csv", "kind"), max_epochs=5, accelerator="cpu")
+    train(partial(Table, "t.csv", "kind"), max_epochs=5, accelerator="cpu", pictures="none")
     classifier = load("lightning_logs/version_0/checkpoints/best.ckpt")
     sizes = [1e99, -1e99, 1e39]
     far = pl.DataFrame({"size (cm)": sizes, "colour": ["red"] * 3, "wet": [True] * 3})

@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
-import termios
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +23,7 @@ from data.iris import Iris
 from evaluation.report import TITLES
 from inference.predictor import load
 from model import scores
-from tests.helpers import ROOT, run, started, weights
+from tests.helpers import ROOT, Fork, in_terminal, run, script, weights
 from train import train
 from training.checkpoints import LastCheckpoint
 from training.event_files import new_version
@@ -100,22 +96,11 @@ def test_a_committed_result_is_still_read():
     assert TrainResult.from_json(content).to_json() == content
 
 
-def test_a_terminal_gets_a_bar(tmp_path):
-    ours, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 120))
-    with started("train.py", cwd=tmp_path, stderr=terminal) as process:
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 1000)
-            except OSError:  # the other end is closed
-                break
-        process.wait(timeout=60)
-    os.close(ours)
-    assert process.returncode == 0
-    assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown.decode())
-    assert "\n" not in shown.decode().strip()  # one line, which is gone in the end
+def test_a_terminal_gets_a_bar():
+    done, shown = in_terminal(script, train, ["--accelerator", "cpu"])
+    assert done.returncode == 0, shown
+    assert re.search(r"fit:.*\d+/100 .*step.*train/loss=\d.*epoch=\d", shown)
+    assert "\n" not in shown.strip()  # one line, which is gone in the end
 
 
 def test_the_folder_holds_what_it_should(default_run):
@@ -281,7 +266,9 @@ class OneClass(Iris):
 
 
 def test_a_split_of_one_class_has_no_auroc(capsys):
-    result = train(partial(OneClass, val_fraction=0.1), max_epochs=2, accelerator="cpu")
+    result = train(
+        partial(OneClass, val_fraction=0.1), max_epochs=2, accelerator="cpu", pictures="none"
+    )
     test = result.splits["test"]
     assert test.auroc is None
     assert test.recall == {"versicolor": pytest.approx(test.accuracy)}
@@ -355,20 +342,26 @@ def test_two_runs_that_start_together_get_two_folders():
     assert [new_version(Path("logs")) for _ in range(3)] == ["version_0", "version_1", "version_2"]
 
 
-EPOCHS = 400
+EPOCHS = 100
 LONG = ("--max_epochs", str(EPOCHS), "--data.batch_size", "4", "--data.val_fraction", "0.1")
+LONG += ("--pictures", "none")
+
+
+def train_saving(line):
+    LastCheckpoint.seconds = 0.1
+    script(train, line)
 
 
 @contextmanager
 def long_run(folder):
     """A long run in another process that has written its second checkpoint; and that checkpoint."""
-    with started("train.py", *LONG, cwd=folder, stderr=subprocess.PIPE) as process:
+    with Fork(train_saving, (LONG,)) as process:
         last = folder / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
         until = time.monotonic() + 100
         written = None
         while True:
             assert time.monotonic() < until, "no second checkpoint in time"
-            assert process.poll() is None, process.stderr.read()
+            assert process.is_running(), process.end().stderr
             changed = last.stat().st_mtime_ns if last.exists() else None
             if written and changed != written:
                 break
@@ -379,8 +372,8 @@ def long_run(folder):
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     with long_run(tmp_path) as (process, last):
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGKILL)
+        process.end()
     assert 0 < torch.load(last, weights_only=True)["epoch"] < EPOCHS - 1
     resumed = run("--resume", str(last.relative_to(tmp_path)))
     whole = run(*LONG)
@@ -427,12 +420,12 @@ def test_every_last_checkpoint_knows_the_best_epoch_so_far(monkeypatch):
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     with long_run(tmp_path) as (process, last):
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+        done = process.end()
+    assert done.returncode == 130
     found = re.fullmatch(
-        r"error: stopped in epoch \d+; resume with: python \S+train.py (.*)\n", error
+        r"error: stopped in epoch \d+; resume with: python \S+train.py (.*)\n", done.stderr
     )
-    assert found, error
+    assert found, done.stderr
     digest = hashlib.sha256(last.read_bytes()).hexdigest()
     command(train, [*found[1].split(), "--accelerator", "cpu"])
     assert hashlib.sha256(last.read_bytes()).hexdigest() != digest
