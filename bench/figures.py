@@ -35,7 +35,13 @@ from bench.accuracy_figures import (
     small_tables,
 )
 from bench.markdown import measured, paragraphs, read, screen, table
-from bench.scale_figures import scale_cross_validation, scale_growth, scale_memory, scale_speed
+from bench.scale_figures import (
+    scale_cross_validation,
+    scale_growth,
+    scale_memory,
+    scale_processes,
+    scale_speed,
+)
 from bench.stream_figures import stream_libraries, stream_memory, stream_order
 from evaluation.report import report
 from evaluation.result import EvaluationResult
@@ -399,6 +405,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "scale-memory": scale_memory,
     "scale-growth": scale_growth,
     "scale-cross-validation": scale_cross_validation,
+    "scale-processes": scale_processes,
     "faults": faults,
     "stream-order": stream_order,
     "stream-memory": stream_memory,

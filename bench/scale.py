@@ -8,7 +8,8 @@
 `speed` compares fits of up to 10 million rows with a bare loop over tensors and with what others
 offer; `memory` measures what train.py holds while it reads and while it trains, `population` what
 evaluate.py holds; `growth` fits exponents to time and memory; `cross_validation` compares
-evaluate.py with scikit-learn. Results in bench/results/scale.json, written after every section.
+evaluate.py with scikit-learn; `processes` kills some. Results in bench/results/scale.json, written
+after every section.
 """
 
 import json
@@ -19,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +33,7 @@ import torch
 from bench.large_tables import compare
 from bench.measure import ROOT, processor
 from bench.scale_figures import draw
+from bench.scale_processes import agreement, killed_rank, killed_worker
 from bench.scale_runs import (
     Measured,
     exponent,
@@ -238,7 +241,17 @@ def side_by_side(costs: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     return row
 
 
-SECTIONS = (speed, memory, population, growth, cross_validation)
+def processes() -> dict[str, Any]:
+    """What two processes give, and what it costs that one is killed."""
+    result: dict[str, Any] = {"agreement": agreement(epochs=2 if SMALL else 20)}
+    if not SMALL:
+        result["a killed process"] = killed_rank(epochs=2000, rounds=3)
+        if find_spec("ray"):
+            result["a killed worker of Ray"] = killed_worker(epochs=100)
+    return result
+
+
+SECTIONS = (speed, memory, population, growth, cross_validation, processes)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.markdown import measured, paragraphs, read, table
 
+OTHER_ENDS = "seconds until the other ends"
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "scale.png"
 
 
@@ -59,6 +60,29 @@ def scale_cross_validation() -> str:
             rows.append([f"{epochs}, {name}", f"{cost['seconds']:.1f}", f"{cost['MiB']:,}"])
     header = ["10 folds of 100,000 rows × 20 columns", "seconds", "peak MiB"]
     return table(header, rows)
+
+
+def scale_processes() -> str:
+    """How two processes agree with one, and what a killed one costs."""
+    result = read("scale")["processes"]
+    agreement = ", ".join(
+        f"{row['losses']:.0e} under `{strategy}`" for strategy, row in result["agreement"].items()
+    )
+    same_test = all(row["the same test"] for row in result["agreement"].values())
+    killed = result["a killed process"]
+    worker = result["a killed worker of Ray"]
+    rows = [
+        ["losses of two processes, relative to one", f"within {agreement}"],
+        ["their test accuracy is that of one", yes(same_test)],
+        ["a process is killed: seconds until the other ends", str(killed[OTHER_ENDS])],
+        ["the resumed run ends as an undisturbed one", yes(killed["the same after --resume"])],
+        ["a worker of Ray is killed: the same numbers", yes(worker["the same numbers"])],
+    ]
+    return table(["two processes on CPUs", ""], rows)
+
+
+def yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def draw(growth: dict[str, Any]) -> None:
