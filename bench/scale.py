@@ -243,8 +243,11 @@ def side_by_side(costs: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
 
 def processes() -> dict[str, Any]:
     """What two processes give, and what it costs that one is killed."""
-    result: dict[str, Any] = {"agreement": agreement(epochs=2 if SMALL else 20)}
-    if not SMALL:
+    result: dict[str, Any] = {}
+    if SMALL:
+        result["agreement"] = agreement(epochs=2, strategies=["ddp"])
+    else:
+        result["agreement"] = agreement(epochs=20, strategies=["ddp", "fsdp"])
         result["a killed process"] = killed_rank(epochs=2000, rounds=3)
         if find_spec("ray"):
             result["a killed worker of Ray"] = killed_worker(epochs=100)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,7 +43,7 @@ class Net(nn.Sequential):
 """
 
 
-def agreement(epochs: int) -> dict[str, Any]:
+def agreement(epochs: int, strategies: Sequence[str]) -> dict[str, Any]:
     """How far the losses of two processes are from those of one, and whether the test is the same.
 
     The differences are relative, and the largest of all splits.
@@ -50,7 +51,7 @@ def agreement(epochs: int) -> dict[str, Any]:
     line = (*LINE, "--max_epochs", str(epochs))
     alone = result_of("train.py", *line, "--accelerator", "cpu", "--pictures", "none")
     rows = {}
-    for strategy in ("ddp", "fsdp"):
+    for strategy in strategies:
         both = result_of("train.py", *TWO, "--strategy", strategy, *line)
         losses = [name for name in alone if name.endswith("/loss")]
         rows[strategy] = {
