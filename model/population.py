@@ -40,10 +40,10 @@ class Population(PopulationNetworks):
 
     Train it with `Trainer.fit(population)`: a step of the Trainer is a block of epochs of all
     members (model/blocks.py), which the Trainer counts, so that processes whose shares have
-    different sizes take the same number of steps. Afterwards
-    `outcomes` holds what each member predicts for its test rows, which were used for nothing else.
-    A fit that was interrupted goes on with `Trainer.fit(population, ckpt_path=...)`, in as many
-    processes; one that was over ends at once.
+    different sizes take the same number of steps. Afterwards `outcomes` holds what each member
+    predicts for its test rows, which were used for nothing else. A fit that was interrupted goes on
+    with `Trainer.fit(population, ckpt_path=...)`, in as many processes; one that was over ends at
+    once.
 
     Args:
         num_features: Number of features.
@@ -191,8 +191,7 @@ class Population(PopulationNetworks):
 
     def batch_rows(self, batch: int) -> int:
         """Rows of the last block of epochs, of each network that still trains."""
-        rows = sum(fit.size * fit.rows for fit in self.fits if fit.members)
-        return self.block_epochs * rows
+        return self.block_epochs * sum(fit.size * fit.rows for fit in self.fits if fit.members)
 
     def block_size(self) -> int:
         """How many epochs to train before the Trainer, the stopper or a checkpoint has its say."""
@@ -219,8 +218,10 @@ class Population(PopulationNetworks):
             finite = epochs[-1][np.isfinite(epochs[-1])]
             if len(finite):
                 self.trainer.callback_metrics[name] = torch.tensor(finite.mean())
-        if self.stopper is not None and self.current_epoch + 1 in self.stopper.rungs:
-            self.stop_losers(self.stopper)
+        epoch = self.current_epoch + 1
+        if self.stopper is not None and epoch in self.stopper.rungs:
+            outcomes = self.predict()
+            self.stop(self.stopper.losers(epoch, outcomes), outcomes)
         if not self.any_active():
             self.trainer.should_stop = True
 
@@ -229,10 +230,8 @@ class Population(PopulationNetworks):
         active = any(bool(fit.best_epochs.active.any()) for fit in self.fits)
         return self.trainer.strategy.reduce_boolean_decision(active, all=False)
 
-    def stop_losers(self, stopper: Stopper) -> None:
-        """Stop members, as the stopper says; their stacks go on without them."""
-        outcomes = self.predict()
-        losers = stopper.losers(self.current_epoch + 1, outcomes)
+    def stop(self, losers: set[Member], outcomes: dict[Member, Outcome]) -> None:
+        """Stop members, with the outcomes that they have; their stacks go on without them."""
         self.stopped |= {member: outcomes[member] for member in losers}
         for fit in self.fits:
             fit.stop(losers)

@@ -76,10 +76,6 @@ class PopulationNetworks(LightningModule):
     def forward(self, features: Tensor) -> Tensor:
         return self.probabilities(features).mean(0).log()
 
-    def spread(self, features: Tensor) -> Tensor:
-        """Standard deviation of the probabilities between members, (rows, num_classes)."""
-        return self.probabilities(features).std(0, correction=0)
-
     def probabilities(self, features: Tensor) -> Tensor:
         """Each member's probabilities, in the order of the stacks: (members, rows, num_classes).
 

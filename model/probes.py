@@ -1,6 +1,5 @@
 """Probes: what a Population must know about a network, loss or optimizer, found out by trying."""
 
-import warnings
 from collections.abc import Iterable
 from copy import deepcopy
 
@@ -11,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.classifier import Classifier
 from model.losses import ClassWeighted
-from model.stack import member_losses
+from model.stack import member_losses, supports_vmap
 
 PROBED_ROWS = 64  # at most, which a network is tried with
 
@@ -49,13 +48,7 @@ def can_vmap_loss(loss: nn.Module, num_classes: int) -> bool:
     """Whether `torch.func.vmap` supports all operations of a loss, each fast."""
     logits = torch.zeros(2, num_classes, 2, requires_grad=True)
     targets = torch.zeros(2, 2, dtype=torch.long)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            member_losses(loss, logits, targets).sum().backward()
-    except (RuntimeError, Warning):
-        return False
-    return True
+    return supports_vmap(lambda: member_losses(loss, logits, targets))
 
 
 def is_plain_cross_entropy(loss: nn.Module) -> bool:

@@ -102,16 +102,10 @@ class Stack(nn.Module):
 
     def can_vmap(self, num_features: int) -> bool:
         """Whether `torch.func.vmap` supports all operations of the network, each fast."""
-        members = len(self.stacked[0])
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # "There is a performance drop because ..."
-                self(torch.zeros(members, num_features, 2)).sum().backward()
-        except (RuntimeError, Warning):
-            return False
-        finally:
-            self.zero_grad()
-        return True
+        features = torch.zeros(len(self.stacked[0]), num_features, 2)
+        is_supported = supports_vmap(lambda: self(features))
+        self.zero_grad()
+        return is_supported
 
     def call_network(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], features: Tensor
@@ -174,6 +168,17 @@ def buffer_attribute(name: str) -> str:
     'block/scale'
     """
     return name.replace(".", "/")
+
+
+def supports_vmap(call: Callable[[], Tensor]) -> bool:
+    """Whether `torch.func.vmap` supports all operations of a call and its derivative, each fast."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # "There is a performance drop because ..."
+            call().sum().backward()
+    except (RuntimeError, Warning):
+        return False
+    return True
 
 
 def member_losses(

@@ -76,10 +76,11 @@ class StackLoss:
         """Write out the stack's backward pass, for the parameters where they lie now."""
         is_precise = all(x.dtype in (torch.float32, torch.float64) for x in self.stack.stacked)
         self.chain = self.stack.chain() if is_precise else None
-        if self.chain is not None:
-            self.chain_gradients = list(self.chain.gradients.values())
         self.cross_entropy = CrossEntropy()
-        self.gradients: Sequence[Tensor | None] = []  # of the stack's parameters
+        # Of the stack's parameters: those of the chain are the same tensors in every step.
+        self.gradients: Sequence[Tensor | None] = []
+        if self.chain is not None:
+            self.gradients = list(self.chain.gradients.values())
 
     def soft_targets(self, split: str, targets: Tensor, size: int) -> SoftTargets | None:
         """Soft targets of a split's class indices (members, rows); None without cross-entropy.
@@ -135,7 +136,6 @@ class StackLoss:
             else:
                 losses, slopes, right = self.cross_entropy(logits, soft)
             self.chain.backward(slopes)
-        self.gradients = self.chain_gradients
         return logits, losses, right
 
     def slopes(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

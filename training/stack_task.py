@@ -64,24 +64,6 @@ class Memory(CheckpointIO):
         self.content = None
 
 
-class Decided:
-    """A stopper, for `Population`, that was told which members stop."""
-
-    rungs = ()
-
-    def __init__(self, members: set[Member]) -> None:
-        self.members = members
-
-    def losers(self, epoch: int, outcomes: dict[Member, Outcome]) -> set[Member]:
-        return self.members
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
 class Part(LastCheckpoint):
     """Trains one part of a fit: from the state of an earlier part, until an epoch.
 
@@ -106,7 +88,7 @@ class Part(LastCheckpoint):
         super().on_train_start(trainer, pl_module)
         pl_module.pauses = [self.until]
         if self.losers:
-            pl_module.stop_losers(Decided(self.losers))
+            pl_module.stop(self.losers, pl_module.predict())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         epoch = trainer.current_epoch + 1
