@@ -123,7 +123,7 @@ def train(
     check_metric(metric, datamodule.splits[curve.partition("/")[0]][1])
     warnings = warnings_of(datamodule, datamodule.splits, datamodule.encoder.layout)
     skip_driver_lookup()
-    check_hardware(accelerator, devices, strategy, num_nodes)
+    check_hardware(accelerator, devices, strategy, num_nodes, precision)
     more = trainer_arguments(trainer or {}, datamodule, max_epochs, patience, members)
     fit_trainer = Trainer(
         accelerator=accelerator,

@@ -125,7 +125,10 @@ def import_class(kind: str, path: str, base_path: str) -> type:
     try:
         module = import_module(module_path)
     except (ImportError, TypeError) as error:
-        raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
+        advice = ""
+        if getattr(error, "name", None) == module_path.partition(".")[0]:
+            advice = "; put its file beside train.py, or the file's folder on PYTHONPATH"
+        raise ValueError(f"{kind} {path!r} cannot be imported: {error}{advice}") from error
     candidate = getattr(module, name, None)
     if candidate is None:
         raise ValueError(unknown(kind, name, usable_names(module_path, base)))

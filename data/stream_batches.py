@@ -71,8 +71,9 @@ class StreamBatches:
         self.rank = rank
         self.processes = processes
         self.pin = pin
-        rows = int(source.counts.sum())
-        shares = [step_rows(rows, batch_size, i, processes) for i in range(processes)]
+        self.batch_size = batch_size
+        self.rows = int(source.counts.sum())  # of all processes
+        shares = [step_rows(self.rows, batch_size, i, processes) for i in range(processes)]
         self.first = sum(int(share.sum()) for share in shares[:rank])  # row of this process
         self.sizes = shares[rank]
         self.epoch = 0

@@ -458,7 +458,8 @@ BAD = {
     "--schedule StepLr2": "schedule 'StepLr2' is not known; nearest: StepLR",
     "--schedule StepLR": "schedule.step_size",
     "--data Irys": "data 'Irys' is not known; nearest: Iris",
-    "--network nowhere.Net": "network 'nowhere.Net' cannot be imported: No module named 'nowhere'",
+    "--network nowhere.Net": "network 'nowhere.Net' cannot be imported: No module named 'nowhere'; "
+    "put its file beside train.py, or the file's folder on PYTHONPATH",
     "--network json.dumps": "'json.dumps' is not a class that inherits from torch.nn.Module",
     "--network null": "network",
     "--network": "argument --network: expected one argument",

@@ -100,7 +100,7 @@ def test_every_row_of_a_group_counts_the_same(rows, batch, group):
             share = batch_share(trainer, i)
             # Lightning divides by the size of the group; a mean divides by the batch's rows.
             assert share / group / counts[i] == pytest.approx(1 / total)
-    trainer.train_dataloader = [None] * len(counts)  # as a stream: batches alone are known
+    trainer.train_dataloader = [None] * len(counts)  # batches alone are known
     shares = [batch_share(trainer, i) for i in range(len(counts))]
     assert sum(shares) / group == pytest.approx(-(-len(counts) // group))
 

@@ -28,7 +28,7 @@ from evaluate import evaluate
 from inference.predictor import load
 from model.running_scores import RunningScores
 from model.scores import METRICS, probabilities, score
-from tests.helpers import ROOT, run
+from tests.helpers import ROOT, run, weights
 from train import train
 
 STREAM = ("--data", "Stream", "--data.path", "rows", "--data.target", "kind")
@@ -264,6 +264,20 @@ def test_a_folder_learns_what_a_table_in_memory_does():
                     "--members", "1", "--network.hidden", "[8]", "--pictures", "none",
                     "--data.batch_size", "64", "--max_epochs", "20")  # fmt: skip
     assert streamed["test/log_loss"] == pytest.approx(in_memory["test/log_loss"], rel=0.1)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    write(mixed(500))
+    line = (*SMALL, "--optimizer", "SGD", "--optimizer.lr", "0.3", "--schedule", "null")
+    line += ("--max_epochs", "2")
+    result = run(*line, "--data.batch_size", "30", "--trainer.accumulate_grad_batches", "4")
+    assert result["rows"]["train"] % 120 > 30  # the last group has batches of different size
+    run(*line, "--data.batch_size", "120")
+    first, second = (
+        weights(Path(f"lightning_logs/version_{i}/checkpoints/best.ckpt")) for i in (0, 1)
+    )
+    for name, tensor in second.items():
+        torch.testing.assert_close(first[name], tensor, rtol=0, atol=1e-6)
 
 
 def test_what_a_column_is_as_in_a_table():

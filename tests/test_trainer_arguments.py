@@ -28,6 +28,7 @@ REFUSED = {
     "--accelerator tpu": "accelerator tpu needs a package: pip install torch_xla",
     "--strategy xla": "strategy xla needs a package: pip install torch_xla",
     "--strategy dpp": "strategy 'dpp' is not known; nearest: ddp",
+    "--precision 16-mixed": "precision is 16-mixed, which needs a GPU; give bf16-mixed",
     "--trainer.accumulate_grad_batches 0": "--trainer.accumulate_grad_batches is 0; give 1 or more",
     "--trainer.limit_train_batches 0": "--trainer.limit_train_batches is 0, which leaves none of",
     "--trainer.limit_train_batches 0.1": "--trainer.limit_train_batches is 0.1, which leaves none",

@@ -2,6 +2,7 @@
 
 from lightning.pytorch import Trainer
 
+from data.stream_batches import StreamBatches
 from training.batches import TensorBatches
 
 
@@ -12,8 +13,6 @@ def batch_share(trainer: Trainer, batch_idx: int) -> float:
     every group had as many. The last group of an epoch may have fewer, and the last batch fewer
     rows. With this factor, k batches of b rows give the gradients of one batch of k * b rows.
 
-    Where only batches are known, as of a stream, each counts the same in its group.
-
     Args:
         trainer: The Trainer of the fit.
         batch_idx: Index of the batch in its epoch.
@@ -22,7 +21,7 @@ def batch_share(trainer: Trainer, batch_idx: int) -> float:
     first = batch_idx - batch_idx % size
     batches = min(size, trainer.num_training_batches - first)
     loader = trainer.train_dataloader
-    if not isinstance(loader, TensorBatches):
+    if not isinstance(loader, TensorBatches | StreamBatches):  # only batches are known
         return size / batches
     group_rows = min(batches * loader.batch_size, loader.rows - first * loader.batch_size)
     rows = min(loader.batch_size, loader.rows - batch_idx * loader.batch_size)

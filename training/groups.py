@@ -183,7 +183,7 @@ def check_settings(resume: str, config: dict[str, Any]) -> None:
 
 
 def is_finished(run_dir: Path, save: bool) -> bool:
-    """Whether an evaluation has all that it ends with: result, networks, TensorBoard's figures.
+    """Whether an evaluation has all that it ends with, and nothing that it goes on from.
 
     Args:
         run_dir: Its folder.
@@ -191,7 +191,7 @@ def is_finished(run_dir: Path, save: bool) -> bool:
     """
     is_saved = (run_dir / "checkpoints" / "population.ckpt").is_file() or not save
     has_result = (run_dir / "result.json").is_file()
-    return is_saved and has_result and has_text(run_dir, REPORT)
+    return is_saved and has_result and not kept_files(run_dir) and has_text(run_dir, REPORT)
 
 
 def find_kept(resume: str | None, groups: Sequence[Group]) -> None:

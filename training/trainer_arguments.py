@@ -47,7 +47,11 @@ MAX_NODES = 100_000
 
 
 def check_hardware(
-    accelerator: str, devices: int | list[int] | str, strategy: str, num_nodes: int
+    accelerator: str,
+    devices: int | list[int] | str,
+    strategy: str,
+    num_nodes: int,
+    precision: str = "32-true",
 ) -> None:
     """Refuse devices that no machine has, and those that need a package that is not installed.
 
@@ -63,7 +67,10 @@ def check_hardware(
     if not 1 <= num_nodes <= MAX_NODES:
         raise ValueError(f"num_nodes is {num_nodes}; give the number of machines, 1 or more")
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    check_devices(devices, accelerator == "cpu" or (accelerator == "auto" and not has_gpu))
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu)
+    if on_cpu and precision == "16-mixed":  # Lightning would take bf16-mixed
+        raise ValueError("precision is 16-mixed, which needs a GPU; give bf16-mixed")
+    check_devices(devices, on_cpu)
 
 
 def check_devices(devices: Any, on_cpu: bool) -> None:
