@@ -46,6 +46,7 @@ from bench.measure import ROOT, processor
 
 RESULT = Path(__file__).with_name("results") / "faults.json"
 SMALL = "--small" in sys.argv
+FRESH = not SMALL  # whether commands that need not are started by a new Python too
 QUICK = ["train.py", "--accelerator", "cpu", "--pictures", "none"]
 RUNS: dict[str, list[str]] = {
     "plain": ["--max_epochs", "700"],
@@ -208,7 +209,7 @@ def signals() -> list[Try]:
         for index in range(tries(40, 2)):
             name = list(lines)[index % 4 == 3]
             number = (STOP, INTERRUPT)[index % 2]
-            moment = numbers.uniform(0.3, 14)
+            moment = numbers.uniform(0.3, tries(14, 3))
             work = Path(root, f"try_{index}")
             calls.append(partial(signalled, lines[name], number, moment, work))
         return in_pairs(calls)
@@ -216,7 +217,7 @@ def signals() -> list[Try]:
 
 def signalled(line: list[str], number: int, moment: float, work: Path) -> list[Try]:
     """Send a signal to a command, `moment` seconds after its start."""
-    command = Command(line, work, fresh=True)
+    command = Command(line, work, FRESH)
     time.sleep(moment)
     was_running = command.is_running()
     command.send(number)
@@ -254,7 +255,7 @@ def full_disks() -> list[Try]:
 def filled(line: list[str], kilobytes: int) -> Try:
     """Run a command on a disk of this size."""
     with tempfile.TemporaryDirectory() as root, small_disk(Path(root, "disk"), kilobytes) as disk:
-        ended = Command([*line, "--log_dir", str(disk)], Path(root, "work"), fresh=True).wait()
+        ended = Command([*line, "--log_dir", str(disk)], Path(root, "work"), FRESH).wait()
         how = f"{line[0]}, {kilobytes} KiB: code {ended.code}: {ended.stderr.strip()[-200:]!r}"
         wrong = []
         is_whole = any(disk.glob("version_*/result.json"))
@@ -294,7 +295,7 @@ def unwritable(way: str) -> Try:
         line = [*QUICK, "--max_epochs", "900", "--log_dir", str(logs)]
         if way == "read-only":
             os.system(f"mount -t tmpfs -o ro tmpfs {logs}")
-        command = Command(line, work, fresh=True)
+        command = Command(line, work, FRESH)
         if way == "deleted":
             wait_for(command, "version_0/checkpoints/last.ckpt", logs)
             shutil.rmtree(logs)
@@ -307,7 +308,7 @@ def unwritable(way: str) -> Try:
 
 def at_once() -> list[Try]:
     """Runs that start together in one folder: each has a folder of its own, and its result."""
-    count = tries(16, 4)
+    count = tries(16, 2)
     with tempfile.TemporaryDirectory() as root:
         line = [*QUICK, "--max_epochs", "30"]
         work = Path(root, "work")
@@ -335,7 +336,7 @@ def long_run() -> list[Try]:
     with tempfile.TemporaryDirectory() as root:
         line = [*QUICK, "--config", str(ROOT / "configs" / "article.yaml")]
         start = time.monotonic()
-        command = Command([*line, "--max_epochs", str(epochs)], Path(root, "work"), fresh=True)
+        command = Command([*line, "--max_epochs", str(epochs)], Path(root, "work"), FRESH)
         samples = []
         while command.is_running():
             time.sleep(1 if SMALL else 10)

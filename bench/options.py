@@ -41,6 +41,7 @@ RESULTS = Path(__file__).with_name("results") / "options.json"
 N = 1 if SMALL else 3
 ROWS = 768
 COLUMNS = 32
+NETWORKS = ("ResidualMLP",) if SMALL else ("MLP", "ResidualMLP")
 WIDTHS = (8,) if SMALL else (256, 2048)
 PLAIN = "none"
 COMPILE = "`--compile`"
@@ -143,7 +144,7 @@ def main() -> None:
     networks = {}
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        for name, width in product(("MLP", "ResidualMLP"), WIDTHS):
+        for name, width in product(NETWORKS, WIDTHS):
             networks[f"{name}, width {width:,}"] = measure(name, width)
             print(name, width, networks[f"{name}, width {width:,}"], flush=True)
     result = {

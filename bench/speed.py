@@ -53,6 +53,7 @@ from training.fast import FastClassifier, skip_driver_lookup
 SMALL = "--small" in sys.argv
 N = 1 if SMALL else 7
 EPOCHS = 2 if SMALL else 100
+PICTURES = "none" if SMALL else "final"
 BATCH = 16
 HIDDEN = 128
 IMPORTS = (
@@ -128,7 +129,7 @@ def fit_of_train(**arguments: Any) -> float:
     """Seconds of the fit, as train.py measures them itself."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         result = train_module.train(
-            max_epochs=EPOCHS, accelerator="cpu", log_dir=folder, **arguments
+            max_epochs=EPOCHS, accelerator="cpu", log_dir=folder, pictures=PICTURES, **arguments
         )
     return result.fit_seconds
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, suppress
 from multiprocessing import forkserver
@@ -53,17 +54,17 @@ class Fork:
         function: The function.
         arguments: Its arguments.
         environment: Further environment variables.
-        stderr: A terminal that gets its standard error; by default `end` returns it.
+        files: Of some of the streams 0, 1 and 2 a file; by default `end` returns the last two.
     """
 
-    def __init__(self, function, arguments, environment=None, stderr=None):
+    def __init__(self, function, arguments, environment=None, files=None):
         with chdir(ROOT):  # where the server, if it starts now, finds what it imports
             forkserver.ensure_running()
         self.folder = mkdtemp()
         self.outputs = [str(Path(self.folder, name)) for name in ("out", "err")]
-        call = (function, arguments, os.environ | (environment or {}))
-        outputs = [self.outputs[0], stderr or self.outputs[1]]
-        self.process = FORKS.Process(target=in_fork, args=(*call, outputs))
+        streams = dict(enumerate([os.devnull, *self.outputs])) | (files or {})
+        call = (function, arguments, os.environ | (environment or {}), streams)
+        self.process = FORKS.Process(target=in_fork, args=call)
         self.process.start()
         self.pid = self.process.pid
 
@@ -98,7 +99,7 @@ def in_terminal(function, *arguments):
     """Run a function in a fork whose standard error is a terminal, and what that shows."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 120))
-    fork = Fork(function, arguments, stderr=os.ttyname(theirs))
+    fork = Fork(function, arguments, files={2: os.ttyname(theirs)})
     shown = os.read(ours, 1000)  # it has opened its end
     os.close(theirs)
     with suppress(OSError):  # it has closed its end
@@ -131,13 +132,15 @@ def free_port():
         return server.getsockname()[1]
 
 
-def in_fork(function, arguments, environment, outputs):
-    """Run a function in this process, a fork; its standard output and error are files."""
+def in_fork(function, arguments, environment, streams):
+    """Run a function in this process, a fork, with files as standard input, output and error."""
     tqdm.set_lock(RLock())  # its usual lock is a semaphore, which a killed process would leave
     os.environ.clear()
     os.environ.update(environment)
-    for stream, path in zip((1, 2), outputs, strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOCTTY), stream)
+    for stream, path in streams.items():
+        flags = os.O_WRONLY | os.O_CREAT if stream else os.O_RDONLY
+        os.dup2(os.open(path, flags | os.O_NOCTTY), stream)
+    sys.stdin = os.fdopen(0)
     sys.stdout = os.fdopen(1, "w")
     sys.stderr = os.fdopen(2, "w", buffering=1)
     function(*arguments)
@@ -156,6 +159,15 @@ def run(*arguments):
     command(train, [*arguments, "--accelerator", "cpu"])
     run_dirs = sorted(Path("lightning_logs").iterdir(), key=os.path.getmtime)
     return json.loads((run_dirs[-1] / "result.json").read_text())
+
+
+def age(run_dir):
+    """Let a run be of earlier seconds: by them TensorBoard orders its files."""
+    names = {path: path.name.split(".", 4) for path in Path(run_dir).glob("events*")}
+    if any(int(words[3]) + 1 > time.time() for words in names.values()):
+        for path, words in names.items():
+            words[3] = str(int(words[3]) - 2)
+            path.rename(path.with_name(".".join(words)))
 
 
 def weights(checkpoint):

@@ -1,12 +1,12 @@
 """The scripts that measure still run: small, and without writing anything."""
 
-import os
-import subprocess
+import runpy
 import sys
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, forked
 
 SCRIPTS = [
     "coverage",
@@ -37,19 +37,19 @@ def modification_times():
     return {path: path.stat().st_mtime_ns for path in (ROOT / "bench" / "results").iterdir()}
 
 
+def start(script):
+    """`python -m bench.script --small` in this process, a fork."""
+    sys.argv = [script, "--small", *SECTIONS.get(script, [])]
+    runpy.run_module(f"bench.{script}", run_name="__main__", alter_sys=True)
+    get_reusable_executor().shutdown()  # scikit-learn's workers, which Python's end would stop
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_it_runs_small_and_writes_nothing(script, tmp_path):
     if script in ("speed", "scale"):
         pytest.importorskip("skorch")  # of the bench extra
     before = modification_times()
-    done = subprocess.run(
-        [sys.executable, "-m", f"bench.{script}", "--small", *SECTIONS.get(script, [])],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = forked(start, script, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert before == modification_times()

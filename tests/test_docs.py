@@ -20,7 +20,8 @@ from evaluate import evaluate
 from explain import explain
 from export import export
 from predict import predict
-from tests.helpers import ROOT, python
+from tests import helpers
+from tests.helpers import ROOT, two_forks
 from train import train
 
 PAGES = [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -131,8 +132,8 @@ def run_command(line):
     script, *arguments = arguments
     if script in ("train.py", "evaluate.py"):
         arguments += ["--accelerator", "cpu"]
-    if "--devices" in arguments:  # Lightning starts the same command again
-        done = python(script, *arguments, cwd=Path.cwd())
+    if "--devices" in arguments:
+        done = two_forks(helpers.script, COMMANDS[script], arguments)
         assert done.returncode == 0, done.stderr
         return
     if "configs/digits.yaml" in arguments:

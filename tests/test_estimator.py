@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import runpy
 import subprocess
 import sys
 import warnings
@@ -36,7 +37,7 @@ from data.typed import whole_frame
 from model import recipe
 from model.classifier import Classifier
 from model.networks import MLP
-from tests.helpers import ROOT
+from tests.helpers import ROOT, forked
 from training.estimator import NetworkClassifier
 from training.rows import Rows
 
@@ -177,13 +178,13 @@ def weights_of(seed):
     return torch.cat([parameter.flatten() for parameter in estimator.network_.parameters()])
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_fits_at_a_time_are_those_of_lone_fits(backend):
+@pytest.mark.parametrize(("backend", "jobs"), [("threading", 4), ("loky", 2)])
+def test_fits_at_a_time_are_those_of_lone_fits(backend, jobs):
     alone = [weights_of(seed) for seed in range(4)]
     filters = list(warnings.filters)
     level = logging.getLogger("lightning.pytorch").level
     for _ in range(3):
-        together = Parallel(4, backend=backend)(delayed(weights_of)(seed) for seed in range(4))
+        together = Parallel(jobs, backend=backend)(delayed(weights_of)(seed) for seed in range(4))
         assert all(map(torch.equal, alone, together))
     assert list(warnings.filters) == filters
     assert logging.getLogger("lightning.pytorch").level == level
@@ -475,10 +476,11 @@ np.testing.assert_array_equal(found, np.load("expected.npy"))
 
 
 def test_what_a_script_dumps_another_process_loads():
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for name, text in {"fit.py": SCRIPT, "use.py": LOADING}.items():
         Path(name).write_text(text)
-        done = subprocess.run(
-            [sys.executable, name], capture_output=True, text=True, timeout=120, env=environment
-        )
-        assert done.returncode == 0, done.stderr
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "fit.py"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    done = forked(runpy.run_path, "use.py")
+    assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ from inference.ranking import SHOWN_COLUMNS, draw, screen_width, to_lines
 from model.convnet import ConvNet
 from model.networks import MLP
 from predict import load
-from tests.helpers import ROOT, python
+from tests.helpers import ROOT, Fork, python, script
 from tests.test_predict import today
 from tests.test_table import mixed, write
 from train import train
@@ -278,16 +278,8 @@ def test_the_command_reads_standard_input_and_draws_into_its_run():
     shutil.copytree(REFERENCE, "run")
     for event in Path("run").glob("events*"):
         event.unlink()
-    line = [
-        sys.executable,
-        str(ROOT / "explain.py"),
-        "run/checkpoints/best.ckpt",
-        "-",
-        "--output",
-        "out.csv",
-    ]
-    with Path(flowers()).open("rb") as table:
-        done = subprocess.run(line, stdin=table, capture_output=True, text=True, timeout=60)
+    line = ["run/checkpoints/best.ckpt", "-", "--output", "out.csv"]
+    done = Fork(script, (explain, line), files={0: flowers()}).end()
     assert done.returncode == 0
     assert done.stderr == ""
     header, first = done.stdout.splitlines()[:2]
@@ -437,6 +429,8 @@ def test_errors_do_not_wait_for_captum():
 
 def test_a_target_whose_name_looks_like_a_pattern():
     pl.DataFrame({"x": np.arange(30.0), "^t|u$": ["a", "b"] * 15}).write_csv("p.csv")
-    trained(partial(Table, "p.csv", "^t|u$"), max_epochs=2, log_dir="p")
-    explain("p/version_0/checkpoints/best.ckpt", "p.csv", output="out.csv", picture=False)
+    train(partial(Table, "p.csv", "^t|u$"), max_epochs=2, accelerator="cpu", pictures="none")
+    explain(
+        "lightning_logs/version_0/checkpoints/best.ckpt", "p.csv", output="out.csv", picture=False
+    )
     assert len(pl.read_csv("out.csv")) == 30

@@ -28,7 +28,7 @@ from data.file import File
 from data.table import Table
 from explain import explain
 from predict import load, predict
-from tests.helpers import ROOT, python, run
+from tests.helpers import ROOT, Fork, run, script
 from train import train
 
 if sys.version_info >= (3, 14):
@@ -120,8 +120,7 @@ def test_predict_reads_compressed_tables_and_pipes(packing):
     Path("today").write_bytes(PACKED[packing](TODAY.read_bytes()))
     predict(checkpoint, "today", output="packed.csv")
     assert Path("packed.csv").read_bytes() == Path("plain.csv").read_bytes()
-    with Path("today").open("rb") as table:
-        done = python("predict.py", checkpoint, "-", cwd=".", stdin=table)
+    done = Fork(script, (predict, [checkpoint, "-"]), files={0: "today"}).end()
     assert done.stdout == Path("plain.csv").read_text("utf-8")
 
 

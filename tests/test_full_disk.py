@@ -13,23 +13,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.helpers import ROOT, python
+from export import export
+from predict import predict
+from tests.helpers import ROOT, forked, script
 
 CHECKPOINT = str(ROOT / "tests" / "golden" / "best_3.ckpt")
 ROWS = 1000
 
 
-def limited(*arguments, size, **options):
-    """Run a command in which no file may grow beyond a size in bytes."""
-    script, *rest = arguments
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    line = [sys.executable, str(ROOT / script), *rest]
-    return subprocess.run(
-        line, stderr=subprocess.PIPE, text=True, timeout=120, preexec_fn=limit, **options
-    )
+def limited(size, function, line):
+    """A command in which no file may grow beyond a size in bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    script(function, line)
 
 
 @pytest.fixture
@@ -43,9 +38,16 @@ def table():
 def test_standard_output_that_takes_only_a_part_is_an_error(table, unbuffered):
     size = 200_000
     Path("out.csv").write_bytes(bytes(size - 5000))
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    line = [sys.executable, str(ROOT / "predict.py"), CHECKPOINT, table]
     with Path("out.csv").open("ab") as sink:
-        done = limited("predict.py", CHECKPOINT, table, size=size, stdout=sink, env=environment)
+        done = subprocess.run(
+            line,
+            stdout=sink,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+        )
     assert Path("out.csv").stat().st_size == size
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -55,22 +57,23 @@ def test_standard_output_that_takes_only_a_part_is_an_error(table, unbuffered):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("predict.py", CHECKPOINT, "t.csv", "--output", "out.parquet"),
-        ("export.py", CHECKPOINT, "out.onnx"),
-        ("export.py", CHECKPOINT, "out.pt2"),
+        (predict, CHECKPOINT, "t.csv", "--output", "out.parquet"),
+        (export, CHECKPOINT, "out.onnx"),
+        (export, CHECKPOINT, "out.pt2"),
     ],
     ids=["parquet", "onnx", "pt2"],
 )
 def test_a_file_is_written_whole_or_not_at_all(table, arguments):
-    done = limited(*arguments, size=4000, cwd=Path.cwd(), stdout=subprocess.PIPE)
-    name = arguments[-1]
+    function, *line = arguments
+    done = forked(limited, 4000, function, line)
+    name = line[-1]
     assert done.returncode == 2
     assert done.stderr == f"error: {name} cannot be written: the disk is full; make space\n"
     assert [path.name for path in Path().iterdir()] == ["t.csv"]
 
 
-def test_a_folder_that_takes_no_files_is_named(tmp_path):
-    done = python("export.py", CHECKPOINT, "/proc/out.pt2", cwd=tmp_path)
+def test_a_folder_that_takes_no_files_is_named():
+    done = forked(script, export, [CHECKPOINT, "/proc/out.pt2"])
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "/proc/" in done.stderr

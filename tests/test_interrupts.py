@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cli.command import command
 from cli.files import write_whole
 from cli.interrupts import Terminated, catch, interrupt_of, restore, stop, uninterrupted
-from tests.helpers import ROOT, python, run, started, weights
+from tests.helpers import Fork, age, forked, run, script, started, weights
 from train import train
 from training.fast import FastClassifier
 from training.pictures.regions import Regions
@@ -154,7 +154,7 @@ def test_each_stage_can_be_stopped(stage, number, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_in(patch, cls, method, number)
         with pytest.raises(SystemExit) as end:
-            run("--max_epochs", "2", "--log_dir", "a  b's")
+            run("--max_epochs", "2", "--log_dir", "a  b's", "--pictures", "final")
     error = capsys.readouterr().err
     assert end.value.code == CODES[number]
     assert error.startswith(f"error: stopped {message}")
@@ -194,14 +194,15 @@ def test_sigterm_ends_two_processes(tmp_path):
     assert error.count("\n") == 1
 
 
-def limited(size):
-    """A function that limits the size of the files of a process, as a full disk would."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def limited(size, line):
+    """`python train.py …` where no file may be larger, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    script(train, line)
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path):
+def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint():
     line = ("--accelerator", "cpu", "--max_epochs", "400", "--data.batch_size", "60")
-    done = python("train.py", *line, cwd=tmp_path, preexec_fn=limited(45_000))
+    done = forked(limited, 45_000, line)
     run_dir = Path("lightning_logs/version_0")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(
@@ -211,14 +212,15 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path):
     assert not (run_dir / "result.json").exists()
     assert all(path.stat().st_size for path in run_dir.glob("events*"))
     assert weights(run_dir / "checkpoints" / "last.ckpt")
+    age(run_dir)
     resumed(done.stderr)
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == list(range(2, 802, 2))
 
 
-def test_a_disk_without_any_space_leaves_no_folder(tmp_path):
-    done = python("train.py", "--accelerator", "cpu", cwd=tmp_path, preexec_fn=limited(100))
+def test_a_disk_without_any_space_leaves_no_folder():
+    done = forked(limited, 200, ["--accelerator", "cpu"])  # which the message needs
     assert done.returncode == 2
     assert done.stderr.endswith("nothing was kept; make space or give another --log_dir\n")
     assert done.stderr.count("\n") == 1
@@ -251,10 +253,8 @@ def test_a_text_is_written_whole_or_not_at_all(monkeypatch):
     assert list(Path().iterdir()) == [path]
 
 
-def test_a_full_output_is_an_error(tmp_path):
-    line = [sys.executable, str(ROOT / "train.py"), "--print_config"]
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+def test_a_full_output_is_an_error():
+    done = Fork(script, (train, ["--print_config"]), files={1: "/dev/full"}).end()
     assert done.returncode == 2
     assert done.stderr == "error: [Errno 28] No space left on device\n"
 

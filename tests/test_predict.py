@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from data.table import Table
 from evaluate import evaluate
 from model.networks import MLP
 from predict import load, predict
-from tests.helpers import ROOT, python, started
+from tests.helpers import ROOT, Fork, forked, script
 from tests.test_table import mixed, write
 from train import train
 
@@ -112,7 +111,7 @@ def test_probabilities_are_numpys(best):
 
 def test_the_command_writes_a_row_for_each_row_in_order(best):
     write(today(), "today.csv")
-    done = python("predict.py", best, "today.csv", cwd=".")
+    done = forked(script, predict, [best, "today.csv"])
     assert done.returncode == 0
     assert done.stderr == "ignored columns: note\ncategories unseen in training: colour 1\n"
     found = pl.read_csv(done.stdout.encode(), infer_schema_length=None)
@@ -127,8 +126,7 @@ def test_the_command_writes_a_row_for_each_row_in_order(best):
         predict(best, source, output=target)
         written = pl.read_csv(target) if target.endswith("csv") else pl.read_parquet(target)
         assert written.cast(found.schema).equals(found)
-    with Path("today.csv").open("rb") as table:
-        piped = python("predict.py", best, "-", cwd=".", stdin=table)
+    piped = Fork(script, (predict, [best, "-"]), files={0: "today.csv"}).end()
     assert piped.stdout == done.stdout
 
 
@@ -329,7 +327,7 @@ def test_a_bad_row_far_down_is_named_and_nothing_written(best):
     write(frame, "t.csv")
     with Path("t.csv").open("a") as file:
         file.write("x,true,red,far\n")
-    done = python("predict.py", best, "t.csv", "--output", "out.csv", cwd=".")
+    done = forked(script, predict, [best, "t.csv", "--output", "out.csv"])
     assert done.returncode == 2
     assert done.stderr.startswith("error: t.csv: line 120002, column 'size (cm)' is 'far'")
     assert list(Path().iterdir()) == [Path("t.csv")]
@@ -339,23 +337,25 @@ def test_a_bad_row_far_down_is_named_and_nothing_written(best):
 def test_a_stopped_run_leaves_the_old_output(sent, best):
     write(today(1000), "t.csv")
     Path("out.csv").write_text("yesterday's")
-    line = ["predict.py", best, "-", "--output", "out.csv"]
-    with started(*line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdin.write(Path("t.csv").read_text())
-        process.stdin.flush()
+    os.mkfifo("pipe")
+    line = [best, "-", "--output", "out.csv"]
+    process = Fork(script, (predict, line), files={0: "pipe"})
+    with Path("pipe").open("w") as pipe:
+        pipe.write(Path("t.csv").read_text())
+        pipe.flush()
         while not list(Path().glob(".predict-*")):  # it reads
-            assert process.poll() is None
+            assert process.is_running()
         for _ in range(6):  # a signal that comes before the read begins is seen when that ends
             process.send_signal(sent)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+            process.process.join(10)
+            if not process.is_running():
                 break
         codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
-        assert process.returncode == codes[sent]
+        done = process.end()
+        assert done.returncode == codes[sent]
         if sent != signal.SIGKILL:
-            assert process.stderr.read() == "error: stopped\n"
+            assert done.stderr == "error: stopped\n"
             assert not list(Path().glob(".predict-*"))
-        process.stdin.close()
     assert Path("out.csv").read_text() == "yesterday's"
 
 

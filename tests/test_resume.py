@@ -6,7 +6,6 @@ import random
 import resource
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +18,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from cli.command import command
 from cli.files import lock_folder
 from data.checkpoint_file import read_file, write_file
-from tests.helpers import forked, script, two_forks
+from tests.helpers import age, forked, script, two_forks
 from train import train
 from training.checkpoints import read_resumed
 
@@ -65,15 +64,6 @@ def killed(*arguments, **environment):
     """A run that kills itself."""
     done = forked(script, train, arguments, **environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-def age(run_dir):
-    """Let a run be of earlier seconds: by them TensorBoard orders its files."""
-    names = {path: path.name.split(".", 4) for path in Path(run_dir).glob("events*")}
-    if any(int(words[3]) + 1 > time.time() for words in names.values()):
-        for path, words in names.items():
-            words[3] = str(int(words[3]) - 2)
-            path.rename(path.with_name(".".join(words)))
 
 
 def resume(run_dir, *arguments):

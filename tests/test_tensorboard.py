@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from contextlib import chdir
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from tests.browser import WINDOW, chromium, chromium_path, tensorboard
-from tests.helpers import python
+from tests.helpers import forked, script
+from train import train
 from training.hparams import log_result
+
+pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all
 
 # All text of a page, also within web components, which TensorBoard is made of.
 TEXT = """() => {
@@ -45,7 +49,9 @@ def browser():
 def run(tmp_path_factory):
     """A fresh run's folder, and TensorBoard's address over it."""
     folder = tmp_path_factory.mktemp("seen")
-    done = python("train.py", "--data.val_fraction", "0.1", "--accelerator", "cpu", cwd=folder)
+    line = ["--data.val_fraction", "0.1", "--accelerator", "cpu"]
+    with chdir(folder):
+        done = forked(script, train, line)
     assert done.returncode == 0, done.stderr
     with tensorboard(folder / "lightning_logs") as url:
         yield folder / "lightning_logs" / "version_0", url
@@ -81,11 +87,11 @@ def colours(picture):
     return len(np.unique(pixels(picture), axis=0))
 
 
-def wait_for_drawing(page, selector):
+def wait_for_drawing(page, selector, tries=50):
     """Scroll to an element and wait until something is drawn in it."""
     element = page.locator(selector).first
     element.scroll_into_view_if_needed()
-    for _ in range(50):
+    for _ in range(tries):
         if colours(element.screenshot()) > 20:
             return
         page.wait_for_timeout(200)
@@ -104,9 +110,9 @@ def visible_part(box):
     return {"x": box["x"], "y": box["y"], "width": box["width"], "height": height}
 
 
-def wait_for_line(page, box):
+def wait_for_line(page, box, tries=50):
     """Wait until a curve is drawn in a part of the window; axes and text are grey."""
-    for _ in range(50):
+    for _ in range(tries):
         picture = pixels(page.screenshot(clip=box)).astype(int)
         is_coloured = picture.max(1) - picture.min(1) > 25
         if is_coloured.sum() > 100:
@@ -248,9 +254,9 @@ def test_the_browser_sees_what_is_blank(page):
     """What the tests above assert can fail."""
     page.set_content("<div id=a style='width:50px;height:50px'></div>")
     with pytest.raises(AssertionError, match="blank"):
-        wait_for_drawing(page, "#a")
+        wait_for_drawing(page, "#a", tries=2)
     with pytest.raises(AssertionError, match="no line"):
-        wait_for_line(page, {"x": 0, "y": 0, "width": 50, "height": 50})
+        wait_for_line(page, {"x": 0, "y": 0, "width": 50, "height": 50}, tries=2)
     assert not is_in_window({"x": 1346, "y": 100, "width": 160, "height": 20})
     start = time.monotonic()
     assert colours(page.screenshot()) == 1
