@@ -1,178 +1,19 @@
-"""The chain rule written out for many networks at once, in place, on tensors that are kept.
+"""The chain rule written out for many networks at once, in place, on tensors used again.
 
 It is the article's own derivation (sections 4.3 and 5) with the derivative of the activation, which
 the article forgot. Autograd gives the same gradients in twice the time.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from model.elementwise import RULES
 from model.embedding import PeriodicEmbedding
+from model.links import DropoutLink, ElementwiseLink, EmbeddingLink, LinearLink, Link
 
 LAYERS = (nn.Linear, PeriodicEmbedding, nn.Dropout, nn.Identity, *RULES)
-
-
-class Reused:
-    """A tensor that is made once for each shape: for a small stack new memory costs more than sums.
-
-    >>> y = Reused()
-    >>> y.like(torch.zeros(2), (3, 4)) is y.like(torch.zeros(2), (3, 4))
-    True
-    """
-
-    def __init__(self) -> None:
-        self.tensors: dict[tuple[int, ...], Tensor] = {}
-
-    def like(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of this shape, of the type and on the device of another; not initialized."""
-        if shape not in self.tensors:
-            self.tensors[shape] = tensor.new_empty(shape)
-        return self.tensors[shape]
-
-
-class Link(Protocol):
-    """A layer of all members; x (members, units, rows), dy is the gradient of the loss by y."""
-
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    def backward(self, dy: Tensor) -> Tensor | None: ...
-
-
-class LinearLink:
-    """y = W x + b, so dW = dy xᵀ, db = Σ dy and dx = Wᵀ dy.
-
-    Args:
-        weight: (members, units out, units in).
-        bias: (members, units out), or None.
-        gradients: Where the gradients of the two go; None for one that is not trained.
-        needs_dx: Whether a layer before it is trained, which asks for dx.
-    """
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        gradients: tuple[Tensor | None, Tensor | None],
-        needs_dx: bool,
-    ) -> None:
-        self.weight = weight
-        self.bias = None if bias is None else bias.unsqueeze(-1)
-        self.gradients = gradients
-        self.needs_dx = needs_dx
-        self.y = Reused()
-        self.dx = Reused()
-        self.transposed = Reused()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x
-        members, units, _ = self.weight.shape
-        y = self.y.like(x, (members, units, x.shape[2]))
-        if self.bias is None:
-            return torch.bmm(self.weight, x, out=y)
-        return torch.baddbmm(self.bias, self.weight, x, out=y)
-
-    def backward(self, dy: Tensor) -> Tensor | None:
-        weight_gradient, bias_gradient = self.gradients
-        if weight_gradient is not None:
-            self.set_weight_gradient(dy, weight_gradient)
-        if bias_gradient is not None:
-            torch.sum(dy, 2, out=bias_gradient)
-        if not self.needs_dx:
-            return None
-        return torch.bmm(self.weight.mT, dy, out=self.dx.like(dy, self.x.shape))
-
-    def set_weight_gradient(self, dy: Tensor, gradient: Tensor) -> None:
-        """Write dy xᵀ, as the transposed of x dyᵀ where that has fewer rows: it is faster."""
-        members, units_out, units_in = gradient.shape
-        if units_out <= units_in:
-            torch.bmm(dy, self.x.mT, out=gradient)
-            return
-        transposed = self.transposed.like(gradient, (members, units_in, units_out))
-        gradient.copy_(torch.bmm(self.x, dy.mT, out=transposed).mT)
-
-
-class ElementwiseLink:
-    """y = f(x), so dx = f'(x) dy.
-
-    Args:
-        layer: The layer of one network.
-        may_overwrite: Whether the layer before it asks for its output, x, no more.
-    """
-
-    def __init__(self, layer: nn.Module, may_overwrite: bool) -> None:
-        self.layer = layer
-        self.rule = RULES[type(layer)]
-        self.in_place = may_overwrite and self.rule.takes_y
-        self.y = Reused()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x if self.in_place else self.y.like(x, x.shape)
-        self.x_or_y = y if self.rule.takes_y else x
-        return self.rule.apply(self.layer, x, y)
-
-    def backward(self, dy: Tensor) -> Tensor:
-        return self.rule.derive(self.layer, dy, self.x_or_y)
-
-
-class DropoutLink:
-    """y = m x, so dx = m dy: m is 0 with probability p, else 1 / (1 - p), so that its mean is 1."""
-
-    def __init__(self, layer: nn.Dropout) -> None:
-        self.layer = layer
-        self.mask = Reused()
-        self.y = Reused()
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept = 1 - self.layer.p
-        self.m = self.mask.like(x, x.shape).bernoulli_(kept)
-        if kept:  # with p = 1, m is 0
-            self.m.div_(kept)
-        return torch.mul(x, self.m, out=self.y.like(x, x.shape))
-
-    def backward(self, dy: Tensor) -> Tensor:
-        return dy.mul_(self.m)
-
-
-class EmbeddingLink:
-    """A PeriodicEmbedding, whose gradients are autograd's.
-
-    Args:
-        layer: The layer of one network.
-        parameters: Its parameters, stacked.
-        gradients: Where the gradients of those that are trained go.
-        needs_dx: Whether a layer before it is trained, which asks for dx.
-    """
-
-    def __init__(
-        self,
-        layer: PeriodicEmbedding,
-        parameters: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        needs_dx: bool,
-    ) -> None:
-        self.layer = layer
-        self.parameters = parameters
-        self.gradients = gradients
-        self.needs_dx = needs_dx
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            self.x = x.detach().requires_grad_(self.needs_dx)
-            self.y = self.layer.embed(self.parameters, self.x)
-        return self.y.detach()
-
-    def backward(self, dy: Tensor) -> Tensor | None:
-        inputs: list[Tensor] = [self.parameters[name] for name in self.gradients]
-        if self.needs_dx:
-            inputs.append(self.x)
-        derivatives = torch.autograd.grad(self.y, inputs, dy)
-        for gradient, derivative in zip(self.gradients.values(), derivatives, strict=False):
-            gradient.copy_(derivative)
-        return derivatives[-1] if self.needs_dx else None
 
 
 class Chain:
@@ -222,8 +63,7 @@ class Chain:
             pair = (gradients["weight"], gradients.get("bias"))
             return LinearLink(values["weight"], values.get("bias"), pair, needs_dx)
         if isinstance(layer, PeriodicEmbedding):
-            trained = {key: value for key, value in gradients.items() if value is not None}
-            return EmbeddingLink(layer, stacked, trained, needs_dx)
+            return EmbeddingLink(layer, stacked, gradients, needs_dx)
         if isinstance(layer, nn.Dropout):
             return DropoutLink(layer)
         # A Linear layer's gradients ask for its input, and not for its output.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.chain import Reused
+from model.links import Reused
 
 
 class SoftTargets(NamedTuple):

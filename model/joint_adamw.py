@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from model.chain import Reused
 from model.classifier import Classifier
+from model.links import Reused
 from model.member_optimizer import MemberOptimizer, is_adamw
 from model.stack import Stack
 
