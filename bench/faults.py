@@ -217,7 +217,7 @@ def signals() -> list[Try]:
 
 def signalled(line: list[str], number: int, moment: float, work: Path) -> list[Try]:
     """Send a signal to a command, `moment` seconds after its start."""
-    command = Command(line, work, FRESH)
+    command = Command(line, work, fresh=True)  # a fork has no handlers in its first moments
     time.sleep(moment)
     was_running = command.is_running()
     command.send(number)
