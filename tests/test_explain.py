@@ -429,8 +429,6 @@ def test_errors_do_not_wait_for_captum():
 
 def test_a_target_whose_name_looks_like_a_pattern():
     pl.DataFrame({"x": np.arange(30.0), "^t|u$": ["a", "b"] * 15}).write_csv("p.csv")
-    train(partial(Table, "p.csv", "^t|u$"), max_epochs=2, accelerator="cpu", pictures="none")
-    explain(
-        "lightning_logs/version_0/checkpoints/best.ckpt", "p.csv", output="out.csv", picture=False
-    )
+    checkpoint, _ = trained(partial(Table, "p.csv", "^t|u$"), max_epochs=2)
+    explain(checkpoint, "p.csv", output="out.csv", picture=False)
     assert len(pl.read_csv("out.csv")) == 30

@@ -195,7 +195,7 @@ def test_a_member_is_the_network_trained_alone(network, optimizer, precision, to
     candidates = [candidate(network=network, optimizer=optimizer)]
     datamodules = [iris(0), iris(1)]
     members = [Member(0, fold, 10 + fold) for fold in (0, 1)]
-    run = {"epochs": 100, "precision": precision}
+    run = {"epochs": 40, "precision": precision}
     population = trained(candidates, members, datamodules, **run)
     assert_equal(population, candidates, datamodules, tolerance, **run)
 
