@@ -36,8 +36,8 @@ from bench.scale_runs import measure, numbers
 from bench.stream_libraries import LIBRARIES
 from cli.command import quiet
 from data.stream import Stream
-from data.stream_batches import Source, StreamBatches
-from data.stream_order import Piece
+from data.streaming.batches import Source, StreamBatches
+from data.streaming.order import Piece
 from training.fast import skip_driver_lookup
 
 RESULT = Path(__file__).with_name("results") / "streaming.json"

@@ -13,13 +13,13 @@ from cli.paths import expand_path
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
-from data.stream_batches import Rows, Source, StreamBatches
-from data.stream_folder import CHUNK_ROWS, Folder
-from data.stream_labels import StreamLabels
-from data.stream_order import Piece
-from data.stream_splits import NAMES, StreamSplits
-from data.stream_statistics import fit_encoder
-from data.stream_survey import Survey, look
+from data.streaming.batches import Rows, Source, StreamBatches
+from data.streaming.folder import CHUNK_ROWS, Folder
+from data.streaming.labels import StreamLabels
+from data.streaming.order import Piece
+from data.streaming.splits import NAMES, StreamSplits
+from data.streaming.statistics import fit_encoder
+from data.streaming.survey import Survey, look
 from data.tabular import RawTable, Splits, TabularData
 from data.values import Reading
 
@@ -34,7 +34,7 @@ class Stream(TabularData):
 
     A column is what it is in a Table. The rows are read once before training, for statistics of the
     training rows, and again in each epoch: in a random order of chunks, shuffled in a buffer
-    (data/stream_order.py). After `setup()`, `splits` has a sample of each split's rows, for
+    (data/streaming/order.py). After `setup()`, `splits` has a sample of each split's rows, for
     pictures and warnings, and `indices` the range of their number.
 
     Args:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from cli.command import command
-from data import stream_folder
 from data.columns import Columns
 from data.stream import Stream
-from data.stream_batches import Source, StreamBatches
-from data.stream_order import chunk_order
-from data.stream_statistics import ColumnStatistics, Moments
+from data.streaming import folder as stream_folder
+from data.streaming.batches import Source, StreamBatches
+from data.streaming.order import chunk_order
+from data.streaming.statistics import ColumnStatistics, Moments
 from data.table import Table
 from data.tabular import standardize
 from evaluate import evaluate

@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Trainer
 
-from data.stream_batches import StreamBatches
+from data.streaming.batches import StreamBatches
 from training.batches import TensorBatches
 
 

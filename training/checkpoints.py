@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from data.checkpoint_file import read_file, write_file
-from data.stream_batches import StreamBatches
+from data.streaming.batches import StreamBatches
 from model.scores import best_mode
 from model.shares import gathered
 

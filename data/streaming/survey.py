@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from data.ahead import ahead
 from data.columns import refuse
 from data.dates import is_typed_date
 from data.description import Kind
 from data.kinds import Kinds, make_columns, moment
-from data.stream_folder import Chunk, Folder, Sample
-from data.stream_labels import StreamLabels
-from data.stream_splits import NAMES, StreamSplits, draws
-from data.stream_statistics import ColumnStatistics
+from data.streaming.ahead import ahead
+from data.streaming.folder import Chunk, Folder, Sample
+from data.streaming.labels import StreamLabels
+from data.streaming.splits import NAMES, StreamSplits, draws
+from data.streaming.statistics import ColumnStatistics
 from data.values import plain, text_of
 
 LOOKED_AT = 8  # chunks that say what a column is

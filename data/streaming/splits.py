@@ -5,7 +5,7 @@ import polars as pl
 
 from data.columns import refuse
 from data.roles import SPLITS, known_text
-from data.stream_folder import Chunk, Folder
+from data.streaming.folder import Chunk, Folder
 from data.values import Reading
 
 NAMES = ("train", "val", "test")  # a split's code is its index here

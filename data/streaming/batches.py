@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.ahead import ahead
 from data.sampling import slice_of
-from data.stream_order import Piece, block_rows, chunk_order, pieces_of, step_rows
+from data.streaming.ahead import ahead
+from data.streaming.order import Piece, block_rows, chunk_order, pieces_of, step_rows
 
 READY_BATCHES = 4  # that wait for the training step
 
@@ -41,7 +41,7 @@ class StreamBatches:
 
     Each process reads its own stretch of the epoch's order, so that no row is there twice and none
     is lost, and takes its share of each batch: all take the same number of steps. Rows wait in a
-    buffer, as data/stream_order.py says: half of `layers` chunks are in it at a time.
+    buffer, as data/streaming/order.py says: half of `layers` chunks are in it at a time.
 
     Lightning saves `state_dict` in a checkpoint: a resumed epoch goes on with its next batch.
 

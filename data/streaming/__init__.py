@@ -1,0 +1,1 @@
+"""What a Stream is made of: files, their order, labels, splits, statistics, batches."""
