@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from cli.output import printable
 
+NAME_WIDTH = 24  # of a column's name
+ABOUT_WIDTH = 40  # of what is said of it
+
 
 class Kind(NamedTuple):
     """What a column is.
@@ -27,7 +30,7 @@ class Kind(NamedTuple):
         return self.name != "left out"
 
 
-def describe(kinds: dict[str, Kind], width: int = 24, longest: int = 40) -> list[str]:
+def describe(kinds: dict[str, Kind], most: int = 40) -> list[str]:
     """An aligned table of the columns: a line for each, with its kind, missing values and range.
 
     >>> kinds = {"size": Kind("number", "1 to 3", 2), "id": Kind("left out", "an id")}
@@ -38,16 +41,17 @@ def describe(kinds: dict[str, Kind], width: int = 24, longest: int = 40) -> list
 
     Args:
         kinds: What each column is.
-        width: Longest name that is shown in full.
-        longest: Longest description that is shown in full.
+        most: Lines at most; the last one then says how many columns are not shown.
     """
-    names = [shorten(name, width) for name in kinds]
+    names = [shorten(name, NAME_WIDTH) for name in kinds]
     size = max(map(len, ["column", *names]))
     lines = [f"{'column':{size}}  kind      missing  values"]
     for name, kind in zip(names, kinds.values(), strict=True):
         missing = f"{kind.missing:,}" if kind.is_learned else "-"
-        lines.append(f"{name:{size}}  {kind.name:8}  {missing:>7}  {shorten(kind.about, longest)}")
-    return lines
+        about = shorten(kind.about, ABOUT_WIDTH)
+        lines.append(f"{name:{size}}  {kind.name:8}  {missing:>7}  {about}")
+    hidden = len(lines) - most + 1
+    return [*lines[:-hidden], f"and {hidden} more columns"] if hidden > 1 else lines
 
 
 def shorten(text: str, longest: int) -> str:

@@ -26,7 +26,6 @@ from data.values import Reading
 SHOWN_ROWS = 10_000  # of each split, for pictures and warnings
 SHOWN_VALUES = 2**24
 EXACT = (pl.Float32, pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)  # types whose values float32 has
-SHOWN_COLUMNS = 40
 
 
 class Stream(TabularData):
@@ -295,9 +294,6 @@ class Stream(TabularData):
             if name is not None:
                 told[name] = Kind("left out", flag)
         lines = describe(self.kinds | told)
-        if len(lines) > SHOWN_COLUMNS:
-            hidden = len(lines) - SHOWN_COLUMNS + 1
-            lines = [*lines[:-hidden], f"and {hidden} more columns"]
         target = printable(self.target)
         lines.append(f"{len(self.column_names)} columns, {self.num_classes} classes of {target}")
         layers = min(self.layers, len(self.folder.chunks))

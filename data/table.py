@@ -20,7 +20,6 @@ from data.store import LazyFeatures, Part, Store
 from data.tabular import RawTable, TabularData
 from data.values import Reading
 
-SHOWN_COLUMNS = 40
 SHOWN_CLASSES = 10  # in a message
 
 
@@ -198,9 +197,6 @@ class Table(TabularData):
             told[self.id_column] = Kind("left out", "--data.id")
         told |= self.roles.told()
         lines = describe(self.kinds | told)
-        if len(lines) > SHOWN_COLUMNS:
-            hidden = len(lines) - SHOWN_COLUMNS + 1
-            lines = [*lines[:-hidden], f"and {hidden} more columns"]
         target = printable(self.target)
         lines.append(f"{len(self.column_names)} columns, {self.num_classes} classes of {target}")
         if self.test_rows is not None:
