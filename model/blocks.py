@@ -41,7 +41,7 @@ class Blocks:
             self.size = max(1, int(self.seconds * epochs / max(seconds, 1e-9)))
 
     def train(self, epochs: range) -> list[dict[str, np.ndarray]]:
-        """Train every stack for some epochs, in threads if that is of use; what each returns."""
+        """Train every stack for some epochs, in threads if that is faster; each one's metrics."""
         if not self.is_parallel or torch.is_autocast_enabled("cpu"):  # threads have no autocast
             return [fit.train(epochs) for fit in self.fits]
         torch.set_num_threads(1)  # also in threads that begin from now on

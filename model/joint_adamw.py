@@ -53,7 +53,7 @@ class MemberAdamW(optim.Optimizer):
             -rates["lr"] / (1 - rates["beta1"] ** self.steps) * correction,
             rates["eps"] * correction,
         ]
-        # In float64 until here, as torch computes with numbers; one copy to the parameters' type.
+        # In float64 until here, as torch has numbers; one copy to the type of the parameters.
         table = torch.from_numpy(np.stack(values)).to(self.param_groups[0]["params"][0])
         for parameter in self.param_groups[0]["params"]:
             if parameter.grad is None:

@@ -307,7 +307,7 @@ def test_ctrl_c_ends_a_cluster_of_its_own(tmp_path):
         errors.open("w") as file,
         started(*line, cwd=tmp_path, env=environment, process_group=0, stderr=file) as process,
     ):
-        wait(lambda: kept.exists() or process.poll() is not None)
+        wait(lambda: list(kept.glob("group_*.ckpt")) or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, also to Ray's processes
         assert process.wait(timeout=60) == 130
         wait(lambda: is_over(process.pid))
