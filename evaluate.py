@@ -191,10 +191,12 @@ def evaluate(
     ):
         loggers = []
         if run.is_main_process:
-            if not resume:
+            if resume:
+                run.remove_curves()
+            else:
                 run.write_config(config)
             loggers = candidate_loggers(run, len(candidates))
-            run.show_columns(datamodule, warnings)
+            run.show_columns(datamodule, warnings, is_logged=False)
         curve_loggers = loggers if len(candidates) <= MAX_CANDIDATES else []
         if workers is None:
             device = fit_groups(run, groups, curve_loggers, config["seed"], save)

@@ -155,7 +155,7 @@ def train(
         attach_loggers(fit_trainer, loggers or [], run.run_dir, config)
         if run.is_main_process:
             run.write_config(config)
-            run.show_columns(datamodule, warnings)
+            run.show_columns(datamodule, warnings, is_logged=resume is not None)
             if not resume:
                 run.logger.draw_graph(classifier.network, classifier.example)
                 run.logger.add_images(datamodule.example_images())

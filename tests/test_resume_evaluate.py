@@ -25,8 +25,9 @@ from model.blocks import Blocks
 from model.networks import MLP
 from model.population import Population
 from model.stack_fit import StackFit
-from tests.helpers import script, start_two, two_forks, weights
+from tests.helpers import ROOT, script, start_two, two_forks, weights
 from training.checkpoints import LastCheckpoint
+from training.event_files import has_text
 from training.groups import GroupCheckpoint
 
 FAST = "--accelerator cpu --folds 3 --repeats 1 --inner_folds 2 --max_epochs 8 --network.hidden [8]"
@@ -123,6 +124,14 @@ def test_a_killed_evaluation_ends_with_the_same_numbers(flags, epoch, monkeypatc
     for name in saved:
         first, second = (weights(path / "checkpoints" / name) for path in (expected_dir, again))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_tensorboard_has_the_columns_of_a_resumed_evaluation(monkeypatch):
+    path = str(ROOT / "examples" / "flowers.csv")
+    flags = ("--data", "Table", "--data.path", path, "--data.target", "species", "--members", "1")
+    run_dir = killed(monkeypatch, 1, 2, *flags)
+    resume(run_dir)
+    assert has_text(run_dir, "columns")
 
 
 def test_it_goes_on_with_the_stacks_of_the_checkpoint(monkeypatch):

@@ -19,7 +19,6 @@ from data.checkpoint_file import read_file as read_checkpoint_file
 from evaluation.devices import device_name
 from evaluation.groups import Group
 from model.shares import share_of
-from training.agreement import Splits
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveBands, add_layout
 from training.event_files import has_text
@@ -33,34 +32,17 @@ REPORT = "result"  # the text in TensorBoard that is written last
 
 
 class EvaluationRun(Run):
-    """The folder of an evaluation: a new one, or that of an interrupted evaluation.
-
-    Args:
-        trainer: The Trainer of the first group.
-        log_dir: Folder of all runs.
-        resume: Folder of the evaluation to resume.
-        settings: The settings as plain data, which all processes must have.
-        splits: The rows as tensors, which all processes must have.
-
-    Raises:
-        ValueError: The folder cannot be made.
-    """
+    """The folder of an evaluation: a new one, or that of an interrupted evaluation."""
 
     progress = ""  # of fits on a cluster, in words
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        log_dir: str,
-        resume: str | None,
-        settings: dict[str, Any],
-        splits: Splits,
-    ) -> None:
-        super().__init__(trainer, log_dir, resume, settings, splits)
-        if self.is_resumed and self.is_main_process:
-            # All curves are in the checkpoints, and are written again.
-            for events in self.run_dir.rglob("events.out.tfevents.*"):
-                events.unlink()
+    def remove_curves(self) -> None:
+        """Remove an interrupted evaluation's curves: its checkpoints have them all, to be written.
+
+        This is done before anything is logged.
+        """
+        for events in self.run_dir.rglob("events.out.tfevents.*"):
+            events.unlink()
 
     def __exit__(
         self,

@@ -236,13 +236,21 @@ class Run:
         write_whole(self.run_dir / "result.json", text.encode())
         self.has_result = True
 
-    def show_columns(self, datamodule: TabularData, warnings: Sequence[str] = ()) -> None:
-        """Print how the table is used, and what makes its scores too good; log it, too."""
+    def show_columns(
+        self, datamodule: TabularData, warnings: Sequence[str], is_logged: bool
+    ) -> None:
+        """Print how the table is used, and what makes its scores too good.
+
+        Args:
+            datamodule: The table.
+            warnings: What makes the scores too good.
+            is_logged: Whether the run's event file has it already.
+        """
         cutter = datamodule.cutter(datamodule.targets)
         about = "\n".join(filter(None, [datamodule.about(), cutter.describe(), *warnings]))
         if about:
             show(*about.split("\n"), "")
-            if not self.is_resumed:
+            if not is_logged:
                 self.logger.experiment.add_text("columns", textwrap.indent(about, "    "))
 
     def print_report(self, lines: Iterable[str]) -> None:
