@@ -38,7 +38,7 @@ def figures(result):
 def test_a_device_finds_what_a_cpu_finds(name, monkeypatch):
     function, line = RUNS[name]
     if "max_epochs" not in line:
-        line += " --max_epochs 10"
+        line += " --max_epochs 3"
     with pretending(monkeypatch):
         on_device = result_of(function, line)
     on_cpu = result_of(function, line)

@@ -23,7 +23,7 @@ from data.iris import Iris
 from evaluation.report import TITLES
 from inference.predictor import load
 from model import scores
-from tests.helpers import ROOT, Fork, in_terminal, run, script, weights
+from tests.helpers import ROOT, Fork, age, in_terminal, run, script, weights
 from train import train
 from training.checkpoints import LastCheckpoint
 from training.event_files import new_version
@@ -375,6 +375,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.end()
     assert 0 < torch.load(last, weights_only=True)["epoch"] < EPOCHS - 1
+    age(last.parents[1])
     resumed = run("--resume", str(last.relative_to(tmp_path)))
     whole = run(*LONG)
     assert comparable(resumed) == comparable(whole)
