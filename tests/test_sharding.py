@@ -14,7 +14,7 @@ from cli.command import command
 from evaluation.devices import check_processes
 from export import export
 from predict import predict
-from tests.helpers import ROOT, run, two_forks, weights
+from tests.helpers import ROOT, python, run, two_forks, weights
 from train import train
 from training.sharding import ShardedClassifier
 
@@ -97,6 +97,16 @@ def test_a_laptop_reads_the_checkpoint(folder, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 151
     command(export, [str(checkpoint), "model.pt2"])
     assert Path("model.pt2").exists()
+
+
+def test_a_layer_whose_output_is_a_view_is_sharded_without_a_word(tmp_path):
+    """As that of the default network of a Table from 1,000 rows on."""
+    line = ["--network.embedding", "4", "--max_epochs", "5", "--pictures", "none"]
+    done = python("train.py", "--accelerator", "cpu", "--strategy", "fsdp", *line, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    alone = run(*line)
+    result = json.loads((tmp_path / "lightning_logs/version_0/result.json").read_text())
+    assert result["train/loss"] == pytest.approx(alone["train/loss"], abs=1e-6)
 
 
 def test_only_tested_strategies_are_taken():

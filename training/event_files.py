@@ -118,7 +118,8 @@ class RunLogger(EventLogger):
         except OSError:  # the event file
             raise
         except Exception as error:  # a network that cannot be traced can still be trained
-            warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
+            if not example.is_meta:  # where not even layers of ours can always be traced
+                warnings.warn(f"no graph in TensorBoard: {first_line(error)}", stacklevel=2)
 
     def add_images(self, images: dict[str, Tensor]) -> None:
         """Show samples of what the network sees, images (channels, height, width) by name."""

@@ -40,6 +40,7 @@ class ShardedClassifier(FastClassifier):
             compile_layers(units(self.network))
         mesh = init_device_mesh(self.trainer.strategy.root_device.type, (self.trainer.world_size,))
         for module in [*units(self.network), self.network]:
+            module.register_forward_hook(without_view)
             sharded: FSDPModule = fully_shard(module, mesh=mesh)
             if mesh.device_type == "cpu":
                 sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot average
@@ -65,6 +66,17 @@ class ShardedClassifier(FastClassifier):
                         whole, mine.device_mesh, mine.placements, src_data_rank=None
                     )
                 mine.copy_(whole)
+
+
+def without_view(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """A copy of an output that is a view, such as a transposed one.
+
+    FSDP waits for the gradient of a module's output, and would lose its hook if a view is changed
+    in place.
+    """
+    if isinstance(output, Tensor) and output._is_view():  # as torch asks; there is no public way
+        return output.clone()
+    return output
 
 
 def units(network: nn.Module) -> Iterator[nn.Module]:
