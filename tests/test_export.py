@@ -203,7 +203,6 @@ def test_a_population_of_ones_own_networks(monkeypatch, capsys):
 
 
 FLAGS = ["--data=Table", "--data.path=t.csv", "--data.target=kind", "--accelerator=cpu"]
-FLAGS += ["--pictures=none"]
 OWN = """
 import torch
 from torch import nn
@@ -247,7 +246,8 @@ def own():
 def test_what_would_not_predict_alike_is_not_written(network, message, kind, monkeypatch, capsys):
     monkeypatch.syspath_prepend(Path.cwd())
     own()
-    command(train, [*FLAGS, f"--network=shipped.{network}", "--max_epochs=3", "--schedule=null"])
+    line = [*FLAGS, "--pictures=none", "--max_epochs=3", "--schedule=null"]
+    command(train, [*line, f"--network=shipped.{network}"])
     before = sorted(Path().glob("*"))
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
