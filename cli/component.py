@@ -97,9 +97,11 @@ def plain_defaults(cls: Any) -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether YAML can hold this: null, a boolean, a number, text, or lists of these."""
+    """Return whether YAML can hold this: null, a boolean, a number, text, lists and mappings."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(map(is_plain, [*value, *value.values()]))
     return value is None or isinstance(value, bool | int | float | str)
 
 

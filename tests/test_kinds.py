@@ -745,3 +745,16 @@ def test_the_description_of_columns_is_aligned_and_bounded():
     lines = table.about().splitlines()
     assert max(map(len, lines)) <= 100
     assert len({line.index("missing") for line in lines[:1]}) == 1
+
+
+def test_the_flag_of_a_form_and_its_config_are_read():
+    days = [f"{day:02}/{month:02}/2024" for day in range(1, 9) for month in range(1, 9)]
+    pl.DataFrame({"when": days, "y": ["a", "b"] * 32}).write_csv("t.csv")
+    line = ["--accelerator", "cpu", "--data", "Table", "--data.path", "t.csv", "--data.target", "y"]
+    line += ["--members", "1", "--max_epochs", "1", "--pictures", "none"]
+    command(train, [*line, "--data.dates", "{when: '%d/%m/%Y'}"])
+    command(train, ["--config", "lightning_logs/version_0/config.yaml"])
+    command(train, ["--resume", "lightning_logs/version_1"])
+    first, second = (Path(f"lightning_logs/version_{i}/config.yaml").read_text() for i in (0, 1))
+    assert first == second
+    assert "when: '%d/%m/%Y'" in first
