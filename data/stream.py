@@ -276,14 +276,19 @@ class Stream(TabularData):
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
         return self.make_batches(split, CHUNK_ROWS, 1, None)
 
+    @property
+    def fingerprint(self) -> str:
+        """A text that is equal for folders of the same files, with as many rows of each class."""
+        return f"{self.folder.fingerprint} {self.labels.rows.tolist()}"
+
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"fingerprint": self.folder.fingerprint}
+        return super().state_dict() | {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict.get("fingerprint") != self.folder.fingerprint:
+        if state_dict.get("fingerprint") != self.fingerprint:
             raise ValueError(
-                f"{self.path} has other files, or files of other sizes or rows, than when the run "
-                "began; put them back, or start a new run"
+                f"{self.path} has other files, or files of other sizes, rows or classes, than when "
+                "the run began; put them back, or start a new run"
             )
         super().load_state_dict(state_dict)
 

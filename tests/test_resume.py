@@ -234,7 +234,9 @@ def test_a_folder_that_changed_is_not_resumed(stream, capsys):
     with pytest.raises(SystemExit) as stop:
         resume(Path("killed/version_0"))
     assert stop.value.code == 2
-    assert "rows has other files, or files of other sizes or rows" in capsys.readouterr().err
+    assert (
+        "rows has other files, or files of other sizes, rows or classes" in capsys.readouterr().err
+    )
 
 
 def test_two_processes_of_a_stream_go_on_in_the_middle_of_an_epoch(stream, capsys):

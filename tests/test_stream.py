@@ -314,6 +314,20 @@ def test_a_column_may_say_the_split_and_rows_without_a_class_may_be_dropped():
     assert result["rows"] == {"train": 480, "val": 240, "test": 240}
 
 
+def test_a_folder_of_other_classes_is_another_one():
+    frame = write(mixed(400), compression="uncompressed", statistics=False)
+    sizes = [path.stat().st_size for path in sorted(Path("rows").iterdir())]
+    before = Stream("rows", "kind", batch_size=64)
+    before.setup()
+    frame[0, "kind"] = "a" if frame[0, "kind"] != "a" else "b"
+    write(frame, compression="uncompressed", statistics=False)
+    assert [path.stat().st_size for path in sorted(Path("rows").iterdir())] == sizes
+    after = Stream("rows", "kind", batch_size=64)
+    after.setup()
+    with pytest.raises(ValueError, match="rows or classes, than when the run began"):
+        after.load_state_dict(before.state_dict())
+
+
 def test_a_csv_file_becomes_a_folder_in_the_line_that_the_docs_give():
     mixed(1000).write_csv("rows.csv")
     page = (ROOT / "docs" / "data.md").read_text()
