@@ -96,12 +96,15 @@ def usable(component: str, cls: type) -> type:
     """Return a class that can be a component.
 
     Raises:
-        ValueError: It is a base class of torch or Lightning, or one that no flags can describe.
+        ValueError: It is a base class of torch or Lightning, a loss in place of a network, or a
+            class that no flags can describe.
     """
     name = cls.__name__
     is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
     if is_library and name in UNUSABLE:
         raise ValueError(f"{component} {name} {UNUSABLE[name]}")
+    if component == "network" and cls.__module__ == "torch.nn.modules.loss":
+        raise ValueError(f"network {name} is a loss; give it with --loss {name}")
     if is_library and (name.startswith("_") or name in ABSTRACT):
         raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
     return cls
