@@ -89,12 +89,20 @@ def draw(growth: dict[str, Any]) -> None:
     """docs/images/scale.png: time and memory against each size, on log axes."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(growth), figsize=(11, 5), layout="constrained")
+    figure, axes = pyplot.subplots(2, len(growth), figsize=(12, 5), layout="constrained")
     for column, (name, row) in enumerate(growth.items()):
+        labels = [f"{size:,}" for size in row["sizes"]]
         for line, cost in enumerate(("seconds", "MiB")):
             axis = axes[line, column]
             axis.loglog(row["sizes"], row[cost], "o-", color="#1f5fa8")
+            for size, value in zip(row["sizes"], row[cost], strict=True):
+                axis.annotate(
+                    f"{value:,}", (size, value), (0, 8), textcoords="offset points", ha="center"
+                )
+            axis.minorticks_off()
+            axis.set_xticks(row["sizes"], labels)
+            axis.set_yticks([])
             axis.set(xlabel=name if line else "", ylabel=cost if column == 0 else "")
-            axis.margins(0.15, 0.2)
+            axis.margins(0.15, 0.25)
             axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(IMAGE, dpi=110)
