@@ -35,6 +35,11 @@ CASES = {
     "plain": ((*ALL, "--max_epochs", "6", "--pictures", "[ConfusionMatrix]"), "epoch 5"),
     "validation": ((*BARE, "--pictures", "all"), "epoch 5"),
     "before a best epoch": (BARE, "validation 5"),
+    # Epochs as large as steps, which TensorBoard takes for steps after the checkpoint.
+    "two steps an epoch": (
+        (*BARE, "--data.batch_size", "64", "--max_epochs", "12"),
+        "epoch 11",
+    ),
     "dropout": ((*BARE, *DROPOUT), "epoch 5"),
     "augmentation": (
         (*BARE, "--data", "Images", "--data.rotation", "9", "--network.hidden", "[8]"),

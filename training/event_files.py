@@ -153,7 +153,10 @@ class RunLogger(EventLogger):
 
 
 def later_points(run_dir: Path, purge_step: int) -> Counter[tuple[str, int]]:
-    """How many points of each curve over epochs, (tag, epoch), were logged from a step on."""
+    """How many points of each curve over epochs, (tag, epoch), were logged from a step on.
+
+    Without those that TensorBoard drops, which takes their epochs for steps.
+    """
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     points: Counter[tuple[str, int]] = Counter()
@@ -163,7 +166,7 @@ def later_points(run_dir: Path, purge_step: int) -> Counter[tuple[str, int]]:
             for value in event.summary.value:
                 if not value.tag.endswith(BY_EPOCH):
                     step = event.step
-                elif step >= purge_step:
+                elif step >= purge_step > event.step:
                     points[value.tag, event.step] += 1
     return points
 
