@@ -43,6 +43,7 @@ from bench.fault_runs import (
     wait_for,
 )
 from bench.measure import ROOT, processor
+from training.groups import is_finished
 
 RESULT = Path(__file__).with_name("results") / "faults.json"
 SMALL = "--small" in sys.argv
@@ -190,7 +191,7 @@ def killed_evaluations(name: str, flags: list[str], count: int) -> list[Try]:
             has_checkpoint = any(run_dir.glob("checkpoints/group_*.ckpt"))
             how = f"{name}, {'from a checkpoint' if has_checkpoint else 'from the start'}"
             ended = Ended(0, "", "")
-            if was_running and not (run_dir / "result.json").exists():
+            if was_running and not is_finished(run_dir, "--save" in flags):
                 resume = ["evaluate.py", "--resume", str(run_dir), "--accelerator", "cpu"]
                 ended = Command(resume, work).wait()
             done.append(compared(ended, run_dir, expected, how))

@@ -13,6 +13,8 @@ from cli.errors import unknown
 # The package that holds this project: none in a clone, "lightning_iris." once it is installed.
 ROOT = __name__.removesuffix("cli.registry")
 
+LOSSES = "torch.nn.modules.loss"
+
 # For each component: the modules that are searched for a short name, and the required base class.
 REGISTRY = {
     "data": (
@@ -36,7 +38,7 @@ REGISTRY = {
         "torch.nn.Module",
     ),
     "loss": (
-        (f"{ROOT}model.losses", "torch.nn.modules.loss"),
+        (f"{ROOT}model.losses", LOSSES),
         "torch.nn.Module",
     ),
     "optimizer": (
@@ -103,7 +105,7 @@ def usable(component: str, cls: type) -> type:
     is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
     if is_library and name in UNUSABLE:
         raise ValueError(f"{component} {name} {UNUSABLE[name]}")
-    if component == "network" and cls.__module__ == "torch.nn.modules.loss":
+    if component == "network" and cls.__module__ == LOSSES:
         raise ValueError(f"network {name} is a loss; give it with --loss {name}")
     if is_library and (name.startswith("_") or name in ABSTRACT):
         raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
@@ -169,12 +171,19 @@ def base_class(path: str) -> type:
 
 
 def usable_names(module_path: str, base: type) -> list[str]:
-    """Names of a module's classes to choose from: neither base classes nor private ones."""
-    return [
+    """Names of a module's classes to choose from: neither base classes nor private ones.
+
+    torch.nn has networks and losses; its losses have a module of their own, where those are found.
+    """
+    names = [
         name
         for name in class_names(module_path, base)
         if not (name.startswith("_") or name in ABSTRACT or name in UNUSABLE)
     ]
+    if module_path == "torch.nn":
+        module = import_module(module_path)
+        names = [name for name in names if getattr(module, name).__module__ != LOSSES]
+    return names
 
 
 def class_names(module_path: str, base: type) -> list[str]:
