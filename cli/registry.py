@@ -107,6 +107,9 @@ def usable(component: str, cls: type) -> type:
         raise ValueError(f"{component} {name} {UNUSABLE[name]}")
     if component == "network" and cls.__module__ == LOSSES:
         raise ValueError(f"network {name} is a loss; give it with --loss {name}")
+    if component == "network" and is_library and name.startswith("Lazy"):
+        sized = name.removeprefix("Lazy")
+        raise ValueError(f"network {name} takes its sizes from a batch; give {sized}")
     if is_library and (name.startswith("_") or name in ABSTRACT):
         raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
     return cls
@@ -173,7 +176,7 @@ def base_class(path: str) -> type:
 def usable_names(module_path: str, base: type) -> list[str]:
     """Names of a module's classes to choose from: neither base classes nor private ones.
 
-    torch.nn has networks and losses; its losses have a module of their own, where those are found.
+    torch.nn has networks, losses, which have a module of their own, and layers without sizes.
     """
     names = [
         name
@@ -182,7 +185,11 @@ def usable_names(module_path: str, base: type) -> list[str]:
     ]
     if module_path == "torch.nn":
         module = import_module(module_path)
-        names = [name for name in names if getattr(module, name).__module__ != LOSSES]
+        names = [
+            name
+            for name in names
+            if getattr(module, name).__module__ != LOSSES and not name.startswith("Lazy")
+        ]
     return names
 
 

@@ -549,6 +549,7 @@ def test_every_committed_config_is_understood(config):
         (evaluate, "--pictures none", "--pictures belongs to train.py"),
         (train, "--schedule ChainedScheduler", "schedule ChainedScheduler is made of others"),
         (train, "--schedule torch.optim.lr_scheduler.SequentialLR", "SequentialLR is made of oth"),
+        (train, "--network LazyLinear", "LazyLinear takes its sizes from a batch; give Linear"),
         (train, "--network HingeEmbeddingLoss", "is a loss; give it with --loss Hinge"),
         (train, "--optimizer SparseAdam", "optimizer SparseAdam takes sparse gradients alone"),
         (train, "--schedule LRScheduler", "schedule LRScheduler is a base class; give a class"),
