@@ -13,7 +13,7 @@ from cli.errors import unknown
 # The package that holds this project: none in a clone, "lightning_iris." once it is installed.
 ROOT = __name__.removesuffix("cli.registry")
 
-LOSSES = "torch.nn.modules.loss"
+LOSSES = "torch.nn.modules.loss"  # which torch.nn has, too
 
 # For each component: the modules that are searched for a short name, and the required base class.
 REGISTRY = {
@@ -90,7 +90,9 @@ def find(component: str, name: str) -> type:
         candidate = getattr(import_module(module), name, None)
         if isclass(candidate) and issubclass(candidate, base):
             return usable(component, candidate)
-    known = [known_name for module in modules for known_name in usable_names(module, base)]
+    known = [
+        known_name for module in modules for known_name in usable_names(component, module, base)
+    ]
     raise ValueError(unknown(component, name, known))
 
 
@@ -98,21 +100,32 @@ def usable(component: str, cls: type) -> type:
     """Return a class that can be a component.
 
     Raises:
-        ValueError: It is a base class of torch or Lightning, a loss in place of a network, or a
-            class that no flags can describe.
+        ValueError: It cannot, with the reason.
+    """
+    reason = objection(component, cls)
+    if reason is not None:
+        raise ValueError(f"{component} {cls.__name__} {reason}")
+    return cls
+
+
+def objection(component: str, cls: type) -> str | None:
+    """Why a class of torch or Lightning cannot be a component; None where it can.
+
+    >>> objection("network", find("loss", "NLLLoss"))
+    'is a loss; give it with --loss NLLLoss'
     """
     name = cls.__name__
-    is_library = cls.__module__.partition(".")[0] in ("torch", "lightning")
-    if is_library and name in UNUSABLE:
-        raise ValueError(f"{component} {name} {UNUSABLE[name]}")
+    if cls.__module__.partition(".")[0] not in ("torch", "lightning"):
+        return None
+    if name in UNUSABLE:
+        return UNUSABLE[name]
+    if name.startswith("_") or name in ABSTRACT:
+        return "is a base class; give a class that inherits from it"
     if component == "network" and cls.__module__ == LOSSES:
-        raise ValueError(f"network {name} is a loss; give it with --loss {name}")
-    if component == "network" and is_library and name.startswith("Lazy"):
-        sized = name.removeprefix("Lazy")
-        raise ValueError(f"network {name} takes its sizes from a batch; give {sized}")
-    if is_library and (name.startswith("_") or name in ABSTRACT):
-        raise ValueError(f"{component} {name} is a base class; give a class that inherits from it")
-    return cls
+        return f"is a loss; give it with --loss {name}"
+    if component == "network" and name.startswith("Lazy"):
+        return f"takes its sizes from a batch; give {name.removeprefix('Lazy')}"
+    return None
 
 
 def import_class(kind: str, path: str, base_path: str) -> type:
@@ -139,7 +152,7 @@ def import_class(kind: str, path: str, base_path: str) -> type:
         raise ValueError(f"{kind} {path!r} cannot be imported: {error}{advice}") from error
     candidate = getattr(module, name, None)
     if candidate is None:
-        raise ValueError(unknown(kind, name, usable_names(module_path, base)))
+        raise ValueError(unknown(kind, name, usable_names(kind, module_path, base)))
     if not (isclass(candidate) and issubclass(candidate, base)):
         raise ValueError(f"{kind} {path!r} is not a class that inherits from {base_path}")
     return candidate
@@ -173,24 +186,15 @@ def base_class(path: str) -> type:
     return base
 
 
-def usable_names(module_path: str, base: type) -> list[str]:
-    """Names of a module's classes to choose from: neither base classes nor private ones.
-
-    torch.nn has networks, losses, which have a module of their own, and layers without sizes.
-    """
-    names = [
+def usable_names(component: str, module_path: str, base: type) -> list[str]:
+    """Names of a module's classes to choose from: neither base classes nor private ones."""
+    module = import_module(module_path)
+    return [
         name
         for name in class_names(module_path, base)
-        if not (name.startswith("_") or name in ABSTRACT or name in UNUSABLE)
+        if not (name.startswith("_") or name in ABSTRACT)
+        and objection(component, getattr(module, name)) is None
     ]
-    if module_path == "torch.nn":
-        module = import_module(module_path)
-        names = [
-            name
-            for name in names
-            if getattr(module, name).__module__ != LOSSES and not name.startswith("Lazy")
-        ]
-    return names
 
 
 def class_names(module_path: str, base: type) -> list[str]:

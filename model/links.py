@@ -138,10 +138,10 @@ class DropoutLink:
 
 
 class EmbeddingLink:
-    """A PeriodicEmbedding: with z = 2π f v + p of the numbers v in x, and e = W cos z + b,
-    y is x and relu(e) below it.
+    """A PeriodicEmbedding of the numbers v in x: y is x, and relu(e) below it.
 
-    So db = Σ de, dW = de cos(z)ᵀ, dz = -sin(z) Wᵀ de, dp = Σ dz, df = 2π dz vᵀ and dv = 2π fᵀ dz.
+    Here z = 2π f v + p and e = W cos z + b; so db = Σ de, dW = de cos(z)ᵀ, dz = -sin(z) Wᵀ de,
+    dp = Σ dz, df = 2π dz vᵀ and dv = 2π fᵀ dz.
     Numbers of members are one dimension in matrix products, (members * numbers, ..., rows).
 
     Args:

@@ -61,6 +61,7 @@ class PopulationNetworks(LightningModule):
     def make_stacks(self, stack_indices: list[list[int]]) -> None:
         """Make the stacks of these member indices."""
         self.stack_indices = stack_indices
+        # A ModuleList declares no type for its modules.
         self.stacks: Sequence[Stack] = nn.ModuleList(  # type: ignore[assignment]
             self.make_stack([self.members[index] for index in indices]) for indices in stack_indices
         )

@@ -93,7 +93,11 @@ def random_classes(function: Callable[..., Any], rng: random.Random) -> dict[str
     classes = {}
     for component in REGISTRY.keys() & set(function.__annotations__):
         modules, base = REGISTRY[component]
-        names = [name for module in modules for name in usable_names(module, base_class(base))]
+        names = [
+            usable
+            for module in modules
+            for usable in usable_names(component, module, base_class(base))
+        ]
         if rng.random() < 0.15:
             classes[component] = rng.choice(sorted(names))
     return dict(sorted(classes.items()))

@@ -270,6 +270,7 @@ def factors_of_share(loss: nn.Module, targets: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.tensor(float(len(targets)), device=targets.device)
     counted = rows
     if isinstance(getattr(loss, "weight", None), Tensor):
+        # nn.Module declares its attributes as tensors or modules; this one is a tensor.
         counted = loss.weight[targets].sum()  # type: ignore[index]
     totals = torch.stack([counted, rows]).float()
     torch.distributed.all_reduce(totals)
