@@ -33,7 +33,11 @@ def stream_order() -> str:
             f"{found['ratio']:.2f} times (files with {groups})"
             for groups, found in result["speed"].items()
         )
-        + f" the speed of a table in memory, medians of {result['n']}.",
+        + f" the speed of a table in memory, medians of {result['n']}, after a start of "
+        + " and ".join(
+            f"{found['start, in epochs in memory']:.1f}" for found in result["speed"].values()
+        )
+        + " such epochs.",
         measured(result, f"{result['n']} runs of each accuracy and speed"),
     )
 

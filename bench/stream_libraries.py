@@ -128,7 +128,7 @@ def lit_data(folder: str, batch_size: int) -> Batches:
 
 
 LIBRARIES: dict[str, Callable[[str, int], Batches]] = {
-    "this project, on polars": this_project,
+    "this project, from its copy": this_project,
     "polars, slices": polars_slices,
     "polars, collect_batches": polars_batches,
     "pyarrow, row groups": pyarrow_groups,

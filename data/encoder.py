@@ -226,14 +226,18 @@ class Encoder(nn.Module):
         values = raw.index_select(1, self.source)
         missing = values.isnan()
         filled = torch.where(missing, self.fill.unsqueeze(-2), values)
-        is_category = (filled == self.code).to(raw.dtype)
-        encoded = torch.where(self.code.isnan(), filled, is_category)
+        encoded = filled
+        if self.layout.has_categories:
+            is_category = (filled == self.code).to(raw.dtype)
+            encoded = torch.where(self.code.isnan(), filled, is_category)
         if self.layout.has_dates:
             turns = filled / self.period + self.phase
             # Whole turns go first: the exporter rounds the factor to float32.
             sine = (2 * torch.pi * (turns - turns.floor())).sin()
             encoded = torch.where(self.period.isnan(), encoded, sine)
-        return torch.where(self.indicator, missing.to(raw.dtype), encoded)
+        if self.layout.has_indicators:
+            encoded = torch.where(self.indicator, missing.to(raw.dtype), encoded)
+        return encoded
 
     def forward(self, raw: Tensor) -> Tensor:
         standardized = (self.encode(raw) - self.mean.unsqueeze(-2)) / self.scale.unsqueeze(-2)

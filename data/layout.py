@@ -41,6 +41,16 @@ class Layout:
         self.phase = np.zeros(len(names)) if phase is None else phase
 
     @property
+    def has_categories(self) -> bool:
+        """Whether a feature stands for a category."""
+        return bool(np.isfinite(self.code).any())
+
+    @property
+    def has_indicators(self) -> bool:
+        """Whether a feature says that a value is missing."""
+        return bool(self.indicator.any())
+
+    @property
     def has_dates(self) -> bool:
         """Whether a feature is the sine of a date."""
         return bool(np.isfinite(self.period).any())

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from cli.errors import first_line, unknown
 from data.csv_lines import encoding_advice
+from data.temporary import temporary_folder
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -77,7 +78,7 @@ class TextFile(NamedTuple):
             is_carriage_return = ends_lines_in_carriage_return(head.decode(encoding, "replace"))
             if encoding == "utf-8" and not is_carriage_return and not self.is_packed():
                 return None
-            folder = Path(tempfile.mkdtemp(prefix="table-"))
+            folder = Path(tempfile.mkdtemp(prefix="table-", dir=temporary_folder()))
             copy = folder / "table.csv"
             try:
                 with copy.open("wb") as target:
@@ -183,7 +184,7 @@ class TextFile(NamedTuple):
             if written > free / 2:
                 raise ValueError(
                     f"a plain copy of {self.name} takes more than half of the free space in "
-                    f"{tempfile.gettempdir()}; unpack it yourself, or set TMPDIR to another folder"
+                    f"{temporary_folder()}; unpack it yourself, or set TMPDIR to another folder"
                 )
 
 

@@ -15,6 +15,7 @@ from polars.selectors import by_name
 from data.columns import Columns
 from data.file import File
 from data.parquet import UNREADABLE, count_rows
+from data.temporary import temporary_folder
 
 LARGE_BYTES = 2**24  # of a file; a smaller one is read at once
 BLOCK_VALUES = 2**19  # of a large table that are in memory at a time: 4 MiB as float64
@@ -53,13 +54,13 @@ class Store:
 
     def copied(self, file: File) -> list[Path]:
         """Copy the columns of a CSV file into a folder that is removed with this object."""
-        folder = Path(tempfile.mkdtemp(prefix="columns-"))
+        folder = Path(tempfile.mkdtemp(prefix="columns-", dir=temporary_folder()))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         needed = Path(file.path).stat().st_size
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise ValueError(
-                f"{file.name} is copied column by column into {tempfile.gettempdir()}, where "
+                f"{file.name} is copied column by column into {temporary_folder()}, where "
                 f"{free / 2**30:.1f} GiB are free and up to {needed / 2**30:.1f} are needed; make "
                 "space, set TMPDIR to another folder, or save the table as Parquet"
             )

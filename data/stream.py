@@ -1,7 +1,6 @@
 """A table larger than memory: a folder of Parquet files, read in a random order."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,28 +12,32 @@ from cli.paths import expand_path
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
-from data.streaming.batches import Rows, Source, StreamBatches
-from data.streaming.folder import CHUNK_ROWS, Folder
+from data.streaming.ahead import ahead
+from data.streaming.batches import StreamBatches
+from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
-from data.streaming.order import Piece
+from data.streaming.order import is_share, step_rows
+from data.streaming.scratch import ScratchFile, check_room
 from data.streaming.splits import NAMES, StreamSplits
 from data.streaming.statistics import fit_encoder
 from data.streaming.survey import Survey, look
 from data.tabular import RawTable, Splits, TabularData
+from data.temporary import temporary_folder
 from data.values import Reading
 
 SHOWN_ROWS = 10_000  # of each split, for pictures and warnings
 SHOWN_VALUES = 2**24
+EVALUATION_ROWS = 8192  # of a batch
 EXACT = (pl.Float32, pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)  # types whose values float32 has
 
 
 class Stream(TabularData):
     """A folder of Parquet files that need not fit into memory, trained in constant memory.
 
-    A column is what it is in a Table. The rows are read once before training, for statistics of the
-    training rows, and again in each epoch: in a random order of chunks, shuffled in a buffer
-    (data/streaming/order.py). After `setup()`, `splits` has a sample of each split's rows, for
-    pictures and warnings, and `indices` the range of their number.
+    A column is what it is in a Table. The files are read twice before training: for statistics of
+    the training rows, and for a copy of the rows in temporary files, from which each epoch takes
+    them in a random order (data/streaming/order.py). After `setup()`, `splits` has a sample of each
+    split's rows, for pictures and warnings, and `indices` the range of their number.
 
     Args:
         path: The folder; files in its subfolders count too.
@@ -105,6 +108,12 @@ class Stream(TabularData):
         self.unlabelled = unlabelled
         self.split_column = split
         self.buffer = buffer
+        self.copied_for: tuple[int, int] | None = None  # rank and number of processes
+
+    @property
+    def step_size(self) -> int:
+        """Rows of an optimizer step."""
+        return int(self.batch_size or 1)
 
     def load(self) -> RawTable:
         raise ValueError(
@@ -165,8 +174,7 @@ class Stream(TabularData):
         Raises:
             ValueError: A split is empty, the training rows lack a class, or a batch is too large.
         """
-        self.counts = survey.counts
-        totals = dict(zip(NAMES, self.counts.sum(0).tolist(), strict=True))
+        totals = dict(zip(NAMES, survey.counts.tolist(), strict=True))
         if self.split_column is not None:
             self.val_fraction = totals["val"] / sum(totals.values())
         needed = ["train", "val", "test"] if self.val_fraction else ["train", "test"]
@@ -187,9 +195,9 @@ class Stream(TabularData):
         for name, rows in zip(self.class_names, self.labels.rows[:, 0].tolist(), strict=True):
             if not rows:
                 raise ValueError(f"{self.path}: train has no row of class {name!r}; {advice}")
-        if totals["train"] < int(self.batch_size or 1):
+        if totals["train"] < self.step_size:
             raise ValueError(
-                f"batch_size is {self.batch_size}, more than the {totals['train']:,} training "
+                f"batch_size is {self.step_size}, more than the {totals['train']:,} training "
                 f"rows of {self.path}; give a smaller one, or --data Table"
             )
         # Elsewhere arrays; of a stream only their lengths are asked for.
@@ -212,69 +220,77 @@ class Stream(TabularData):
             splits[name] = features, torch.from_numpy(survey.sample_targets[rows])
         return splits
 
-    def rows_of(self, split: int, piece: Piece) -> Rows:
-        """Some of a chunk's rows in a split: the raw table, and class indices.
+    def copy_rows(self, rank: int, processes: int) -> dict[str, ScratchFile]:
+        """Write the rows of each split that are this process's into a temporary file.
 
         Raises:
-            ValueError: They are not those that were there at first.
+            ValueError: The folder is no longer what it was, or the disk has no room.
         """
-        chunk = self.folder.chunks[piece.chunk]
-        frame = self.folder.read(chunk, self.read_names)
-        targets = self.labels.indices(frame)
-        rows = np.flatnonzero((self.by_row.codes(chunk, frame) == split) & (targets >= 0))
-        if len(rows) != self.counts[piece.chunk, split]:
-            raise ValueError(
-                f"{self.folder.files[chunk.file].name} has other rows than when the run began; "
-                "start a new run"
-            )
-        rows = rows[piece.first : piece.last]
-        raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
-        return raw[rows], targets[rows]
-
-    def source(self, split: str) -> Source:
-        """The rows of a split."""
-        code = NAMES.index(split)
-        return Source(
-            self.counts[:, code],
-            len(self.column_names),
-            np.float32 if self.is_exact_in_float32() else np.float64,
-            partial(self.rows_of, code),
-            self.encoder,
-            self.folder.check_unchanged,
-        )
+        dtype = np.float32 if self.is_exact_in_float32() else np.float64
+        files = {name: ScratchFile(len(self.column_names), dtype) for name in self.indices}
+        shares = {
+            name: int(step_rows(len(rows), self.step_size, rank, processes).sum())
+            for name, rows in self.indices.items()
+        }
+        check_room(sum(shares[name] * file.row_bytes for name, file in files.items()))
+        seen = dict.fromkeys(files, 0)
+        chunks = self.folder.chunks
+        frames = ahead((self.folder.read(chunk, self.read_names) for chunk in chunks), 2)
+        for chunk, frame in zip(chunks, frames, strict=True):
+            raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
+            targets = self.labels.indices(frame)
+            codes = self.by_row.codes(chunk, frame)
+            for name, file in files.items():
+                rows = np.flatnonzero((codes == NAMES.index(name)) & (targets >= 0))
+                index = seen[name] + np.arange(len(rows))
+                total = len(self.indices[name])
+                ours = rows[is_share(index, total, self.step_size, rank, processes)]
+                file.append(raw[ours], targets[ours])
+                seen[name] += len(rows)
+        self.folder.check_unchanged()
+        if any(files[name].rows != share for name, share in shares.items()):
+            raise ValueError(f"{self.path} has other rows than when the run began; start a new run")
+        return files
 
     def is_exact_in_float32(self) -> bool:
-        """Whether float32 has every value of the columns exactly, and the buffer half the size."""
+        """Whether float32 has every value of the columns exactly, and their copy half the size."""
         kinds = {name: self.columns.kind(name) for name in self.column_names}
         return all(
             kind == "text" or (kind == "number" and self.folder.schema[name] in EXACT)
             for name, kind in kinds.items()
         )
 
-    @property
-    def layers(self) -> int:
-        """Chunks that training rows are drawn from at a time: half of each is in the buffer."""
-        rows = len(self.indices["train"]) / np.count_nonzero(self.counts[:, 0])
-        return max(1, round(2 * self.buffer / rows))
-
     def make_batches(
-        self, split: str, batch_size: int, layers: int, seed: int | None
+        self, split: str, buffer: int, seed: int | None = None, joined: int = 1
     ) -> StreamBatches:
         """The batches of this process."""
-        trainer = self.trainer
         rank, processes, pin = 0, 1, False
-        if trainer is not None:
-            rank, processes = trainer.global_rank, trainer.world_size
-            pin = trainer.strategy.root_device.type == "cuda"
-        return StreamBatches(self.source(split), batch_size, layers, seed, rank, processes, pin)
+        if self.trainer is not None:
+            rank, processes = self.trainer.global_rank, self.trainer.world_size
+            pin = self.trainer.strategy.root_device.type == "cuda"
+        if self.copied_for != (rank, processes):
+            self.files = self.copy_rows(rank, processes)
+            self.copied_for = rank, processes
+        return StreamBatches(
+            self.files[split],
+            self.encoder,
+            len(self.indices[split]),
+            self.step_size,
+            buffer,
+            seed,
+            rank,
+            processes,
+            joined,
+            pin,
+        )
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.
-        seed = torch.initial_seed()
-        return self.make_batches("train", int(self.batch_size or 1), self.layers, seed)
+        return self.make_batches("train", self.buffer, torch.initial_seed())
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
-        return self.make_batches(split, CHUNK_ROWS, 1, None)
+        joined = max(1, EVALUATION_ROWS // self.step_size)
+        return self.make_batches(split, 2 * EVALUATION_ROWS, joined=joined)
 
     @property
     def fingerprint(self) -> str:
@@ -301,10 +317,9 @@ class Stream(TabularData):
         lines = describe(self.kinds | told)
         target = printable(self.target)
         lines.append(f"{len(self.column_names)} columns, {self.num_classes} classes of {target}")
-        layers = min(self.layers, len(self.folder.chunks))
         lines.append(
-            f"{self.num_rows:,} rows in {len(self.folder.files):,} files are streamed, from "
-            f"{layers} places of the folder at a time"
+            f"{self.num_rows:,} rows in {len(self.folder.files):,} files are streamed, from a copy "
+            f"in {printable(temporary_folder())}"
         )
         others = self.folder.others
         if others:

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from data import raw_table, store
+from data import raw_table, store, temporary
 from data.folds import cross_validation, standardize_folds
 from data.memory import container_memory, free_memory
 from data.standardize import check_size
@@ -25,7 +24,8 @@ from data.tabular import RawTable, TabularData
 def small_pieces(monkeypatch, tmp_path):
     """Every table is a large one, of which two columns are read at a time."""
     (tmp_path / "copies").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(temporary, "LARGE_FILES", tmp_path / "copies")
     monkeypatch.setattr(store, "LARGE_BYTES", 0)
     monkeypatch.setattr(raw_table, "LARGE_VALUES", 0)
     monkeypatch.setattr(store, "BLOCK_VALUES", 100)

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import tarfile
-import tempfile
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.command import command
-from data import plain_text
+from data import plain_text, temporary
 from data.file import File
 from data.table import Table
 from explain import explain
@@ -46,7 +45,8 @@ CSV = "size,colour,y\n" + "1,blau,a\n2,grün,b\n3,rot,a\n4,grün,b\n" * 3
 def _own_temporary_folder(tmp_path, monkeypatch):
     """Copies are made here, so that a test sees whether they are removed."""
     Path("copies").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(temporary, "LARGE_FILES", tmp_path / "copies")
 
 
 def rows(path, **options):

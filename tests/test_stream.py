@@ -1,8 +1,11 @@
 """A folder of Parquet files: the same table as in memory, in another order."""
 
+import resource
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,17 +21,20 @@ from sklearn.metrics import roc_auc_score
 from cli.command import command
 from data.columns import Columns
 from data.stream import Stream
+from data.streaming import batches as stream_batches
 from data.streaming import folder as stream_folder
-from data.streaming.batches import Source, StreamBatches
-from data.streaming.order import chunk_order
+from data.streaming.batches import StreamBatches
+from data.streaming.order import blocks_of, is_share
+from data.streaming.scratch import ScratchFile, check_room
 from data.streaming.statistics import ColumnStatistics, Moments
 from data.table import Table
 from data.tabular import standardize
+from data.temporary import temporary_folder
 from evaluate import evaluate
 from inference.predictor import load
 from model.running_scores import RunningScores
 from model.scores import METRICS, probabilities, score
-from tests.helpers import ROOT, run, weights
+from tests.helpers import ROOT, forked, run, script, weights
 from train import train
 
 STREAM = ("--data", "Stream", "--data.path", "rows", "--data.target", "kind")
@@ -38,6 +44,7 @@ SMALL = (*STREAM, "--data.batch_size", "64", "--network.hidden", "[8]", "--pictu
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(stream_folder, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(stream_batches, "CHUNK_ROWS", 20)
 
 
 def mixed(rows, seed=0):
@@ -81,9 +88,11 @@ def ready(*arguments, **options):
     return stream
 
 
-def all_rows(stream, split, epoch=0, rank=0, processes=1, layers=3, seed=0):
+def all_rows(stream, split, epoch=0, rank=0, processes=1, buffer=120, seed=0):
     """The batches of an epoch as a process gets them."""
-    batches = StreamBatches(stream.source(split), 64, layers, seed, rank, processes)
+    file = stream.copy_rows(rank, processes)[split]
+    rows = len(stream.indices[split])
+    batches = StreamBatches(file, stream.encoder, rows, 64, buffer, seed, rank, processes)
     batches.set_epoch(epoch)
     return list(batches)
 
@@ -161,41 +170,48 @@ def test_processes_share_the_rows_without_overlap_or_loss(processes):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    counts=st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(sum),
-    batch_size=st.integers(1, 20),
-    layers=st.integers(1, 9),
+    rows=st.integers(1, 300),
+    batch_size=st.integers(1, 40),
+    buffer=st.integers(1, 200),
     processes=st.integers(1, 4),
+    joined=st.integers(1, 3),
     step=st.integers(0, 100),
 )
-def test_any_order_is_complete_and_can_be_resumed(counts, batch_size, layers, processes, step):
-    counts = np.array(counts)
-    first = np.cumsum(counts) - counts
-
-    def read(piece):
-        rows = first[piece.chunk] + np.arange(piece.first, piece.last)
-        return rows[:, None].astype(float), rows
-
-    source = Source(counts, 1, np.float64, read, lambda raw: raw, lambda: None)
+def test_any_order_is_complete_and_can_be_resumed(
+    rows, batch_size, buffer, processes, joined, step
+):
     taken = []
     for rank in range(processes):
-        batches = StreamBatches(source, batch_size, layers, 7, rank, processes)
+        index = np.arange(rows)
+        index = index[is_share(index, rows, batch_size, rank, processes)]
+        file = ScratchFile(1, np.float64)
+        file.append(index[:, None], index)
+        batches, resumed = (
+            StreamBatches(
+                file, torch.nn.Identity(), rows, batch_size, buffer, 7, rank, processes, joined
+            )
+            for _ in range(2)
+        )
         whole = list(batches)
-        resumed = StreamBatches(source, batch_size, layers, 7, rank, processes)
+        assert len(whole) == -(-rows // (batch_size * joined))  # of every process
         step = min(step, len(whole))
         resumed.load_state_dict({"epoch": 0, "step": step, "processes": processes})
         for expected, found in zip(whole[step:], resumed, strict=True):
             assert found[1].equal(expected[1])
+            assert found[0][:, 0].equal(found[1].double())
         assert [len(found[1]) for found in resumed] == batches.sizes.tolist()  # a whole epoch
         taken += [targets for _, targets in whole]
-    assert torch.cat(taken).sort().values.tolist() == list(range(counts.sum()))
+    assert torch.cat(taken).sort().values.tolist() == list(range(rows))
 
 
-def test_every_round_has_chunks_of_the_whole_folder():
-    order = chunk_order(chunks=1000, layers=20, seed=3, epoch=9)
-    assert sorted(order) == list(range(1000))
-    assert all(
-        (np.sort(window) // 50).tolist() == list(range(20)) for window in order.reshape(50, 20)
-    )
+@pytest.mark.parametrize(("chunks", "size"), [(1000, 20), (1000, 23), (7, 20), (45, 20)])
+def test_every_block_has_chunks_of_the_whole_folder(chunks, size):
+    blocks = blocks_of(chunks, size, seed=[3, 9])
+    assert sorted(np.concatenate(blocks)) == list(range(chunks))
+    assert max(map(len, blocks)) <= size
+    for block in blocks:  # no two neighbours of a block are far apart
+        gaps = np.diff(np.sort(block), prepend=0, append=chunks)
+        assert gaps.max() <= 3 * len(blocks)
 
 
 @settings(max_examples=50, deadline=None)
@@ -492,7 +508,7 @@ def test_evaluate_says_what_to_do(capsys):
     assert "give --data Table" in capsys.readouterr().err
 
 
-def test_a_file_that_changes_during_a_run_is_named():
+def test_a_file_that_changes_before_the_copy_is_named():
     write(mixed(1000))
     stream = ready()
     mixed(900).write_parquet("rows/part-1.parquet")
@@ -500,6 +516,49 @@ def test_a_file_that_changes_during_a_run_is_named():
         ValueError, match=r"rows/part-1.parquet had [\d,]+ bytes when the run began"
     ):
         all_rows(stream, "train")
+
+
+def test_epochs_read_the_copy_alone():
+    write(mixed(1000))
+    stream = ready()
+    batches = stream.train_dataloader()
+    shutil.rmtree("rows")
+    assert sum(len(targets) for _, targets in batches) == len(stream.indices["train"])
+
+
+def test_the_copy_is_where_temporary_files_belong_and_nothing_is_left(monkeypatch):
+    write(mixed(1000))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert temporary_folder() == "/var/tmp"
+    folder = Path("scratch").absolute()
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # asked for once in a process
+    stream = ready()
+    assert stream.about().endswith(f"from a copy in {folder}")
+    stream.train_dataloader()
+    opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert len([path for path in opened if path.startswith(f"{folder}/")]) == 2  # train and test
+    assert not list(folder.iterdir())
+
+
+def limited(size, line):
+    """A training in which no file may grow beyond a size in bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    script(train, line)
+
+
+def test_a_disk_that_the_copy_fills_is_named():
+    write(mixed(1000))
+    done = forked(limited, 8192, [*SMALL, "--max_epochs", "1"])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the copy of the rows in /var/tmp cannot be written: File too large; make space, "
+        "or set TMPDIR to another folder\n"
+    )
+    assert not list(Path().glob("lightning_logs/*"))
+    with pytest.raises(ValueError, match=r"copied into .*, where [\d.]+ GiB are free and 931322"):
+        check_room(10**18)
 
 
 def test_a_column_of_too_many_texts_is_refused():

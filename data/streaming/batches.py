@@ -1,81 +1,66 @@
-"""Batches of a stream: rows of many chunks, read ahead in a thread, shuffled and encoded."""
+"""Batches of a stream: blocks of rows, read ahead in a thread, shuffled and encoded."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.sampling import slice_of
 from data.streaming.ahead import ahead
-from data.streaming.order import Piece, block_rows, chunk_order, pieces_of, step_rows
+from data.streaming.order import blocks_of, step_rows
+from data.streaming.scratch import ScratchFile
 
+CHUNK_ROWS = 512  # rows of the file that are read at once
 READY_BATCHES = 4  # that wait for the training step
-
-Rows = tuple[np.ndarray, np.ndarray]  # raw (rows, columns), and class indices (rows,)
-
-
-class Source(NamedTuple):
-    """The rows of a split, wherever they are.
-
-    Args:
-        counts: How many rows each chunk has (chunks,).
-        columns: Number of columns of a raw table.
-        dtype: Of the raw table while it waits in the buffer, in which its values are exact.
-        read: The rows of a piece.
-        encode: A raw table to features.
-        check: Raises an error where the rows are no longer what they were.
-    """
-
-    counts: np.ndarray
-    columns: int
-    dtype: type[np.floating[Any]]
-    read: Callable[[Piece], Rows]
-    encode: Callable[[Tensor], Tensor]
-    check: Callable[[], None]
 
 
 class StreamBatches:
     """Batches of features (rows, num_features) and targets (rows,), in constant memory.
 
-    Each process reads its own stretch of the epoch's order, so that no row is there twice and none
-    is lost, and takes its share of each batch: all take the same number of steps. Rows wait in a
-    buffer, as data/streaming/order.py says: half of `layers` chunks are in it at a time.
+    Each process has rows of its own, so that no row is there twice and none is lost, and takes its
+    share of each batch: all take the same number of steps. Two blocks of rows are in memory, the
+    one that batches are made of and the next one.
 
     Lightning saves `state_dict` in a checkpoint: a resumed epoch goes on with its next batch.
 
     Args:
-        source: The rows.
+        file: The rows of this process.
+        encode: A raw table to features.
+        rows: Number of rows, of all processes together.
         batch_size: Rows of a batch, of all processes together.
-        layers: Chunks that the rows of a block come from.
-        seed: Seed of the order; None keeps the rows in theirs, each process its stretch of them.
+        buffer: Rows of both blocks.
+        seed: Seed of the order; None keeps the rows in theirs.
         rank: Index of this process.
         processes: Number of processes.
+        joined: How many batches are handed out as one.
         pin: Whether to copy batches to pinned memory, from which a GPU reads while it computes.
     """
 
     def __init__(
         self,
-        source: Source,
+        file: ScratchFile,
+        encode: Callable[[Tensor], Tensor],
+        rows: int,
         batch_size: int,
-        layers: int,
+        buffer: int,
         seed: int | None = None,
         rank: int = 0,
         processes: int = 1,
+        joined: int = 1,
         pin: bool = False,
     ) -> None:
-        self.source = source
-        self.layers = layers
+        self.file = file
+        self.encode = encode
+        self.rows = rows
+        self.batch_size = batch_size
+        self.buffer = buffer
         self.seed = seed
         self.rank = rank
         self.processes = processes
         self.pin = pin
-        self.batch_size = batch_size
-        self.rows = int(source.counts.sum())  # of all processes
-        shares = [step_rows(self.rows, batch_size, i, processes) for i in range(processes)]
-        self.first = sum(int(share.sum()) for share in shares[:rank])  # row of this process
-        self.sizes = shares[rank]
+        sizes = step_rows(rows, batch_size, rank, processes)
+        self.sizes = np.add.reduceat(sizes, np.arange(0, len(sizes), joined))
         self.epoch = 0
         self.step = 0  # batches of this epoch that were handed out
         self.resumed: tuple[int, int] | None = None  # epoch and step to go on with
@@ -101,79 +86,58 @@ class StreamBatches:
         if self.resumed is not None and self.resumed[0] == self.epoch:
             self.step = self.resumed[1]
         self.resumed = None
-        self.source.check()
         for batch in ahead(self.batches(self.step), READY_BATCHES):
             self.step += 1
             yield batch
 
     def batches(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches from a step on."""
-        pieces = self.pieces()
-        layers = min(self.layers, len(pieces))
         skipped = int(self.sizes[:step].sum())
-        ends = np.cumsum(block_rows(pieces, layers))
+        blocks = self.blocks()
+        ends = np.cumsum([self.chunk_rows(block).sum() for block in blocks])
         first = int(np.searchsorted(ends, skipped, side="right"))
-        blocks = ahead(self.blocks(pieces, layers, first), 2)
-        raw = np.empty((0, self.source.columns), self.source.dtype)
-        targets = np.empty(0, np.int64)
         start = skipped - int(ends[first - 1]) if first else skipped  # in the current block
+        tables = ahead((self.read(i, blocks[i]) for i in range(first, len(blocks))), 1)
+        table, order = next(tables, (np.empty((0, self.file.width)), np.arange(0)))
         for size in self.sizes[step:].tolist():
-            parts = [(raw[:0], targets[:0])]  # a batch can have no row
-            while size:
-                if start >= len(targets):
-                    start -= len(targets)
-                    raw, targets = next(blocks)
-                    continue
-                rows = slice(start, start + size)
-                parts.append((raw[rows], targets[rows]))
-                start += len(parts[-1][1])
-                size -= len(parts[-1][1])
-            yield self.to_tensors(parts)
-
-    def pieces(self) -> list[Piece]:
-        """The pieces of chunks of this process, in the order of the epoch."""
-        chunks = np.arange(len(self.source.counts))
-        if self.seed is not None:
-            chunks = chunk_order(len(chunks), self.layers, self.seed, self.epoch)
-        last = self.first + int(self.sizes.sum())
-        return pieces_of(chunks, self.source.counts, self.first, last)
-
-    def blocks(self, pieces: list[Piece], layers: int, first: int) -> Iterator[Rows]:
-        """The blocks from a first one on, each of parts of several pieces."""
-        held: dict[tuple[int, int], Rows] = {}  # by piece and part
-        for block in range(first, len(pieces)):
             parts = []
-            for part in range(layers):
-                index = (block - part) % len(pieces)
-                if (index, part) not in held:
-                    for other, rows in self.parts_of(pieces[index], index, layers):
-                        place = (index + other) % len(pieces)
-                        if block <= place < block + layers:
-                            held[index, other] = rows
-                parts.append(held.pop((index, part)))
-            raw, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
-            order = self.order(len(targets), len(pieces) + block)
-            yield raw[order], targets[order]
+            while start + size > len(order):
+                parts.append(table[order[start:]])
+                size -= len(parts[-1])
+                table, order = next(tables)
+                start = 0
+            parts.append(table[order[start : start + size]])
+            start += size
+            yield self.to_tensors(np.concatenate(parts))
 
-    def parts_of(self, piece: Piece, index: int, layers: int) -> Iterator[tuple[int, Rows]]:
-        """Read a piece; the rows of each of its parts, which is for a block of its own."""
-        raw, targets = self.source.read(piece)
-        raw = raw.astype(self.source.dtype, copy=False)
-        order = self.order(len(targets), index)
-        for part in range(layers):
-            rows = order[slice_of(len(order), part, layers)]
-            yield part, (raw[rows], targets[rows])
-
-    def order(self, rows: int, purpose: int) -> np.ndarray:
-        """A random order of some rows (rows,); theirs without a seed."""
+    def blocks(self) -> list[np.ndarray]:
+        """The chunks of each block, in the order of the epoch."""
+        chunks = -(-self.file.rows // CHUNK_ROWS)
+        size = max(1, self.buffer // 2 // CHUNK_ROWS)
         if self.seed is None:
-            return np.arange(rows)
-        return np.random.default_rng((self.seed, self.epoch, self.rank, purpose)).permutation(rows)
+            return np.split(np.arange(chunks), np.arange(size, chunks, size))
+        return blocks_of(chunks, size, (self.seed, self.epoch, self.rank))
 
-    def to_tensors(self, parts: list[Rows]) -> tuple[Tensor, Tensor]:
-        """A batch, of rows from one block or more."""
-        raw, targets = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
-        features = self.source.encode(raw.double())
+    def chunk_rows(self, chunks: np.ndarray) -> np.ndarray:
+        """How many rows chunks have (chunks,): the last one of the file may have fewer."""
+        rows: np.ndarray = np.minimum(CHUNK_ROWS, self.file.rows - chunks * CHUNK_ROWS)
+        return rows
+
+    def read(self, index: int, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A block's rows (rows, columns + 1), and the order in which batches take them (rows,)."""
+        rows = self.chunk_rows(chunks)
+        table = np.empty((rows.sum(), self.file.width), self.file.dtype)
+        for chunk, part in zip(chunks, np.split(table, np.cumsum(rows)[:-1]), strict=True):
+            self.file.read_into(part, first=chunk * CHUNK_ROWS)
+        if self.seed is None:
+            return table, np.arange(len(table))
+        generator = np.random.default_rng((self.seed, self.epoch, self.rank, index))
+        return table, generator.permutation(len(table))
+
+    def to_tensors(self, table: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Features and targets of rows (rows, columns + 1)."""
+        features = self.encode(torch.from_numpy(table[:, :-1]).double())
+        targets = torch.from_numpy(table[:, -1].astype(np.int64))
         if self.pin:
             return features.pin_memory(), targets.pin_memory()
         return features, targets

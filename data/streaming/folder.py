@@ -12,7 +12,10 @@ from polars.selectors import by_name
 from cli.errors import first_line
 from data.file import File
 
-CHUNK_ROWS = 8192  # rows that are read together, whatever the row groups of their file are
+# Rows, and values, that are read together: to give a few rows of a row group, most of its values
+# are decoded, and of larger pieces many would be in memory.
+CHUNK_ROWS = 65_536
+CHUNK_VALUES = 2**22
 
 
 class Chunk(NamedTuple):
@@ -50,10 +53,11 @@ class Folder:
         self.num_rows = sum(self.rows)
         if not self.num_rows:
             raise ValueError(f"{path} has {len(self.files)} Parquet files without a row")
+        most = max(1, min(CHUNK_ROWS, CHUNK_VALUES // len(self.schema)))
         self.chunks = [
-            Chunk(index, start, min(CHUNK_ROWS, rows - start))
+            Chunk(index, start, min(most, rows - start))
             for index, rows in enumerate(self.rows)
-            for start in range(0, rows, CHUNK_ROWS)
+            for start in range(0, rows, most)
         ]
 
     def common_schema(self) -> dict[str, pl.DataType]:

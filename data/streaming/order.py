@@ -1,75 +1,46 @@
 """The order of a stream's rows: which chunk when, and which process takes which rows.
 
 An epoch's order is a function of its seed and number alone, so that any step of it can be reached
-without the steps before: a resumed run reads what it still needs.
+without the steps before.
 
-The folder is cut into as many even stretches as the buffer has layers, and each stretch's chunks
-are spread evenly over the epoch, in random order. A chunk's rows are dealt out at random to as many
-blocks as there are layers, and each block is shuffled: it has rows of as many chunks as there are
-layers, one of each stretch. A folder that is sorted, by class or by day, is therefore mixed nearly
-as well as one that is not. The first and the last blocks are no exception: what would come behind
-the last block is in the first ones.
+The rows of a split are cut into chunks, and a block of chunks is in memory at a time, in which rows
+are shuffled. The chunks are cut into as many even stretches as a block has chunks, and each
+stretch's chunks are spread evenly over the epoch, in random order: a block has one chunk of each.
+A folder that is sorted, by class or by day, is therefore mixed nearly as well as one that is not.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from data.sampling import slice_of
 
 
-class Piece(NamedTuple):
-    """Rows `first` up to `last` of a chunk's rows of a split."""
+def blocks_of(chunks: int, size: int, seed: Sequence[int]) -> list[np.ndarray]:
+    """The chunks of each block of an epoch, in order.
 
-    chunk: int
-    first: int
-    last: int
-
-    @property
-    def rows(self) -> int:
-        return self.last - self.first
-
-
-def chunk_order(chunks: int, layers: int, seed: int, epoch: int) -> np.ndarray:
-    """An order of the chunks: every `layers` of them come from evenly spaced stretches.
-
-    The chunks of a stretch are spread evenly over the epoch, in random order; those of different
-    stretches begin at different times.
-
-    >>> order = chunk_order(chunks=8, layers=4, seed=0, epoch=0)
-    >>> np.sort(order.reshape(2, 4) // 2).tolist()  # two rounds through the four stretches
+    >>> blocks = blocks_of(chunks=8, size=4, seed=[0])
+    >>> [np.sort(block // 2).tolist() for block in blocks]  # one of each of the four stretches
     [[0, 1, 2, 3], [0, 1, 2, 3]]
+
+    Args:
+        chunks: Number of chunks.
+        size: The most chunks of a block.
+        seed: Whole numbers, which are the epoch's alone.
     """
-    generator = np.random.default_rng((seed, epoch))
-    stretches = np.array_split(np.arange(chunks), min(layers, chunks))
+    if not chunks:
+        return []
+    blocks = -(-chunks // size)
+    stretches = np.array_split(np.arange(chunks), max(1, chunks // blocks))
+    generator = np.random.default_rng(seed)
+    # Those of different stretches begin at different times, of which an epoch is 1 long.
     starts = generator.permutation(len(stretches)) / len(stretches)
     times = [
         (generator.permutation(len(stretch)) + start) / len(stretch)
         for stretch, start in zip(stretches, starts, strict=True)
     ]
-    return np.argsort(np.concatenate(times), kind="stable")
-
-
-def pieces_of(order: np.ndarray, counts: np.ndarray, first: int, last: int) -> list[Piece]:
-    """Rows `first` up to `last` of all rows, in the order of their chunks.
-
-    >>> pieces_of(np.array([2, 0, 1]), np.array([5, 5, 5]), first=3, last=9)
-    [Piece(chunk=2, first=3, last=5), Piece(chunk=0, first=0, last=4)]
-
-    Args:
-        order: The chunks in order.
-        counts: How many rows each chunk has (chunks,).
-        first: The first row.
-        last: The row behind the last one.
-    """
-    ends = np.cumsum(counts[order])
-    starts = ends - counts[order]
-    taken = np.flatnonzero(np.maximum(starts, first) < np.minimum(ends, last))
-    return [
-        Piece(int(order[i]), int(max(first - starts[i], 0)), int(min(last, ends[i]) - starts[i]))
-        for i in taken
-    ]
+    order = np.argsort(np.concatenate(times), kind="stable")
+    return np.array_split(order, blocks)
 
 
 def step_rows(rows: int, batch_size: int, rank: int, processes: int) -> np.ndarray:
@@ -80,28 +51,36 @@ def step_rows(rows: int, batch_size: int, rank: int, processes: int) -> np.ndarr
     >>> [step_rows(10, batch_size=4, rank=rank, processes=2).tolist() for rank in range(2)]
     [[2, 2, 1], [2, 2, 1]]
     """
-    sizes = np.full(-(-rows // batch_size), batch_size)
-    sizes[-1] = rows - batch_size * (len(sizes) - 1)
-    return share_rows(sizes, rank, processes)
-
-
-def share_rows(sizes: np.ndarray, rank: int, processes: int) -> np.ndarray:
-    """A process's rows of batches of these sizes (steps,)."""
-    shares: dict[int, int] = {}
-    for size in np.unique(sizes).tolist():
-        share = slice_of(size, rank, processes)
-        shares[size] = share.stop - share.start
-    return np.array([shares[size] for size in sizes.tolist()], np.int64)
-
-
-def block_rows(pieces: Sequence[Piece], layers: int) -> np.ndarray:
-    """The rows of each block (pieces,).
-
-    >>> block_rows([Piece(0, 0, 5), Piece(1, 0, 4), Piece(2, 0, 4)], layers=2).tolist()
-    [5, 4, 4]
-    """
-    rows = np.array([piece.rows for piece in pieces])
-    sizes = np.zeros_like(rows)
-    for part in range(layers):
-        sizes += np.roll(share_rows(rows, part, layers), part)
+    shares = [slice_of(size, rank, processes) for size in (batch_size, last_size(rows, batch_size))]
+    sizes = np.full(-(-rows // batch_size), shares[0].stop - shares[0].start)
+    sizes[-1] = shares[1].stop - shares[1].start
     return sizes
+
+
+def last_size(rows: int, batch_size: int) -> int:
+    """How many rows the last batch has."""
+    return (rows - 1) % batch_size + 1
+
+
+def is_share(
+    index: np.ndarray, rows: int, batch_size: int, rank: int, processes: int
+) -> np.ndarray:
+    """Whether rows are a process's, which are those that it would take if none were shuffled.
+
+    >>> is_share(np.arange(10), rows=10, batch_size=4, rank=1, processes=2).astype(int).tolist()
+    [0, 0, 1, 1, 0, 0, 1, 1, 0, 1]
+
+    Args:
+        index: Which of the split's rows each is, in the order of the folder (some rows,).
+        rows: Number of the split's rows.
+        batch_size: Rows of a step, of all processes together.
+        rank: Index of the process.
+        processes: Number of processes.
+    """
+    last = last_size(rows, batch_size)
+    place = index % batch_size
+    is_ours = np.zeros(len(index), bool)
+    for size, has_size in ((batch_size, index < rows - last), (last, index >= rows - last)):
+        share = slice_of(size, rank, processes)
+        is_ours |= has_size & (share.start <= place) & (place < share.stop)
+    return is_ours

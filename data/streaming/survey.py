@@ -16,7 +16,8 @@ from data.streaming.splits import NAMES, StreamSplits, draws
 from data.streaming.statistics import ColumnStatistics
 from data.values import plain, text_of
 
-LOOKED_AT = 8  # chunks that say what a column is
+LOOKED_AT = 8  # chunks that say what a column is, by their first rows
+LOOKED_AT_ROWS = 8192
 SAMPLE_ROWS = 100_000  # of all splits: quartiles from it are off by about 0.2 % of the rows
 SAMPLE_VALUES = 2**24  # of the sample: fewer rows where there are many columns
 NOTHING = Kind("left out", "nothing but missing values")
@@ -30,7 +31,10 @@ def look(folder: Folder, names: Sequence[str], kinds: Kinds) -> dict[str, Kind]:
         ValueError: A column may be several things, or is none that can be learned.
     """
     places = np.linspace(0, len(folder.chunks) - 1, LOOKED_AT).round().astype(int)
-    chunks = [folder.chunks[place] for place in np.unique(places)]
+    chunks = [
+        chunk._replace(rows=min(LOOKED_AT_ROWS, chunk.rows))
+        for chunk in (folder.chunks[place] for place in np.unique(places))
+    ]
     kinds.file = Sample(folder, chunks)
     frame = pl.concat([folder.read(chunk, names) for chunk in chunks])
     found = {}
@@ -61,10 +65,10 @@ def counts_rows(column: pl.Series) -> bool:
 class Survey:
     """Reads all rows once, and keeps only what does not grow with them.
 
-    Afterwards `labels` has the classes, `counts` how many rows with a class each chunk has in each
-    split (chunks, splits), `kinds` and `columns` what the columns are, `statistics` those of the
-    training rows, `sample` rows of all splits as a raw table (rows, columns), with their class
-    indices and splits in `sample_targets` and `sample_codes`.
+    Afterwards `labels` has the classes, `counts` how many rows with a class are in each split
+    (splits,), `kinds` and `columns` what the columns are, `statistics` those of the training rows,
+    `sample` rows of all splits as a raw table (rows, columns), with their class indices and splits
+    in `sample_targets` and `sample_codes`.
 
     Args:
         folder: The files.
@@ -95,17 +99,17 @@ class Survey:
         self.statistics = ColumnStatistics(columns)
         self.labels = labels
         self.unlabelled = unlabelled
-        self.counts = np.zeros((len(folder.chunks), len(NAMES)), np.int64)
+        self.counts = np.zeros(len(NAMES), np.int64)
         rows = min(SAMPLE_ROWS, SAMPLE_VALUES // max(1, len(columns.names)))
         share = rows / folder.num_rows
         sample = []
         codes_of_sample = []
         names = [*columns.names, *extra]
         frames = ahead((folder.read(chunk, names) for chunk in folder.chunks), 2)
-        for index, (chunk, frame) in enumerate(zip(folder.chunks, frames, strict=True)):
+        for chunk, frame in zip(folder.chunks, frames, strict=True):
             codes = splits.codes(chunk, frame)
             is_labelled = self.add(folder, chunk, frame, codes)
-            self.counts[index] = np.bincount(codes[is_labelled], minlength=len(NAMES))
+            self.counts += np.bincount(codes[is_labelled], minlength=len(NAMES))
             is_drawn = is_labelled & (draws(splits.seed, chunk, SAMPLING) < share)
             sample.append(frame.filter(is_drawn))
             codes_of_sample.append(codes[is_drawn])
