@@ -12,7 +12,6 @@ from cli.paths import expand_path
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
-from data.streaming.ahead import ahead
 from data.streaming.batches import StreamBatches
 from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
@@ -234,9 +233,7 @@ class Stream(TabularData):
         }
         check_room(sum(shares[name] * file.row_bytes for name, file in files.items()))
         seen = dict.fromkeys(files, 0)
-        chunks = self.folder.chunks
-        frames = ahead((self.folder.read(chunk, self.read_names) for chunk in chunks), 2)
-        for chunk, frame in zip(chunks, frames, strict=True):
+        for chunk, frame in self.folder.frames(self.read_names):
             raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
             targets = self.labels.indices(frame)
             codes = self.by_row.codes(chunk, frame)

@@ -102,7 +102,7 @@ class MemberRows:
         if not self.is_kept:
             return self.gathered(self.table_rows(positions))
         features, targets = self.all_rows()
-        positions = positions.long().to(self.device)
+        positions = positions.to(self.device)
         index = positions.unsqueeze(1).expand(-1, self.num_features, -1)
         return features.gather(2, index), targets.gather(1, positions)
 

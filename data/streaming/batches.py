@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.streaming.ahead import ahead
+from data.ahead import ahead
 from data.streaming.order import blocks_of, step_rows
 from data.streaming.scratch import ScratchFile
 

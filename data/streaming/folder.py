@@ -1,7 +1,7 @@
 """A folder of Parquet files: its schema, its rows in chunks, and what can be wrong with them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +10,13 @@ from polars.exceptions import PolarsError
 from polars.selectors import by_name
 
 from cli.errors import first_line
+from data.ahead import ahead
 from data.file import File
 
 # Rows, and values, that are read together: to give a few rows of a row group, most of its values
-# are decoded, and of larger pieces many would be in memory.
+# are decoded, and of larger chunks many would be in memory.
 CHUNK_ROWS = 65_536
-CHUNK_VALUES = 2**22
+CHUNK_VALUES = 2**21
 
 
 class Chunk(NamedTuple):
@@ -123,6 +124,15 @@ class Folder:
         if len(frame) != chunk.rows:
             raise ValueError(f"{file.name} has lost rows since the run began; start a new run")
         return frame
+
+    def frames(self, names: Sequence[str]) -> Iterator[tuple[Chunk, pl.DataFrame]]:
+        """Every chunk with these columns of its rows, read ahead in a thread.
+
+        Raises:
+            ValueError: Some cannot be read.
+        """
+        frames = ahead((self.read(chunk, names) for chunk in self.chunks), 1)
+        yield from zip(self.chunks, frames, strict=True)
 
 
 class Sample(File):

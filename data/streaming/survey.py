@@ -9,7 +9,6 @@ from data.columns import refuse
 from data.dates import is_typed_date
 from data.description import Kind
 from data.kinds import Kinds, make_columns, moment
-from data.streaming.ahead import ahead
 from data.streaming.folder import Chunk, Folder, Sample
 from data.streaming.labels import StreamLabels
 from data.streaming.splits import NAMES, StreamSplits, draws
@@ -104,9 +103,7 @@ class Survey:
         share = rows / folder.num_rows
         sample = []
         codes_of_sample = []
-        names = [*columns.names, *extra]
-        frames = ahead((folder.read(chunk, names) for chunk in folder.chunks), 2)
-        for chunk, frame in zip(folder.chunks, frames, strict=True):
+        for chunk, frame in folder.frames([*columns.names, *extra]):
             codes = splits.codes(chunk, frame)
             is_labelled = self.add(folder, chunk, frame, codes)
             self.counts += np.bincount(codes[is_labelled], minlength=len(NAMES))
