@@ -20,8 +20,9 @@ def ahead(items: Iterator[T], count: int) -> Iterator[T]:
     ['a', 'b', 'c']
     """
     end = object()
-    # torch sets the number of threads for the calling thread: this one must not take the cores of
-    # the arithmetic.
+    # This thread must not take the cores of the arithmetic. torch sets the number of threads of the
+    # calling thread and of all that have not asked for theirs, as the one that waits does here.
+    torch.get_num_threads()
     pool = ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1))
     waiting: deque[Future[T | object]] = deque()
     try:

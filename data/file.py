@@ -13,7 +13,7 @@ from polars.selectors import by_name  # takes names literally, where a string ma
 
 from cli.errors import first_line
 from data.csv_lines import CsvLines, likely_delimiter, separator_of
-from data.parquet import UNREADABLE, damage
+from data.parquet import UNREADABLE, damage, schema_of
 from data.plain_text import PARQUET, TextFile
 
 BATCH_ROWS = 50_000
@@ -87,7 +87,7 @@ class File:
     def parquet_names(self) -> list[str]:
         """The column names of a Parquet file."""
         try:
-            return list(pl.read_parquet_schema(self.path))
+            return list(schema_of(self.path))
         except DuplicateError as error:
             raise ValueError(f"{self.name}: {first_line(error)}; rename one") from error
         except UNREADABLE as error:

@@ -10,6 +10,11 @@ UNREADABLE = (PolarsError, OSError, PanicException)  # what polars raises for a 
 LOOKED_AT = 100_000  # rows that are tried together where row groups are not known
 
 
+def schema_of(path: str) -> dict[str, pl.DataType]:
+    """The names and types of a file's columns."""
+    return dict(pl.scan_parquet(path, glob=False).collect_schema())
+
+
 def count_rows(path: str) -> int:
     """The number of rows that a file's footer says."""
     count: int = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()

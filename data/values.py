@@ -46,8 +46,9 @@ def text_of(column: pl.Series) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     if column.dtype.is_float():
         text = text.set(column.is_nan().fill_null(False), None)
-        is_whole = (column == column.floor()) & (column.abs() <= LARGEST_WHOLE)
-        whole = column.set(~is_whole.fill_null(False), None).cast(pl.Int64)
+        numbers = column.cast(pl.Float64)  # polars does not round numbers of 16 bits
+        is_whole = (numbers == numbers.floor()) & (numbers.abs() <= LARGEST_WHOLE)
+        whole = numbers.set(~is_whole.fill_null(False), None).cast(pl.Int64)
         text = whole.cast(pl.String).zip_with(is_whole.fill_null(False), text)
     return text.set(text == "", None)
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-from polars.exceptions import PolarsError
-from polars.selectors import by_name
 
 from cli.errors import first_line
 from data.ahead import ahead
 from data.file import File
+from data.parquet import UNREADABLE, count_rows, damage, read_slice, schema_of
 
 # Rows, and values, that are read together: to give a few rows of a row group, most of its values
 # are decoded, and of larger chunks many would be in memory.
@@ -49,8 +48,8 @@ class Folder:
             if not file.parquet:
                 raise ValueError(f"{file.name} is no Parquet file, whatever its name says")
         self.schema = self.common_schema()
-        self.rows = [count_rows(file) for file in self.files]
-        self.sizes = [size_of(file) for file in self.files]
+        self.rows = [count_rows(file.path) for file in self.files]
+        self.versions = [version_of(file) for file in self.files]
         self.num_rows = sum(self.rows)
         if not self.num_rows:
             raise ValueError(f"{path} has {len(self.files)} Parquet files without a row")
@@ -68,9 +67,9 @@ class Folder:
             ValueError: A file has others; it is named with the column.
         """
         first = self.files[0]
-        schema = dict(pl.read_parquet_schema(first.path))
+        schema = schema_of(first.path)
         for file in self.files[1:]:
-            other = dict(pl.read_parquet_schema(file.path))
+            other = schema_of(file.path)
             for name in schema:
                 if name not in other:
                     raise ValueError(f"{file.name} has no column {name!r}, which {first.name} has")
@@ -89,22 +88,19 @@ class Folder:
         """A digest of all names, sizes and row counts: another one is another table."""
         files = [
             (str(Path(file.name).relative_to(self.path)), size, rows)
-            for file, size, rows in zip(self.files, self.sizes, self.rows, strict=True)
+            for file, (size, _), rows in zip(self.files, self.versions, self.rows, strict=True)
         ]
         return hashlib.sha256(repr(files).encode()).hexdigest()
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a file that was written anew since the run began.
+        """Refuse to go on with a file that was written anew, or is gone, since the run began.
 
         Raises:
             ValueError: There is one.
         """
-        for file, size in zip(self.files, self.sizes, strict=True):
-            if size_of(file) != size:
-                raise ValueError(
-                    f"{file.name} had {size:,} bytes when the run began, and has not now; "
-                    "start a new run"
-                )
+        for file, version in zip(self.files, self.versions, strict=True):
+            if version_of(file) != version:
+                raise ValueError(f"{file.name} was changed after the run began; start a new run")
 
     def read(self, chunk: Chunk, names: Sequence[str]) -> pl.DataFrame:
         """These columns of a chunk's rows.
@@ -114,15 +110,16 @@ class Folder:
         """
         file = self.files[chunk.file]
         try:
-            frame = slice_of_file(file, names, chunk.start, chunk.rows)
-        except (PolarsError, OSError, pl.exceptions.PanicException) as error:
-            where = f"rows {chunk.start + 1:,} to {chunk.start + chunk.rows:,}"
-            group = damaged_group(file, names, chunk)
-            raise ValueError(
-                f"{file.name} is damaged in {where}{group}: {first_line(error)}"
-            ) from error
+            frame = read_slice(file.path, names, chunk.start, chunk.rows)
+        except UNREADABLE as error:
+            self.check_unchanged()
+            where = damage(file.path, names, chunk.start, chunk.start + chunk.rows)
+            raise ValueError(f"{file.name} is damaged in {where}: {first_line(error)}") from error
         if len(frame) != chunk.rows:
-            raise ValueError(f"{file.name} has lost rows since the run began; start a new run")
+            self.check_unchanged()
+            raise ValueError(
+                f"{file.name} says that it has {self.rows[chunk.file]:,} rows, and has fewer"
+            )
         return frame
 
     def frames(self, names: Sequence[str]) -> Iterator[tuple[Chunk, pl.DataFrame]]:
@@ -191,44 +188,10 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def size_of(file: File) -> int:
-    """Bytes of a file; -1 where it is gone."""
-    path = Path(file.path)
-    return path.stat().st_size if path.is_file() else -1
-
-
-def count_rows(file: File) -> int:
-    """The number of rows that a file's footer says."""
-    count: int = pl.scan_parquet(file.path, glob=False).select(pl.len()).collect().item()
-    return count
-
-
-def slice_of_file(file: File, names: Sequence[str], start: int, rows: int) -> pl.DataFrame:
-    """Some rows of a file."""
-    table = pl.scan_parquet(file.path, glob=False).select(by_name(list(names)))
-    return table.slice(start, rows).collect()
-
-
-def damaged_group(file: File, names: Sequence[str], chunk: Chunk) -> str:
-    """Which row group of a chunk cannot be read, for a message.
-
-    polars does not say where row groups begin. pyarrow does, if it is installed.
-    """
+def version_of(file: File) -> tuple[int, int]:
+    """Bytes of a file and when it was written; -1 where it is gone."""
     try:
-        from pyarrow.parquet import read_metadata
-    except ImportError:
-        return ""
-    metadata = read_metadata(file.path)
-    first = 0
-    for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group).num_rows
-        start = max(first, chunk.start)
-        stop = min(first + rows, chunk.start + chunk.rows)
-        first += rows
-        if start >= stop:
-            continue
-        try:
-            slice_of_file(file, names, start, stop - start)
-        except (PolarsError, OSError, pl.exceptions.PanicException):
-            return f" (row group {group + 1} of {metadata.num_row_groups})"
-    return ""
+        status = Path(file.path).stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -45,16 +45,18 @@ class StreamLabels:
         """
         check_type(frame.get_column(self.target))
         column = plain(frame.get_column(self.target))
-        known = column.is_not_null()
-        if column.dtype == pl.String:
-            known &= self.reading.known_text(column.str.strip_chars()).is_not_null() | self.is_text
-        pairs = pl.DataFrame({"label": column, "split": codes}).filter(known)
+        self.dtype = column.dtype  # a number's is not Python's
+        pairs = pl.DataFrame({"label": column, "split": codes})
         counted = pairs.group_by("label", "split").len()
-        self.counts.update({(label, split): rows for label, split, rows in counted.iter_rows()})
+        labels = counted.get_column("label")
+        is_missing = texts_and_type(labels, self.reading, True, self.is_text)[0].is_null()
+        for label, split, rows in counted.filter(~is_missing).iter_rows():
+            self.counts[label, split] += rows
         if len(self.counts) > MAX_LABELS * self.splits:
             raise ValueError(
                 f"{self.source} has more than {MAX_LABELS:,} values; give a column of classes"
             )
+        known = column.is_not_null() & ~column.is_in(labels.filter(is_missing).implode())
         return known.to_numpy()
 
     def finish(self) -> None:
@@ -64,7 +66,7 @@ class StreamLabels:
             ValueError: The target cannot be learned.
         """
         values = list(dict.fromkeys(label for label, _ in self.counts))
-        column = pl.Series(self.target, values)
+        column = pl.Series(self.target, values, self.dtype)
         texts, self.type = texts_and_type(column, self.reading, True, self.is_text)
         text_of_value = dict(zip(values, texts, strict=True))
         totals: Counter[str] = Counter()
@@ -84,7 +86,7 @@ class StreamLabels:
         column = plain(frame.get_column(self.target))
         values = list(self.index_of_value)
         codes = column.replace_strict(
-            pl.Series(values, dtype=column.dtype),
+            pl.Series(values, dtype=self.dtype),
             list(self.index_of_value.values()),
             default=-1,
             return_dtype=pl.Int64,

@@ -97,6 +97,7 @@ class ColumnStatistics:
         self.waves = Moments(len(self.dates) * len(WAVES))
         self.has_clock = dict.fromkeys(self.dates, False)
         self.counts: dict[str, Counter[Any]] = {name: Counter() for name in self.texts}
+        self.types: dict[str, pl.DataType] = {}  # of columns of text: a number's is not Python's
         self.rows = 0
 
     def add(self, frame: pl.DataFrame, numbers: np.ndarray) -> None:
@@ -104,7 +105,9 @@ class ColumnStatistics:
         self.rows += len(frame)
         self.moments.add(numbers)
         for name in self.texts:
-            counts = plain(frame.get_column(name)).value_counts(name="count")
+            column = plain(frame.get_column(name))
+            self.types[name] = column.dtype
+            counts = column.value_counts(name="count")
             self.counts[name].update(dict(counts.iter_rows()))
             if len(self.counts[name]) > MAX_FEATURES:
                 raise ValueError(
@@ -119,6 +122,10 @@ class ColumnStatistics:
         if waves:
             self.waves.add(np.stack(waves, 1))
 
+    def values(self, name: str) -> pl.Series:
+        """The different values of a column of text."""
+        return pl.Series(name, list(self.counts[name]), self.types[name])
+
     def finish(self, columns: Columns) -> None:
         """Count the training rows of each category, now that all categories are known.
 
@@ -129,7 +136,7 @@ class ColumnStatistics:
         self.categories: dict[str, tuple[np.ndarray, float]] = {}
         for name, categories in columns.categories.items():
             counts = self.counts[name]
-            codes = category_codes(pl.Series(name, list(counts)), categories, columns.reading)
+            codes = category_codes(self.values(name), categories, columns.reading)
             known = codes.is_not_null().to_numpy()
             rows = np.array(list(counts.values()), float)
             by_code = np.bincount(

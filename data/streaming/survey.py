@@ -8,6 +8,7 @@ import polars as pl
 from data.columns import refuse
 from data.dates import is_typed_date
 from data.description import Kind
+from data.ids import COUNTED_ROWS
 from data.kinds import Kinds, make_columns, moment
 from data.streaming.folder import Chunk, Folder, Sample
 from data.streaming.labels import StreamLabels
@@ -15,8 +16,8 @@ from data.streaming.splits import NAMES, StreamSplits, draws
 from data.streaming.statistics import ColumnStatistics
 from data.values import plain, text_of
 
-LOOKED_AT = 8  # chunks that say what a column is, by their first rows
-LOOKED_AT_ROWS = 8192
+LOOKED_AT = 8  # chunks that say what a column is, by their first rows; more if they are small
+LOOKED_AT_ROWS = 8192  # of a chunk
 SAMPLE_ROWS = 100_000  # of all splits: quartiles from it are off by about 0.2 % of the rows
 SAMPLE_VALUES = 2**24  # of the sample: fewer rows where there are many columns
 NOTHING = Kind("left out", "nothing but missing values")
@@ -26,10 +27,14 @@ SAMPLING = 1  # purpose of the draw of the sample's rows
 def look(folder: Folder, names: Sequence[str], kinds: Kinds) -> dict[str, Kind]:
     """What each column is, by its type and the values in a few evenly spaced chunks.
 
+    Small files are small chunks: of them more are looked at, for as many rows.
+
     Raises:
         ValueError: A column may be several things, or is none that can be learned.
     """
-    places = np.linspace(0, len(folder.chunks) - 1, LOOKED_AT).round().astype(int)
+    rows = min(LOOKED_AT * LOOKED_AT_ROWS, SAMPLE_VALUES // len(names))
+    count = max(LOOKED_AT, rows * len(folder.chunks) // folder.num_rows)
+    places = np.linspace(0, len(folder.chunks) - 1, count).round().astype(int)
     chunks = [
         chunk._replace(rows=min(LOOKED_AT_ROWS, chunk.rows))
         for chunk in (folder.chunks[place] for place in np.unique(places))
@@ -40,7 +45,7 @@ def look(folder: Folder, names: Sequence[str], kinds: Kinds) -> dict[str, Kind]:
     for name in names:
         column = frame.get_column(name)
         found[name] = kind_of(column, kinds)
-        if found[name].name == "number" and counts_rows(column[: chunks[0].rows]):
+        if found[name].name == "number" and counts_rows(column, [chunk.rows for chunk in chunks]):
             found[name] = Kind("left out", "it counts the rows")
     return found
 
@@ -56,9 +61,18 @@ def kind_of(column: pl.Series, kinds: Kinds) -> Kind:
     return Kind("text", "", categories=[])
 
 
-def counts_rows(column: pl.Series) -> bool:
-    """Whether each whole number is one more than that of the row before."""
-    return column.dtype.is_integer() and len(column) > 1 and bool((column.diff()[1:] == 1).all())
+def counts_rows(column: pl.Series, chunks: Sequence[int]) -> bool:
+    """Whether each whole number is one more than that of the row before, in chunks of these rows.
+
+    >>> counts_rows(pl.Series([*range(7, 40), *range(90, 120)]), [33, 30])
+    True
+    """
+    if not column.dtype.is_integer():
+        return False
+    is_first = np.zeros(len(column), bool)
+    is_first[np.cumsum([0, *chunks[:-1]])] = True
+    steps = column.diff().to_numpy()[~is_first]
+    return len(steps) >= COUNTED_ROWS and bool((steps == 1).all())
 
 
 class Survey:
@@ -135,8 +149,8 @@ class Survey:
     def describe_columns(self, kinds_of: Kinds) -> None:
         """Complete what `look` found, with what all training rows have."""
         statistics = self.statistics
-        for name, counts in statistics.counts.items():
-            values = pl.Series(name, list(counts))
+        for name in statistics.texts:
+            values = statistics.values(name)
             known = kinds_of.reading.known_text(text_of(values)).count()
             self.kinds[name] = kinds_of.category(values) if known else NOTHING
         for index, name in enumerate(statistics.numbers):
