@@ -38,6 +38,7 @@ from bench.stream_libraries import LIBRARIES
 from cli.command import quiet
 from data.stream import Stream
 from data.streaming.batches import StreamBatches
+from data.streaming.order import Share
 from data.streaming.scratch import ScratchFile
 from training.fast import skip_driver_lookup
 
@@ -142,7 +143,7 @@ def stream_order(rows: int, buffer: int) -> np.ndarray:
     """The order of a stream's epoch."""
     file = ScratchFile(1, np.float64)
     file.append(np.zeros((rows, 1)), np.arange(rows))
-    batches = StreamBatches(file, torch.nn.Identity(), rows, BATCH, buffer, seed=0)
+    batches = StreamBatches(file, torch.nn.Identity(), Share(rows, BATCH), buffer, seed=0)
     return torch.cat([found for _, found in batches]).numpy()
 
 

@@ -1,6 +1,6 @@
 """A table larger than memory: a folder of Parquet files, read in a random order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +15,8 @@ from data.kinds import Kinds
 from data.streaming.batches import StreamBatches
 from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
-from data.streaming.order import is_share, step_rows
-from data.streaming.scratch import ScratchFile, check_room
+from data.streaming.order import Share
+from data.streaming.scratch import ScratchFile, copy_rows
 from data.streaming.splits import NAMES, StreamSplits
 from data.streaming.statistics import fit_encoder
 from data.streaming.survey import Survey, look
@@ -219,35 +219,31 @@ class Stream(TabularData):
             splits[name] = features, torch.from_numpy(survey.sample_targets[rows])
         return splits
 
-    def copy_rows(self, rank: int, processes: int) -> dict[str, ScratchFile]:
-        """Write the rows of each split that are this process's into a temporary file.
+    def copies(self, rank: int, processes: int) -> dict[str, tuple[ScratchFile, Share]]:
+        """A process's rows of each split, copied into files, and which they are.
 
         Raises:
             ValueError: The folder is no longer what it was, or the disk has no room.
         """
-        dtype = np.float32 if self.is_exact_in_float32() else np.float64
-        files = {name: ScratchFile(len(self.column_names), dtype) for name in self.indices}
         shares = {
-            name: int(step_rows(len(rows), self.step_size, rank, processes).sum())
+            NAMES.index(name): Share(len(rows), self.step_size, rank, processes)
             for name, rows in self.indices.items()
         }
-        check_room(sum(shares[name] * file.row_bytes for name, file in files.items()))
-        seen = dict.fromkeys(files, 0)
+        dtype = np.float32 if self.is_exact_in_float32() else np.float64
+        files = copy_rows(self.rows(), shares, len(self.column_names), dtype)
+        self.folder.check_unchanged()
+        for split, share in shares.items():
+            if files[split].rows != share.steps().sum():
+                raise ValueError(
+                    f"{self.path} has other rows than when the run began; start a new run"
+                )
+        return {NAMES[split]: (file, shares[split]) for split, file in files.items()}
+
+    def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Some rows at a time: raw, their class indices, and the codes of their splits."""
         for chunk, frame in self.folder.frames(self.read_names):
             raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
-            targets = self.labels.indices(frame)
-            codes = self.by_row.codes(chunk, frame)
-            for name, file in files.items():
-                rows = np.flatnonzero((codes == NAMES.index(name)) & (targets >= 0))
-                index = seen[name] + np.arange(len(rows))
-                total = len(self.indices[name])
-                ours = rows[is_share(index, total, self.step_size, rank, processes)]
-                file.append(raw[ours], targets[ours])
-                seen[name] += len(rows)
-        self.folder.check_unchanged()
-        if any(files[name].rows != share for name, share in shares.items()):
-            raise ValueError(f"{self.path} has other rows than when the run began; start a new run")
-        return files
+            yield raw, self.labels.indices(frame), self.by_row.codes(chunk, frame)
 
     def is_exact_in_float32(self) -> bool:
         """Whether float32 has every value of the columns exactly, and their copy half the size."""
@@ -266,20 +262,10 @@ class Stream(TabularData):
             rank, processes = self.trainer.global_rank, self.trainer.world_size
             pin = self.trainer.strategy.root_device.type == "cuda"
         if self.copied_for != (rank, processes):
-            self.files = self.copy_rows(rank, processes)
+            self.copied = self.copies(rank, processes)
             self.copied_for = rank, processes
-        return StreamBatches(
-            self.files[split],
-            self.encoder,
-            len(self.indices[split]),
-            self.step_size,
-            buffer,
-            seed,
-            rank,
-            processes,
-            joined,
-            pin,
-        )
+        file, share = self.copied[split]
+        return StreamBatches(file, self.encoder, share, buffer, seed, joined, pin)
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.

@@ -24,7 +24,7 @@ from data.stream import Stream
 from data.streaming import batches as stream_batches
 from data.streaming import folder as stream_folder
 from data.streaming.batches import StreamBatches
-from data.streaming.order import blocks_of, is_share
+from data.streaming.order import Share, blocks_of
 from data.streaming.scratch import ScratchFile, check_room
 from data.streaming.statistics import ColumnStatistics, Moments
 from data.table import Table
@@ -91,9 +91,8 @@ def ready(*arguments, **options):
 
 def all_rows(stream, split, epoch=0, rank=0, processes=1, buffer=120, seed=0):
     """The batches of an epoch as a process gets them."""
-    file = stream.copy_rows(rank, processes)[split]
-    rows = len(stream.indices[split])
-    batches = StreamBatches(file, stream.encoder, rows, 64, buffer, seed, rank, processes)
+    file, share = stream.copies(rank, processes)[split]
+    batches = StreamBatches(file, stream.encoder, share, buffer, seed)
     batches.set_epoch(epoch)
     return list(batches)
 
@@ -184,14 +183,12 @@ def test_any_order_is_complete_and_can_be_resumed(
     taken = []
     for rank in range(processes):
         index = np.arange(rows)
-        index = index[is_share(index, rows, batch_size, rank, processes)]
+        share = Share(rows, batch_size, rank, processes)
+        index = index[share.has(index)]
         file = ScratchFile(1, np.float64)
         file.append(index[:, None], index)
         batches, resumed = (
-            StreamBatches(
-                file, torch.nn.Identity(), rows, batch_size, buffer, 7, rank, processes, joined
-            )
-            for _ in range(2)
+            StreamBatches(file, torch.nn.Identity(), share, buffer, 7, joined) for _ in range(2)
         )
         whole = list(batches)
         assert len(whole) == -(-rows // (batch_size * joined))  # of every process

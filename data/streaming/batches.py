@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.ahead import ahead
-from data.streaming.order import blocks_of, step_rows
+from data.streaming.order import Share, blocks_of
 from data.streaming.scratch import ScratchFile
 
 CHUNK_ROWS = 512  # rows of the file that are read at once
@@ -27,12 +27,9 @@ class StreamBatches:
     Args:
         file: The rows of this process.
         encode: A raw table to features.
-        rows: Number of rows, of all processes together.
-        batch_size: Rows of a batch, of all processes together.
+        share: Which they are of the split's rows.
         buffer: Rows of both blocks.
         seed: Seed of the order; None keeps the rows in theirs.
-        rank: Index of this process.
-        processes: Number of processes.
         joined: How many batches are handed out as one.
         pin: Whether to copy batches to pinned memory, from which a GPU reads while it computes.
     """
@@ -41,25 +38,21 @@ class StreamBatches:
         self,
         file: ScratchFile,
         encode: Callable[[Tensor], Tensor],
-        rows: int,
-        batch_size: int,
+        share: Share,
         buffer: int,
         seed: int | None = None,
-        rank: int = 0,
-        processes: int = 1,
         joined: int = 1,
         pin: bool = False,
     ) -> None:
         self.file = file
         self.encode = encode
-        self.rows = rows
-        self.batch_size = batch_size
+        self.share = share
+        self.rows = share.rows
+        self.batch_size = share.batch_size
         self.buffer = buffer
         self.seed = seed
-        self.rank = rank
-        self.processes = processes
         self.pin = pin
-        sizes = step_rows(rows, batch_size, rank, processes)
+        sizes = share.steps()
         self.sizes = np.add.reduceat(sizes, np.arange(0, len(sizes), joined))
         self.epoch = 0
         self.step = 0  # batches of this epoch that were handed out
@@ -71,7 +64,7 @@ class StreamBatches:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "step": self.step, "processes": self.processes}
+        return {"epoch": self.epoch, "step": self.step, "processes": self.share.processes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict["epoch"], state_dict["step"]
@@ -116,7 +109,7 @@ class StreamBatches:
         size = max(1, self.buffer // 2 // CHUNK_ROWS)
         if self.seed is None:
             return np.split(np.arange(chunks), np.arange(size, chunks, size))
-        return blocks_of(chunks, size, (self.seed, self.epoch, self.rank))
+        return blocks_of(chunks, size, (self.seed, self.epoch, self.share.rank))
 
     def chunk_rows(self, chunks: np.ndarray) -> np.ndarray:
         """How many rows chunks have (chunks,): the last one of the file may have fewer."""
@@ -131,7 +124,7 @@ class StreamBatches:
             self.file.read_into(part, first=chunk * CHUNK_ROWS)
         if self.seed is None:
             return table, np.arange(len(table))
-        generator = np.random.default_rng((self.seed, self.epoch, self.rank, index))
+        generator = np.random.default_rng((self.seed, self.epoch, self.share.rank, index))
         return table, generator.permutation(len(table))
 
     def to_tensors(self, table: np.ndarray) -> tuple[Tensor, Tensor]:

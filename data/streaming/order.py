@@ -10,6 +10,7 @@ A folder that is sorted, by class or by day, is therefore mixed nearly as well a
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,44 +44,50 @@ def blocks_of(chunks: int, size: int, seed: Sequence[int]) -> list[np.ndarray]:
     return np.array_split(order, blocks)
 
 
-def step_rows(rows: int, batch_size: int, rank: int, processes: int) -> np.ndarray:
-    """How many rows a process takes in each step of an epoch (steps,).
+class Share(NamedTuple):
+    """Which of a split's rows a process takes, and when: an even share of every step's rows.
 
-    A step takes `batch_size` rows of all processes together, the last one those that remain.
+    A row is the process's that would take it if none were shuffled.
 
-    >>> [step_rows(10, batch_size=4, rank=rank, processes=2).tolist() for rank in range(2)]
+    >>> shares = [Share(rows=10, batch_size=4, rank=rank, processes=2) for rank in range(2)]
+    >>> [share.steps().tolist() for share in shares]
     [[2, 2, 1], [2, 2, 1]]
-    """
-    shares = [slice_of(size, rank, processes) for size in (batch_size, last_size(rows, batch_size))]
-    sizes = np.full(-(-rows // batch_size), shares[0].stop - shares[0].start)
-    sizes[-1] = shares[1].stop - shares[1].start
-    return sizes
-
-
-def last_size(rows: int, batch_size: int) -> int:
-    """How many rows the last batch has."""
-    return (rows - 1) % batch_size + 1
-
-
-def is_share(
-    index: np.ndarray, rows: int, batch_size: int, rank: int, processes: int
-) -> np.ndarray:
-    """Whether rows are a process's, which are those that it would take if none were shuffled.
-
-    >>> is_share(np.arange(10), rows=10, batch_size=4, rank=1, processes=2).astype(int).tolist()
+    >>> shares[1].has(np.arange(10)).astype(int).tolist()
     [0, 0, 1, 1, 0, 0, 1, 1, 0, 1]
 
     Args:
-        index: Which of the split's rows each is, in the order of the folder (some rows,).
-        rows: Number of the split's rows.
-        batch_size: Rows of a step, of all processes together.
+        rows: Number of rows, of all processes together.
+        batch_size: Rows of a step, of all processes together; the last one takes what remains.
         rank: Index of the process.
         processes: Number of processes.
     """
-    last = last_size(rows, batch_size)
-    place = index % batch_size
-    is_ours = np.zeros(len(index), bool)
-    for size, has_size in ((batch_size, index < rows - last), (last, index >= rows - last)):
-        share = slice_of(size, rank, processes)
-        is_ours |= has_size & (share.start <= place) & (place < share.stop)
-    return is_ours
+
+    rows: int
+    batch_size: int
+    rank: int = 0
+    processes: int = 1
+
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows of a step, and of the last step."""
+        last_size = (self.rows - 1) % self.batch_size + 1
+        return (
+            slice_of(self.batch_size, self.rank, self.processes),
+            slice_of(last_size, self.rank, self.processes),
+        )
+
+    def steps(self) -> np.ndarray:
+        """How many rows the process takes in each step of an epoch (steps,)."""
+        full, last = self.slices()
+        sizes = np.full(-(-self.rows // self.batch_size), full.stop - full.start)
+        sizes[-1] = last.stop - last.start
+        return sizes
+
+    def has(self, index: np.ndarray) -> np.ndarray:
+        """Whether rows are the process's, by their index in the folder's order (some rows,)."""
+        full, last = self.slices()
+        step, place = np.divmod(index, self.batch_size)
+        is_last = step == (self.rows - 1) // self.batch_size
+        start = np.where(is_last, last.start, full.start)
+        stop = np.where(is_last, last.stop, full.stop)
+        is_ours: np.ndarray = (start <= place) & (place < stop)
+        return is_ours
