@@ -5,6 +5,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from data.arrays import as_array, is_missing
 from data.columns import LARGEST, Columns
@@ -14,6 +15,7 @@ from data.raw_table import RawTable, in_memory
 from data.store import LazyFeatures, Part, Store
 from data.targets import class_indices, is_number, label_type, names_of
 from data.typed import categorical_names, columns_of, whole_frame
+from data.values import LARGEST_WHOLE
 
 
 def read_table(datamodule: Any) -> RawTable:
@@ -239,6 +241,11 @@ def check_values(
                 f"features has {features[row, column]} in row {row + 1}, column "
                 f"{column_names[column]!r}; give a number up to {LARGEST:g}, or NaN where missing"
             )
+    elif features.dtype.kind in "iu":
+        largest = np.maximum(features.max(0).astype(float), -features.min(0).astype(float))
+        for column in np.flatnonzero(largest >= LARGEST_WHOLE).tolist():
+            name = column_names[column]
+            Columns([name]).values(pl.Series(name, features[:, column]))
     for column, name in enumerate(column_names):
         if name in categories:
             count = len(categories[name]) + may_be_unseen

@@ -6,9 +6,20 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from cli.errors import in_list
 from data.dates import days, epoch_days, is_typed_date
 from data.file import File
-from data.values import BOOLEAN_SPELLINGS, BOOLEANS, Reading, canonical, numbers_of, text_of
+from data.values import (
+    BOOLEAN_SPELLINGS,
+    BOOLEANS,
+    LARGEST_WHOLE,
+    Reading,
+    canonical,
+    is_inexact,
+    number_keys,
+    numbers_of,
+    text_of,
+)
 
 LARGEST = 1e100  # the squares of larger numbers overflow float64
 SHOWN_TEXT = 40  # characters of a value in a message
@@ -96,7 +107,7 @@ class Columns:
         """A column's numbers, NaN where missing; anything else is refused."""
         if column.dtype.is_numeric() and not self.reading.missing:  # the fast way
             values = column.cast(pl.Float64).to_numpy()
-            if not (np.abs(values) > LARGEST).any():
+            if not (np.abs(values) >= LARGEST_WHOLE).any():
                 return values
         texts = (pl.String, pl.Null, pl.Categorical, pl.Enum)
         if not (column.dtype.is_numeric() or column.dtype in texts):
@@ -107,7 +118,29 @@ class Columns:
         wrong |= (numbers.abs() > LARGEST) & numbers.is_not_nan()
         advice = f"give a number up to {LARGEST:g}, or nothing where it is missing"
         refuse(column, wrong, advice, file, first)
+        self.refuse_inexact(column, numbers, file, first)
         return numbers.to_numpy()
+
+    def refuse_inexact(
+        self, column: pl.Series, numbers: pl.Series, file: File | None, first: int
+    ) -> None:
+        """Refuse whole numbers that float64 does not have: different ids would become equal.
+
+        Args:
+            column: The values.
+            numbers: The same as numbers, NaN where missing.
+            file: The file that they come from, for messages.
+            first: The index in the file of the column's first row.
+        """
+        is_large = numbers.is_not_nan() & (numbers.abs() >= LARGEST_WHOLE)
+        if column.dtype.is_float() or not is_large.any():
+            return
+        name = in_list(column.name)
+        advice = "as a number it loses digits. If it is an id, train with "
+        advice += f'--data.ignore "[{name}]" or --data.categorical "[{name}]"; '
+        advice += "if it is a quantity, write the column as floats"
+        wrong = is_inexact(self.reading.plain(text_of(column)), numbers)
+        refuse(column, wrong, advice, file, first)
 
     def dates_in(self, column: pl.Series, file: File | None, first: int) -> pl.Series:
         """A column's dates in days, null where missing; anything else is refused."""
@@ -137,11 +170,7 @@ def category_codes(column: pl.Series, categories: list[str], reading: Reading) -
     if categories == BOOLEANS:
         found = look_up(others.str.to_lowercase().replace(BOOLEAN_SPELLINGS), categories)
     elif are_numbers(categories):
-        values = pl.Series(categories).cast(pl.Float64).to_list()
-        numbers = others.cast(pl.Float64, strict=False)
-        found = numbers.replace_strict(
-            values, range(len(values)), default=None, return_dtype=pl.Float64
-        )
+        found = look_up(number_keys(others), number_keys(pl.Series(categories)).to_list())
     unseen = found.is_null() & reading.known_text(others).is_not_null()
     return codes.scatter(rest.arg_true(), found.set(unseen, float(len(categories))))
 
@@ -156,10 +185,10 @@ def look_up(text: pl.Series, categories: list[str]) -> pl.Series:
 def are_numbers(categories: list[str]) -> bool:
     """Whether all categories are numbers of different value, none with leading zeros."""
     texts = pl.Series(categories, dtype=pl.String)
-    numbers = texts.cast(pl.Float64, strict=False)
-    if numbers.null_count() or not numbers.is_finite().all():
+    keys = number_keys(texts)
+    if keys.null_count() or has_leading_zeros(texts):
         return False
-    return not has_leading_zeros(texts) and numbers.n_unique() == len(texts)
+    return keys.n_unique() == len(texts)
 
 
 def has_leading_zeros(texts: pl.Series) -> bool:

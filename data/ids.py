@@ -1,8 +1,8 @@
 """Columns that number the rows, or name them: what a network would learn from them is chance."""
 
 import re
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 # A column of different whole numbers is an id if the table has this many rows, and the numbers are
@@ -37,12 +37,14 @@ def why_id(name: str, known: pl.Series, rows: int) -> str | None:
     counts = bool((known.diff().drop_nulls() == 1).all())
     if counts and (INDEX_NAME.fullmatch(name) or rows >= COUNTED_ROWS):
         return "it counts the rows"
-    if is_id_name(name) or (rows >= ID_ROWS and are_like_ids(known.to_numpy())):
+    if is_id_name(name) or (rows >= ID_ROWS and are_like_ids(known)):
         return f"an id: {rows:,} numbers, all different"
     return None
 
 
-def are_like_ids(numbers: np.ndarray) -> bool:
+def are_like_ids(numbers: pl.Series) -> bool:
     """Whether different whole numbers are of one length, or lie densely."""
-    lengths = {len(f"{number:.0f}") for number in (numbers.min(), numbers.max())}
-    return len(lengths) == 1 or np.ptp(numbers) < DENSE * len(numbers)
+    low: Any = numbers.min()
+    high: Any = numbers.max()
+    is_one_length = len(f"{low:.0f}") == len(f"{high:.0f}")
+    return is_one_length or high - low < DENSE * len(numbers)

@@ -13,7 +13,15 @@ from data.description import Kind
 from data.file import File
 from data.hints import almost_numbers, number_hint
 from data.ids import is_id_name, why_id
-from data.values import BOOLEANS, Reading, canonical, is_boolean, numbers_of, text_of
+from data.values import (
+    BOOLEANS,
+    Reading,
+    canonical,
+    is_boolean,
+    number_keys,
+    numbers_of,
+    text_of,
+)
 
 # Text of which more than half the values differ is free text, if so many do.
 FREE_TEXT_VALUES = 50
@@ -136,6 +144,8 @@ class Kinds:
         if is_whole:
             values = column.alias("") if text is None else text
             exact = values.drop_nulls().cast(pl.Int64, strict=False)
+            if exact.null_count():
+                exact = values.drop_nulls().cast(pl.Int128, strict=False)
             if len(exact) == len(known) and not exact.null_count():
                 known = exact  # large ids are apart only as whole numbers
             if known.is_between(19000101, 21001231).all():
@@ -303,10 +313,10 @@ def without_equal_numbers(categories: list[str]) -> list[str]:
     (['1', '1.5'], ['1.5', '1.50', 'a'])
     """
     texts = pl.Series(categories, dtype=pl.String)
-    numbers = texts.cast(pl.Float64, strict=False)
-    if numbers.null_count() or has_leading_zeros(texts):
+    keys = number_keys(texts)
+    if keys.null_count() or has_leading_zeros(texts):
         return categories
-    first = dict(zip(reversed(numbers.to_list()), reversed(categories), strict=True))
+    first = dict(zip(reversed(keys.to_list()), reversed(categories), strict=True))
     return sorted(first.values())
 
 

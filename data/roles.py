@@ -94,10 +94,22 @@ class Roles(NamedTuple):
         if self.groups is not None:
             groups = known_text(frame.get_column(self.groups), file, reading).to_numpy()
         if self.time is not None:
-            dates = {} if self.time_form is None else {self.time: self.time_form}
-            times = Columns([self.time], dates=dates, reading=reading).matrix(frame, file)[:, 0]
+            times = self.times_of(frame, file, reading)
             refuse_missing(frame.get_column(self.time), pl.Series(np.isnan(times)), file)
         return groups, times
+
+    def times_of(self, frame: pl.DataFrame, file: File, reading: Reading) -> np.ndarray:
+        """The times (rows,): whole numbers, which stay exact, other numbers, or dates in days."""
+        assert self.time is not None
+        if self.time_form is not None:
+            columns = Columns([self.time], dates={self.time: self.time_form}, reading=reading)
+            return columns.matrix(frame, file)[:, 0]
+        column = frame.get_column(self.time)
+        if not column.dtype.is_float():
+            whole = reading.plain(reading.known(text_of(column))).cast(pl.Int64, strict=False)
+            if not whole.null_count():
+                return whole.to_numpy()
+        return Columns([self.time], reading=reading).matrix(frame, file)[:, 0]
 
     def splits(
         self, frame: pl.DataFrame, file: File, is_kept: np.ndarray, reading: Reading

@@ -70,6 +70,36 @@ def canonical(text: pl.Series) -> pl.Series:
     return text.str.replace(WHOLE, "$1$2").str.replace("^-0$", "0")
 
 
+def is_inexact(text: pl.Series, numbers: pl.Series) -> pl.Series:
+    """Which whole numbers float64 does not have: beyond 2^53 it has only some of them.
+
+    >>> text = pl.Series(["9007199254740993", "9007199254740994", "9.1e99", "0.1"])
+    >>> is_inexact(text, text.cast(pl.Float64)).to_list()
+    [True, False, False, False]
+
+    Args:
+        text: Numbers as a program writes them.
+        numbers: The same as float64.
+    """
+    is_large = numbers.is_not_nan() & (numbers.abs() >= LARGEST_WHOLE)
+    is_whole = (is_large & text.str.contains(r"^[+-]?\d+$")).fill_null(False)
+    exact = text.set(~is_whole, None).cast(pl.Int128, strict=False)
+    nearest = numbers.set(~is_whole, None).cast(pl.Int128, strict=False)
+    return is_whole & (exact != nearest).fill_null(True)  # null: beyond 2^127
+
+
+def number_keys(text: pl.Series) -> pl.Series:
+    """Keys that are equal for texts of equal numbers; null for anything else.
+
+    >>> number_keys(pl.Series(["1.50", "1.5", "-0", "x", "9007199254740993"])).to_list()
+    ['1.5', '1.5', '0.0', None, '9007199254740993']
+    """
+    numbers = text.cast(pl.Float64, strict=False)
+    numbers = numbers.set(~numbers.is_finite(), None).set(numbers == 0, 0.0)  # no -0.0
+    rounded = is_inexact(text, numbers)
+    return canonical(text).zip_with(rounded, numbers.cast(pl.String))
+
+
 def plain(column: pl.Series) -> pl.Series:
     """Values of a few types, null where missing: categories as text, no NaN."""
     column = column.alias("")  # polars takes a name such as ^a$ for a pattern
@@ -140,13 +170,13 @@ class Reading:
         >>> Reading(",", ".").numbers(pl.Series(["1.234,5", "1,5", "1.5"])).to_list()
         [1234.5, 1.5, None]
         """
-        text = text.str.replace_all(MINUS_SIGN, "-", literal=True)
-        if not self.is_plain:
-            text = self.plain(text)
-        return text.cast(pl.Float64, strict=False)
+        return self.plain(text).cast(pl.Float64, strict=False)
 
     def plain(self, text: pl.Series) -> pl.Series:
         """Numbers as a program writes them; null where the groups of digits are not of three."""
+        text = text.str.replace_all(MINUS_SIGN, "-", literal=True)
+        if self.is_plain:
+            return text
         decimal = f"[{self.decimal}]"
         # Any space may stand between groups: a no-break space is often not told from another.
         sign = r"\s" if self.thousands and self.thousands.isspace() else self.thousands or ""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from data.columns import are_numbers
 from data.labels import typed_names
-from data.values import BOOLEAN_SPELLINGS, BOOLEANS, MISSING_TEXT, spellings
+from data.values import BOOLEAN_SPELLINGS, BOOLEANS, MISSING_TEXT, is_inexact, spellings
 from inference.exported import LARGEST_DIFFERENCE
 from inference.predictor import Predictor
 
@@ -218,10 +219,12 @@ def encode_categories(
         for word, boolean in BOOLEAN_SPELLINGS.items():
             texts = [*spellings(word), f"{word}.0"]
             codes |= dict.fromkeys(texts, float(BOOLEANS.index(boolean)))
+    spelled = pl.Series(categories, dtype=pl.String)
+    rounded = is_inexact(spelled, spelled.cast(pl.Float64, strict=False)).to_list()
     for i, category in enumerate(categories):
         if category.lstrip("-").isdigit():  # a whole number may have decimals
             codes[f"{category}.0"] = float(i)
-        if are_numbers(categories):
+        if are_numbers(categories) and not rounded[i]:
             codes[str(float(category))] = float(i)
     codes |= {category: float(i) for i, category in enumerate(categories)}
     return ir.node(

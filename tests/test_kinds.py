@@ -14,12 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.command import command
+from data.checks import checked
 from data.columns import LARGEST, Columns, category_codes
 from data.dates import days
 from data.frames import to_frame
 from data.labels import typed_names
+from data.raw_table import RawTable
+from data.stream import Stream
 from data.table import Table
-from data.values import MISSING, Reading, numbers_of
+from data.values import MISSING, Reading, is_inexact, number_keys, numbers_of
 from explain import explain
 from export import export
 from inference.predictor import load
@@ -338,13 +341,84 @@ def test_ids_of_text_are_left_out_and_free_text_is_refused():
 
 
 def test_large_ids_are_told_apart():
-    table = column([10**18 + 7 * i for i in range(ROWS)])
-    assert table.kinds["c"].name == "number"  # few rows
-    frame = pl.DataFrame({"c": [10**18 + 7 * i for i in range(1000)], "x": np.arange(1000) / 7})
+    frame = pl.DataFrame({"c": [2**63 + 7 * i for i in range(1000)], "x": np.arange(1000) / 7})
     frame.with_columns(pl.Series("y", ["a", "b"] * 500)).write_csv("t.csv")
     table = Table("t.csv", "y")
     table.read()
     assert table.kinds["c"].about == "an id: 1,000 numbers, all different"
+
+
+LARGE = [2**53, 2**53 + 1, 2**53 + 2]
+
+
+def by_reader(values, dtype, **settings):
+    """A table of values of this type through every reader that trains."""
+    column(values, categorical=["c"])
+    frame = pl.read_csv("t.csv", schema_overrides={"c": dtype})
+    frame.write_parquet("t.parquet")
+    Path("rows").mkdir(exist_ok=True)
+    frame.write_parquet("rows/part.parquet")
+    return [
+        Table("t.csv", "y", **settings),
+        Table("t.parquet", "y", **settings),
+        Stream("rows", "y", batch_size=64, **settings),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt64, pl.Int128, pl.Decimal(38, 0)])
+def test_whole_numbers_that_floats_cannot_tell_apart_are_refused_or_text(dtype):
+    largest = LARGE if dtype == pl.Int64 else [*LARGE, 2**64 - 1]
+    for table in by_reader(largest, dtype):
+        with pytest.raises(ValueError, match=r"column 'c' is .*9007199254740993") as error:
+            table.setup()
+        assert '--data.ignore "[c]" or --data.categorical "[c]"' in str(error.value)
+    for table in by_reader(largest, dtype, numeric=["c"]):  # a flag makes it no better
+        with pytest.raises(ValueError, match="as a number it loses digits"):
+            table.setup()
+    for table in by_reader(largest, dtype, categorical=["c"]):
+        table.setup()
+        assert table.kinds["c"].categories == sorted(map(str, largest))
+    for table in by_reader([2**53, 2**53 + 2, 2**60], dtype):
+        table.setup()
+        assert table.kinds["c"].name == "number"  # float64 has them all
+
+
+def test_the_network_refuses_and_tells_apart_what_the_table_did():
+    column([1, 5, 9])
+    learned = trained()
+    rows = pl.DataFrame({"c": LARGE, "x": [0.5] * 3})
+    for frame in (rows, rows.to_pandas(), rows.cast(pl.String)):
+        with pytest.raises(ValueError, match=r"row 2, column 'c' is '?9007199254740993'?; as a"):
+            learned.predict(frame)
+    column([LARGE[0], 2**60])
+    codes = trained(categorical=["c"]).columns.matrix(rows)[:, 0]
+    assert codes.tolist() == [1, 2, 2]  # the neighbours of a category are other ones
+
+
+def test_large_whole_numbers_of_an_array_are_refused():
+    features = np.array([[i % 5, 2**53 + i] for i in range(30)])
+    with pytest.raises(ValueError, match="row 2, column 'b' is 9007199254740993; as a number"):
+        checked(RawTable(features, np.arange(30) % 2, ["a", "b"]), "kind")
+
+
+def test_times_are_ordered_by_their_last_digit():
+    times = [2**60 + i for i in range(ROWS)]
+    column(times, time="c")
+    pl.read_csv("t.csv").write_parquet("t.parquet")
+    for path in ("t.csv", "t.parquet"):
+        assert Table(path, "y", time="c").read().times.tolist() == list(range(ROWS))
+
+
+@given(st.lists(st.integers(-(2**70), 2**70) | st.integers(2**53 - 5, 2**53 + 5), min_size=1))
+def test_numbers_are_equal_if_pythons_are(numbers):
+    texts = pl.Series([str(number) for number in numbers])
+    rounded = is_inexact(texts, texts.cast(pl.Float64))
+    assert rounded.to_list() == [int(float(number)) != number for number in numbers]
+    assert number_keys(texts).n_unique() == len(set(numbers))
+    categories = [str(number) for number in set(numbers)]
+    spelled = pl.Series([f"+{number}.0".replace("+-", "-") for number in numbers])
+    codes = category_codes(spelled, categories, Reading()).cast(pl.Int64)
+    assert [int(categories[code]) for code in codes] == numbers
 
 
 def test_whole_numbers_that_are_all_different_are_a_quantity_in_a_small_table():

@@ -71,8 +71,8 @@ def counts_rows(column: pl.Series, chunks: Sequence[int]) -> bool:
         return False
     is_first = np.zeros(len(column), bool)
     is_first[np.cumsum([0, *chunks[:-1]])] = True
-    steps = column.diff().to_numpy()[~is_first]
-    return len(steps) >= COUNTED_ROWS and bool((steps == 1).all())
+    is_next = (column.diff() == 1).fill_null(False).to_numpy()[~is_first]
+    return len(is_next) >= COUNTED_ROWS and bool(is_next.all())
 
 
 class Survey:
