@@ -1,5 +1,6 @@
 """A table's file (CSV, TSV or Parquet), read by polars."""
 
+import os
 import shutil
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from polars.selectors import by_name  # takes names literally, where a string ma
 
 from cli.errors import first_line
 from data.csv_lines import CsvLines, likely_delimiter, separator_of
-from data.parquet import UNREADABLE, damage, schema_of
+from data.parquet import UNREADABLE, damage, schema_of, unreadable_type
 from data.plain_text import PARQUET, TextFile
 
 BATCH_ROWS = 50_000
@@ -84,6 +85,12 @@ class File:
             raise ValueError(f"{self.name} is empty")
         return start
 
+    def end(self) -> bytes:
+        """The last four bytes."""
+        with Path(self.path).open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read()
+
     def parquet_names(self) -> list[str]:
         """The column names of a Parquet file."""
         try:
@@ -91,9 +98,10 @@ class File:
         except DuplicateError as error:
             raise ValueError(f"{self.name}: {first_line(error)}; rename one") from error
         except UNREADABLE as error:
-            raise ValueError(
-                f"{self.name} is not a complete Parquet file: {first_line(error)}"
-            ) from error
+            what = "is not a complete Parquet file"
+            if self.end() == PARQUET:
+                what = "has a list of columns that cannot be read"
+            raise ValueError(f"{self.name} {what}: {first_line(error)}; write it again") from error
 
     def csv_lines(self, delimiter: str | None, flag: str) -> CsvLines:
         """The line reader of a CSV file, with the delimiter between its fields."""
@@ -199,15 +207,27 @@ class File:
         """Whether a row of a CSV file may have too few fields: polars fills them with nulls."""
         return not self.parquet and frame.get_column(self.fields[-1]).null_count() > 0
 
-    def fail(self, error: BaseException, names: Sequence[str]) -> NoReturn:
-        """Raise an error that names a CSV file's wrong line, or a Parquet file's row group.
+    def fail(
+        self,
+        error: BaseException,
+        names: Sequence[str],
+        first: int = 0,
+        last: int | None = None,
+    ) -> NoReturn:
+        """Raise an error that names a CSV file's wrong line, or a Parquet file's row group or type.
 
         Args:
             error: What polars raised.
             names: The columns that it read.
+            first: The first row that it read.
+            last: The row behind the last one; None for all.
         """
         if self.parquet:
-            where = damage(self.path, names)
+            reason = unreadable_type(self.path, names)
+            if reason is not None:
+                advice = "write it as another type, such as float64, or leave it out (ignore)"
+                raise ValueError(f"{self.name}: {reason}; {advice}") from error
+            where = damage(self.path, names, first, last)
             raise ValueError(f"{self.name} is damaged in {where}: {first_line(error)}") from error
         self.lines.count_rows(len(self.fields))
         raise ValueError(f"{self.name} cannot be read: {first_line(error)}") from error

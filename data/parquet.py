@@ -1,10 +1,12 @@
-"""Parquet files: some rows of one, and where one is damaged."""
+"""Parquet files: some rows of one, and why one cannot be read."""
 
 from collections.abc import Iterator, Sequence
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 from polars.selectors import by_name
+
+from cli.errors import first_line
 
 UNREADABLE = (PolarsError, OSError, PanicException)  # what polars raises for a damaged file
 LOOKED_AT = 100_000  # rows that are tried together where row groups are not known
@@ -25,6 +27,22 @@ def read_slice(path: str, names: Sequence[str], start: int, rows: int) -> pl.Dat
     """These columns of some rows of a file."""
     table = pl.scan_parquet(path, glob=False).select(by_name(list(names)))
     return table.slice(start, rows).collect()
+
+
+def unreadable_type(path: str, names: Sequence[str]) -> str | None:
+    """The first column whose type polars does not have, for a message; None if there is none.
+
+    Args:
+        path: The file.
+        names: The columns that are read.
+    """
+    for name, dtype in schema_of(path).items():
+        try:
+            if name in names:
+                pl.Series(dtype=dtype)
+        except PolarsError as error:
+            return f"column {name!r} is {dtype}, which cannot be read: {first_line(error)}"
+    return None
 
 
 def damage(path: str, names: Sequence[str], first: int = 0, last: int | None = None) -> str:

@@ -30,7 +30,9 @@ BOOLEAN_SPELLINGS = {"false": "false", "true": "true", "0": "false", "1": "true"
 WHOLE = r"^\+?(-?)(0|[1-9]\d*)(?:\.0*)?$"
 LARGEST_WHOLE = 2**53  # of a float; beyond it neighbours are one number
 MINUS_SIGN = "\u2212"
-NOT_TEXT = (pl.Binary, pl.Duration, pl.Object)  # besides lists and structs
+SIMPLE = (  # types, besides numbers
+    pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null, pl.Date, pl.Datetime, pl.Time,
+)  # fmt: skip
 
 
 def text_of(column: pl.Series) -> pl.Series:
@@ -55,7 +57,7 @@ def text_of(column: pl.Series) -> pl.Series:
 
 def check_type(column: pl.Series) -> None:
     """Refuse a column of lists, bytes or the like, whose values are no classes or categories."""
-    if column.dtype.is_nested() or column.dtype in NOT_TEXT:
+    if not (column.dtype.is_numeric() or column.dtype in SIMPLE):
         raise ValueError(
             f"column {column.name!r} holds {column.dtype}; give text, numbers or true and false"
         )
@@ -191,6 +193,7 @@ class Reading:
 
 def numbers_of(column: pl.Series, reading: Reading) -> tuple[pl.Series, pl.Series]:
     """A column's values as numbers, NaN where missing, and a mask of values that are neither."""
+    check_type(column)
     column = column.alias("")
     none_wrong = pl.repeat(False, len(column), eager=True)
     if column.dtype.is_numeric():

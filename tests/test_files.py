@@ -124,6 +124,63 @@ def test_predict_reads_compressed_tables_and_pipes(packing):
     assert done.stdout == Path("plain.csv").read_text("utf-8")
 
 
+WIDE = pyarrow.decimal256(60, 2)
+NO_COLUMN = {  # types of Parquet that are no column of a table
+    "wide decimal": pyarrow.array([1, 2]).cast(WIDE),
+    "wide decimals": pyarrow.array([1, 2]).cast(WIDE).dictionary_encode(),
+    "list": pyarrow.array([[1], [2]]),
+    "struct of wide decimals": pyarrow.array([{"b": 1}, {"b": 2}], pyarrow.struct([("b", WIDE)])),
+    "map": pyarrow.array([[("k", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int8())),
+    "duration": pyarrow.array([1, 2], pyarrow.duration("s")),
+    "bytes": pyarrow.array([b"ab", b"cd"], pyarrow.binary(2)),
+    "uuid": pyarrow.array([b"0123456789abcdef", b"fedcba9876543210"], pyarrow.uuid()),
+    "json": pyarrow.array(["{}", "[]"], pyarrow.json_()),
+}
+
+
+@pytest.mark.parametrize("kind", NO_COLUMN)
+def test_a_type_that_is_no_column_is_refused_in_any_role(kind):
+    column = pyarrow.concat_arrays([NO_COLUMN[kind]] * 20)
+    numbers = np.arange(40) % 7 / 2
+    table = pyarrow.table({"x": numbers, "a": column, "y": ["u", "v"] * 20})
+    pyarrow.parquet.write_table(table, "t.parquet")
+    roles = [
+        {"target": "y"},
+        {"target": "y", "categorical": ["a"]},
+        {"target": "y", "numeric": ["a"]},
+        {"target": "a"},
+    ]
+    for role in roles:
+        with pytest.raises(ValueError, match=r"column 'a' (is|holds) .*; (write|give)") as error:
+            Table("t.parquet", **role).setup()
+        assert "damaged" not in str(error.value)
+    ignored = Table("t.parquet", "y", ignore=["a"])
+    ignored.setup()
+    assert ignored.column_names == ["x"]
+
+
+DAYS = pyarrow.array(np.arange(40) % 7 * 86_400_000)
+RARE = {
+    "float16": (pyarrow.array((np.arange(40) % 7).astype(np.float16)), "number"),
+    "decimal": (DAYS.cast(pyarrow.decimal128(38, 2)), "number"),
+    "narrow decimal256": (DAYS.cast(pyarrow.decimal256(38, 2)), "number"),
+    "dictionary": (DAYS.dictionary_encode(), "number"),
+    "date64": (DAYS.cast(pyarrow.date64()), "date"),
+    "time": (pyarrow.array(np.arange(40) % 7 * 1000, pyarrow.time32("ms")), "date"),
+    "null": (pyarrow.nulls(40), "left out"),
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_rare_types_of_columns_are_read(name):
+    column, kind = RARE[name]
+    table = pyarrow.table({"x": np.arange(40) % 5 / 2, "a": column, "y": ["u", "v"] * 20})
+    pyarrow.parquet.write_table(table, "t.parquet")
+    read = Table("t.parquet", "y")
+    read.setup()
+    assert read.kinds["a"].name == kind
+
+
 @pytest.mark.parametrize("packing", PACKED)
 def test_a_damaged_file_is_refused(packing):
     content = PACKED[packing](FLOWERS.read_bytes())

@@ -427,6 +427,13 @@ def change_a_type(folder):
     pl.read_parquet(path).cast({"size": pl.Float64}).write_parquet(path)
 
 
+def a_wide_decimal(folder):
+    for path in folder.iterdir():
+        table = pyarrow.parquet.read_table(path)
+        wide = table["weight"].cast(pyarrow.decimal256(60))
+        pyarrow.parquet.write_table(table.append_column("wide", wide), path)
+
+
 def nothing(folder):
     pass
 
@@ -488,6 +495,8 @@ def many_texts(folder):
 BAD = [
     (cut_short, [], "rows/part-1.parquet is not a complete Parquet file"),
     (spoil, [], "rows/part-1.parquet is damaged in rows 141 to 200 (row group 3 of 5): "),
+    (a_wide_decimal, [], "rows/part-0.parquet: column 'wide' is Decimal(precision=60, scale=0), "
+                         "which cannot be read: precision must be between 1 and 38, got 60; write"),
     (lack_a_column, [], "rows/part-2.parquet has no column 'size', which rows/part-0.parquet has"),
     (add_a_column, [], "rows/part-2.parquet has a column 'more', which rows/part-0.parquet lacks"),
     (change_a_type, [], "rows/part-2.parquet: column 'size' is Float64, and in rows/part-0.parquet "

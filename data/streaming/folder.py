@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from cli.errors import first_line
 from data.ahead import ahead
 from data.file import File
-from data.parquet import UNREADABLE, count_rows, damage, read_slice, schema_of
+from data.parquet import UNREADABLE, count_rows, read_slice, schema_of
 
 # Rows, and values, that are read together: to give a few rows of a row group, most of its values
 # are decoded, and of larger chunks many would be in memory.
@@ -109,12 +108,12 @@ class Folder:
             ValueError: They cannot be read; with the file, the rows and the row group.
         """
         file = self.files[chunk.file]
+        last = chunk.start + chunk.rows
         try:
             frame = read_slice(file.path, names, chunk.start, chunk.rows)
         except UNREADABLE as error:
             self.check_unchanged()
-            where = damage(file.path, names, chunk.start, chunk.start + chunk.rows)
-            raise ValueError(f"{file.name} is damaged in {where}: {first_line(error)}") from error
+            file.fail(error, names, chunk.start, last)
         if len(frame) != chunk.rows:
             self.check_unchanged()
             raise ValueError(

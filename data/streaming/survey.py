@@ -45,7 +45,8 @@ def look(folder: Folder, names: Sequence[str], kinds: Kinds) -> dict[str, Kind]:
     for name in names:
         column = frame.get_column(name)
         found[name] = kind_of(column, kinds)
-        if found[name].name == "number" and counts_rows(column, [chunk.rows for chunk in chunks]):
+        is_number = found[name].name == "number" and name not in kinds.numeric
+        if is_number and counts_rows(column, [chunk.rows for chunk in chunks]):
             found[name] = Kind("left out", "it counts the rows")
     return found
 
