@@ -67,14 +67,21 @@ def memory_of_network(trainer: Trainer) -> int:
 def count_parameters(make_network: Factory, num_features: int, num_classes: int) -> int:
     """The number of a network's parameters; 0 if it cannot be built on the meta device.
 
+    Raises:
+        ValueError: A layer is too large to be counted.
+
     >>> count_parameters(nn.Linear, 10**6, 10**6)
     1000001000000
     """
     try:
         with torch.device("meta"):
             network: nn.Module = make_network(num_features, num_classes)
-    except Exception:  # a bad argument, or a constructor that reads values: building it says which
-        return 0
+    except Exception as error:
+        if "overflow" in str(error).lower():
+            raise ValueError(
+                "the network has a layer of more than 2^63 bytes; give a smaller network"
+            ) from error
+        return 0  # a bad argument, or a constructor that reads values: building it says which
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -6,6 +6,7 @@ from math import isqrt, prod
 
 from torch import nn
 
+from model.hidden import make_activation
 from model.networks import MLP
 
 
@@ -66,7 +67,7 @@ class ConvNet(nn.Sequential):
         for channels_in, channels_out in pairwise([depth, *channels]):
             for source in (channels_in, channels_out):
                 self.append(nn.Conv2d(source, channels_out, kernel_size=3, padding=1))
-                self.append(getattr(nn, activation)())
+                self.append(make_activation(activation))
             self.append(nn.MaxPool2d(2))
         self.append(nn.Flatten())
         self.extend(head)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
-from torch.nn.modules import activation as activations
 
-from cli.errors import unknown
 from model.embedding import PeriodicEmbedding
+from model.hidden import check_activation, check_depth, make_activation
 
 
 class MLP(nn.Sequential):
@@ -31,8 +30,8 @@ class MLP(nn.Sequential):
         numbers: Indices of the features that are numbers.
 
     Raises:
-        ValueError: A width below 1, an unknown activation, dropout outside [0, 1), a negative
-            init_std.
+        ValueError: A width below 1, too many layers, an unknown activation, dropout outside [0, 1),
+            a negative init_std.
     """
 
     def __init__(
@@ -49,8 +48,8 @@ class MLP(nn.Sequential):
         super().__init__()
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden is {list(hidden)}; every width must be 1 or more")
-        if activation not in activations.__all__:
-            raise ValueError(unknown("activation", activation, activations.__all__))
+        check_depth("hidden", len(hidden))
+        check_activation(activation)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; give a share from 0 to below 1")
         if init_std is not None and not 0 <= init_std < float("inf"):
@@ -66,7 +65,7 @@ class MLP(nn.Sequential):
         widths = [width, *hidden]
         for width_in, width_out in pairwise(widths):
             self.append(nn.Linear(width_in, width_out))
-            self.append(getattr(nn, activation)())  # one module a layer, so that hooks see each
+            self.append(make_activation(activation))  # one module a layer, so that hooks see each
             if dropout:
                 self.append(nn.Dropout(dropout))
         self.append(nn.Linear(widths[-1], num_classes))

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import activation as activations
 from torch.utils.checkpoint import checkpoint
 
-from cli.errors import unknown
+from model.hidden import check_activation, check_depth, make_activation
 
 
 class ResidualMLP(nn.Sequential):
@@ -35,8 +34,8 @@ class ResidualMLP(nn.Sequential):
             rest again: less memory, about a third more time.
 
     Raises:
-        ValueError: A width or expansion below 1, a negative number of blocks, an unknown
-            activation, dropout outside [0, 1).
+        ValueError: A width or expansion below 1, a number of blocks that is negative or too large,
+            an unknown activation, dropout outside [0, 1).
     """
 
     def __init__(
@@ -55,10 +54,10 @@ class ResidualMLP(nn.Sequential):
             raise ValueError(f"width is {width}; give 1 or more")
         if blocks < 0:
             raise ValueError(f"blocks is {blocks}; give 0 or more")
+        check_depth("blocks", blocks)
         if expansion < 1:
             raise ValueError(f"expansion is {expansion}; give 1 or more")
-        if activation not in activations.__all__:
-            raise ValueError(unknown("activation", activation, activations.__all__))
+        check_activation(activation)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; give a share from 0 to below 1")
 
@@ -98,7 +97,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, hidden)
-        self.activation: nn.Module = getattr(nn, activation)()  # one module a block, for hooks
+        self.activation = make_activation(activation)  # one module a block, for hooks
         self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(hidden, width)
         self.checkpointing = checkpointing

@@ -166,7 +166,7 @@ RARE = {
     "narrow decimal256": (DAYS.cast(pyarrow.decimal256(38, 2)), "number"),
     "dictionary": (DAYS.dictionary_encode(), "number"),
     "date64": (DAYS.cast(pyarrow.date64()), "date"),
-    "time": (pyarrow.array(np.arange(40) % 7 * 1000, pyarrow.time32("ms")), "date"),
+    "time": (pyarrow.array((np.arange(40) % 7).astype(np.int32)).cast(pyarrow.time32("s")), "date"),
     "null": (pyarrow.nulls(40), "left out"),
 }
 

@@ -1,5 +1,6 @@
 """MLP: its shapes, its initial weights and what it refuses."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from model.convnet import ConvNet
+from model.hidden import ACTIVATIONS, OVER_UNITS, UNUSABLE
 from model.networks import MLP
+from model.residual import ResidualMLP
+from model.stack import Stack
 
 WIDTHS = st.lists(st.integers(1, 9), max_size=3)
 
@@ -71,6 +76,50 @@ def test_dropout_only_while_training():
     assert not torch.equal(network(features), network(features))
     network.eval()
     assert torch.equal(network(features), network(features))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_keeps_rows_apart_alone_and_in_a_stack(activation):
+    stack = Stack(partial(MLP, 4, 3, [5, 5], activation), seeds=[0, 1]).eval()
+    stack.template[0].eval()
+    stack.loop_unless_vmap(4)
+    rows = torch.randn(6, 4)
+    logits = stack(rows.T.expand(2, 4, 6))
+    network = MLP(4, 3, [5, 5], activation).eval()
+    for member in range(2):
+        network.load_state_dict(stack.member_state(member))
+        alone = torch.cat([network(row) for row in rows.split(1)])
+        torch.testing.assert_close(logits[member].T, alone)
+    for make in (ResidualMLP, partial(ConvNet, channels=[2], hidden=[5])):
+        other = make(16, 3, activation=activation).eval()
+        images = torch.randn(3, 16)
+        alone = torch.cat([other(row) for row in images.split(1)])
+        torch.testing.assert_close(other(images), alone)
+
+
+def test_activations_over_units_are_those_that_mix_them():
+    rows = torch.randn(3, 4)
+    changed = rows + torch.tensor([1.0, 0, 0, 0])
+    mixing = set()
+    for name in ACTIVATIONS:
+        layer = MLP(4, 3, [4], name).eval()[1]
+        if not torch.equal(layer(rows)[:, 1:], layer(changed)[:, 1:]):
+            mixing.add(name)
+    assert mixing == set(OVER_UNITS)
+
+
+@pytest.mark.parametrize("make", [MLP, ResidualMLP, ConvNet])
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_an_activation_that_cannot_follow_a_layer_is_refused(make, name):
+    with pytest.raises(ValueError, match=f"activation '{name}' needs arguments or changes"):
+        make(16, 3, activation=name)
+
+
+def test_too_many_layers_are_refused_before_any_is_built():
+    with pytest.raises(ValueError, match="hidden makes 1,000,000 layers; give at most 10,000"):
+        MLP(4, 3, [1] * 10**6)
+    with pytest.raises(ValueError, match="blocks makes 1,000,000,000 layers; give at most 10,000"):
+        ResidualMLP(4, 3, blocks=10**9)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,24 @@ def test_says_how_large_it_is_and_what_would_fit(function, network, capsys):
     assert fitting < parameters
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["--network.hidden", "[10000000000000,10000000000000]"],
+        ["--network.hidden", "[100000000000000000000]"],
+        ["--network", "ResidualMLP", "--network.width", "10000000000"],
+    ],
+)
+def test_a_layer_too_large_to_be_counted_is_one_line(network, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command(train, ["--accelerator", "cpu", *network])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "error: the network has a layer of more than 2^63 bytes; give a smaller network\n"
+    )
+
+
 def test_what_is_said_to_fit_does():
     components = {"network": {"class": "ResidualMLP", "width": 64}, "optimizer": {"class": "Adam"}}
     parameters = sum(p.numel() for p in ResidualMLP(4, 3, width=64).parameters())
