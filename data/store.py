@@ -14,6 +14,7 @@ from polars.selectors import by_name
 
 from data.columns import Columns
 from data.file import File
+from data.memory import readable
 from data.parquet import UNREADABLE, count_rows
 from data.temporary import temporary_folder
 
@@ -61,8 +62,8 @@ class Store:
         if needed > free:
             raise ValueError(
                 f"{file.name} is copied column by column into {temporary_folder()}, where "
-                f"{free / 2**30:.1f} GiB are free and up to {needed / 2**30:.1f} are needed; make "
-                "space, set TMPDIR to another folder, or save the table as Parquet"
+                f"{readable(free)} are free and up to {readable(needed)} are needed; make space, "
+                "set TMPDIR to another folder, or save the table as Parquet"
             )
         paths = []
         for index, frame in enumerate(file.frames(self.names)):

@@ -8,7 +8,8 @@ LARGE_FILES = Path("/var/tmp")  # on a disk, where /tmp may be in memory
 
 
 def temporary_folder() -> str:
-    """The folder TMPDIR, or /var/tmp where there is one."""
-    if "TMPDIR" not in os.environ and os.access(LARGE_FILES, os.W_OK):
-        return str(LARGE_FILES)
+    """The folder TMPDIR, else /var/tmp; Python's choice where neither can be written to."""
+    for folder in (os.environ.get("TMPDIR"), str(LARGE_FILES)):
+        if folder and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return folder
     return tempfile.gettempdir()

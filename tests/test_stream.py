@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -595,10 +594,13 @@ def test_the_copy_is_where_temporary_files_belong_and_nothing_is_left(monkeypatc
     write(mixed(1000))
     monkeypatch.delenv("TMPDIR", raising=False)
     assert temporary_folder() == "/var/tmp"
+    Path("a file").touch()
+    for unusable in ("", "not there", "a file"):
+        monkeypatch.setenv("TMPDIR", unusable)
+        assert temporary_folder() == "/var/tmp"
     folder = Path("scratch").absolute()
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # asked for once in a process
     stream = ready()
     assert stream.about().endswith(f"from a copy in {folder}")
     stream.train_dataloader()
@@ -613,6 +615,23 @@ def limited(size, line):
     script(train, line)
 
 
+def overflow(size):
+    """A copy that grows beyond a size in bytes, and is closed."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    file = ScratchFile(1, np.float64)
+    try:
+        while True:
+            file.append(np.zeros((300, 1)), np.zeros(300))
+    except ValueError as error:
+        print(error)
+
+
+def test_a_copy_that_cannot_be_written_is_not_written_when_it_is_closed():
+    done = forked(overflow, 8192)
+    assert done.stdout.count("File too large") == 1
+    assert done.stderr == ""
+
+
 def test_a_disk_that_the_copy_fills_is_named():
     write(mixed(1000))
     done = forked(limited, 8192, [*SMALL, "--max_epochs", "1"])
@@ -622,7 +641,7 @@ def test_a_disk_that_the_copy_fills_is_named():
         "or set TMPDIR to another folder\n"
     )
     assert not list(Path().glob("lightning_logs/*"))
-    with pytest.raises(ValueError, match=r"copied into .*, where [\d.]+ GiB are free and 931322"):
+    with pytest.raises(ValueError, match=r"copied into .*, where .* are free and 931,322"):
         check_room(10**18)
 
 

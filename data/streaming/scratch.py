@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data.memory import readable
 from data.streaming.order import Share
 from data.temporary import temporary_folder
 
@@ -86,6 +87,7 @@ class ScratchFile:
             self.file.write(table.data)
             self.file.flush()
         except OSError as error:
+            self.file.raw.close()  # else closing the file would write the rest
             error.filename = temporary_folder()  # else it would be taken for a file of the run
             raise ValueError(
                 f"the copy of the rows in {error.filename} cannot be written: {error.strerror}; "
@@ -113,6 +115,6 @@ def check_room(size: int) -> None:
     free = shutil.disk_usage(temporary_folder()).free
     if size > free:
         raise ValueError(
-            f"the rows are copied into {temporary_folder()}, where {free / 2**30:.1f} GiB are free "
-            f"and {size / 2**30:.1f} are needed; make space, or set TMPDIR to another folder"
+            f"the rows are copied into {temporary_folder()}, where {readable(free)} are free and "
+            f"{readable(size)} are needed; make space, or set TMPDIR to another folder"
         )
