@@ -1,5 +1,6 @@
 """Work that is done in a thread before its result is needed."""
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ def ahead(items: Iterator[T], count: int) -> Iterator[T]:
     # calling thread and of all that have not asked for theirs, as the one that waits does here.
     torch.get_num_threads()
     pool = ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1))
+    is_finalizing = sys.is_finalizing  # a local name outlives its module
     waiting: deque[Future[T | object]] = deque()
     try:
         waiting.extend(pool.submit(next, items, end) for _ in range(count))
@@ -34,4 +36,5 @@ def ahead(items: Iterator[T], count: int) -> Iterator[T]:
             waiting.append(pool.submit(next, items, end))
             yield item  # type: ignore[misc]  # no end
     finally:
-        pool.shutdown(cancel_futures=True)
+        if not is_finalizing():  # else Python has ended the thread, and the pool's module is gone
+            pool.shutdown(cancel_futures=True)

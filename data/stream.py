@@ -12,7 +12,7 @@ from cli.paths import expand_path
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
-from data.streaming.batches import StreamBatches
+from data.streaming.batches import StreamBatches, check_memory
 from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
 from data.streaming.order import Share
@@ -245,6 +245,10 @@ class Stream(TabularData):
             raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
             yield raw, self.labels.indices(frame), self.by_row.codes(chunk, frame)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The copy is of this process.
+        return self.__dict__ | {"copied": {}, "copied_for": None}
+
     def is_exact_in_float32(self) -> bool:
         """Whether float32 has every value of the columns exactly, and their copy half the size."""
         kinds = {name: self.columns.kind(name) for name in self.column_names}
@@ -269,7 +273,9 @@ class Stream(TabularData):
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.
-        return self.make_batches("train", self.buffer, torch.initial_seed())
+        batches = self.make_batches("train", self.buffer, torch.initial_seed())
+        check_memory(self.buffer, batches.file)
+        return batches
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
         joined = max(1, EVALUATION_ROWS // self.step_size)

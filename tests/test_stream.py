@@ -1,5 +1,6 @@
 """A folder of Parquet files: the same table as in memory, in another order."""
 
+import pickle
 import resource
 import shlex
 import shutil
@@ -607,6 +608,24 @@ def test_the_copy_is_where_temporary_files_belong_and_nothing_is_left(monkeypatc
     opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert len([path for path in opened if path.startswith(f"{folder}/")]) == 2  # train and test
     assert not list(folder.iterdir())
+
+
+def test_a_stream_is_pickled_without_its_copy():
+    write(mixed(300))
+    stream = ready()
+    expected = as_set(stream.train_dataloader())
+    assert as_set(pickle.loads(pickle.dumps(stream)).train_dataloader()) == expected
+
+
+def test_a_buffer_that_memory_has_no_room_for_is_refused(monkeypatch):
+    write(mixed(300))
+    stream = ready()
+    monkeypatch.setattr(stream_batches, "free_memory", lambda: 6400)
+    message = r"a buffer of 2\d\d rows takes 1\d.\d KiB, and 6.2 KiB of .* give --data.buffer 50$"
+    with pytest.raises(ValueError, match=message):
+        stream.train_dataloader()
+    stream.buffer = 50
+    assert list(stream.train_dataloader())
 
 
 def limited(size, line):

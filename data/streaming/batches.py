@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from data.ahead import ahead
+from data.memory import free_memory, readable
 from data.streaming.order import Share, blocks_of
 from data.streaming.scratch import ScratchFile
 
@@ -134,3 +135,22 @@ class StreamBatches:
         if self.pin:
             return features.pin_memory(), targets.pin_memory()
         return features, targets
+
+
+def check_memory(buffer: int, file: ScratchFile) -> None:
+    """Refuse a buffer that memory has no room for.
+
+    Args:
+        buffer: Rows that wait in memory.
+        file: The rows of this process.
+
+    Raises:
+        ValueError: With the rows that memory has room for.
+    """
+    needed = min(buffer, file.rows) * file.row_bytes
+    free = free_memory()
+    if needed > free:
+        raise ValueError(
+            f"a buffer of {min(buffer, file.rows):,} rows takes {readable(needed)}, and "
+            f"{readable(free)} of memory are free; give --data.buffer {free // file.row_bytes // 2}"
+        )
