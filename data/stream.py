@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from cli.output import printable
 from cli.paths import expand_path
@@ -229,8 +230,10 @@ class Stream(TabularData):
             NAMES.index(name): Share(len(rows), self.step_size, rank, processes)
             for name, rows in self.indices.items()
         }
-        dtype = np.float32 if self.is_exact_in_float32() else np.float64
-        files = copy_rows(self.rows(), shares, len(self.column_names), dtype)
+        columns, dtype = len(self.column_names), self.raw_type
+        if self.copies_features:
+            columns, dtype = self.num_features, np.float32
+        files = copy_rows(self.rows(), shares, columns, dtype)
         self.folder.check_unchanged()
         for split, share in shares.items():
             if files[split].rows != share.steps().sum():
@@ -240,22 +243,35 @@ class Stream(TabularData):
         return {NAMES[split]: (file, shares[split]) for split, file in files.items()}
 
     def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Some rows at a time: raw, their class indices, and the codes of their splits."""
+        """Some rows at a time, as the copy has them, their class indices and codes of splits."""
         for chunk, frame in self.folder.frames(self.read_names):
-            raw = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
-            yield raw, self.labels.indices(frame), self.by_row.codes(chunk, frame)
+            rows = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
+            if self.copies_features:
+                rows = self.encoder.transform(rows).numpy()
+            yield rows, self.labels.indices(frame), self.by_row.codes(chunk, frame)
+
+    @property
+    def copies_features(self) -> bool:
+        """Whether the copy has features: where raw rows are not smaller, epochs need not encode."""
+        return 4 * self.num_features <= np.dtype(self.raw_type).itemsize * len(self.column_names)
+
+    def features_of(self, rows: Tensor) -> Tensor:
+        """Features (rows, num_features) of rows of the copy."""
+        return rows.contiguous() if self.copies_features else self.encoder(rows.double())
 
     def __getstate__(self) -> dict[str, Any]:
         # The copy is of this process.
         return self.__dict__ | {"copied": {}, "copied_for": None}
 
-    def is_exact_in_float32(self) -> bool:
-        """Whether float32 has every value of the columns exactly, and their copy half the size."""
+    @property
+    def raw_type(self) -> type[np.floating[Any]]:
+        """The type of a copy of raw rows: float32 if it has every value of the columns exactly."""
         kinds = {name: self.columns.kind(name) for name in self.column_names}
-        return all(
+        is_exact = all(
             kind == "text" or (kind == "number" and self.folder.schema[name] in EXACT)
             for name, kind in kinds.items()
         )
+        return np.float32 if is_exact else np.float64
 
     def make_batches(
         self, split: str, buffer: int, seed: int | None = None, joined: int = 1
@@ -269,7 +285,7 @@ class Stream(TabularData):
             self.copied = self.copies(rank, processes)
             self.copied_for = rank, processes
         file, share = self.copied[split]
-        return StreamBatches(file, self.encoder, share, buffer, seed, joined, pin)
+        return StreamBatches(file, self.features_of, share, buffer, seed, joined, pin)
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.

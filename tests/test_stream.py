@@ -38,6 +38,7 @@ from tests.helpers import ROOT, forked, run, script, weights
 from train import train
 
 STREAM = ("--data", "Stream", "--data.path", "rows", "--data.target", "kind")
+ALL = "*"
 TINY = 1e-300  # float64 has numbers below it with fewer digits
 SMALL = (*STREAM, "--data.batch_size", "64", "--network.hidden", "[8]", "--pictures", "none")
 
@@ -103,10 +104,12 @@ def as_set(batches):
     return sorted(map(tuple, rows.nan_to_num(99).tolist()))
 
 
+@pytest.mark.parametrize("columns", [ALL, ["weight", "kind"]], ids=["raw", "features"])
 @pytest.mark.parametrize("scaling", ["standard", "robust"])
-def test_the_encoder_is_that_of_a_table_in_memory(scaling):
-    frame = write(mixed(1000))
+def test_the_encoder_is_that_of_a_table_in_memory(scaling, columns):
+    frame = write(mixed(1000).select(columns))
     stream = ready(scaling=scaling, split_seed=3)
+    assert stream.copies_features == (columns != ALL)
     frame.write_parquet("all.parquet")
     table = Table("all.parquet", "kind", scaling=scaling)
     raw = table.load()
@@ -135,7 +138,7 @@ def test_a_buffer_of_float32_has_the_same_rows():
     for dtype in (pl.Float32, pl.Float64):
         write(frame.cast({"size": dtype}))
         stream = ready()
-        assert stream.is_exact_in_float32() == (dtype == pl.Float32)
+        assert stream.raw_type == (np.float32 if dtype == pl.Float32 else np.float64)
         batches.append(all_rows(stream, "train"))
     assert all(a[0].equal(b[0]) for a, b in zip(*batches, strict=True))
 

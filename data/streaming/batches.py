@@ -27,7 +27,7 @@ class StreamBatches:
 
     Args:
         file: The rows of this process.
-        encode: A raw table to features.
+        encode: Rows of the file, without their class indices, to features.
         share: Which they are of the split's rows.
         buffer: Rows of both blocks.
         seed: Seed of the order; None keeps the rows in theirs.
@@ -130,7 +130,7 @@ class StreamBatches:
 
     def to_tensors(self, table: np.ndarray) -> tuple[Tensor, Tensor]:
         """Features and targets of rows (rows, columns + 1)."""
-        features = self.encode(torch.from_numpy(table[:, :-1]).double())
+        features = self.encode(torch.from_numpy(table[:, :-1]))
         targets = torch.from_numpy(table[:, -1].astype(np.int64))
         if self.pin:
             return features.pin_memory(), targets.pin_memory()

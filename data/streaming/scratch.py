@@ -23,10 +23,10 @@ def copy_rows(
     """Copy a process's rows of each split into a file.
 
     Args:
-        rows: Some rows at a time: raw (rows, columns), their class indices (rows,), below 0 for
-            none, and the codes of their splits (rows,).
+        rows: Some rows at a time (rows, columns), their class indices (rows,), below 0 for none,
+            and the codes of their splits (rows,).
         shares: Which rows of each split are the process's, by its code.
-        columns: Number of columns of the raw table.
+        columns: Number of columns.
         dtype: A type that has the values, and class indices, exactly.
 
     Raises:
@@ -35,17 +35,17 @@ def copy_rows(
     files = {split: ScratchFile(columns, dtype) for split in shares}
     check_room(sum(int(shares[split].steps().sum()) * files[split].row_bytes for split in shares))
     seen = dict.fromkeys(shares, 0)
-    for raw, targets, codes in rows:
+    for values, targets, codes in rows:
         for split, share in shares.items():
             of_split = np.flatnonzero((codes == split) & (targets >= 0))
             is_ours = share.has(seen[split] + np.arange(len(of_split)))
-            files[split].append(raw[of_split[is_ours]], targets[of_split[is_ours]])
+            files[split].append(values[of_split[is_ours]], targets[of_split[is_ours]])
             seen[split] += len(of_split)
     return files
 
 
 class ScratchFile:
-    """Rows of a raw table, each with its class index as one more number, in a temporary file.
+    """Rows of numbers, each with its class index as one more number, in a temporary file.
 
     The file has no name: nothing is left of it, however the process ends.
 
@@ -58,7 +58,7 @@ class ScratchFile:
            [5., 6., 1.]], dtype=float32)
 
     Args:
-        columns: Number of columns of the raw table.
+        columns: Number of columns.
         dtype: A type that has the values, and class indices, exactly.
     """
 
@@ -74,14 +74,14 @@ class ScratchFile:
     def row_bytes(self) -> int:
         return self.width * self.dtype.itemsize
 
-    def append(self, raw: np.ndarray, targets: np.ndarray) -> None:
+    def append(self, rows: np.ndarray, targets: np.ndarray) -> None:
         """Add rows (rows, columns) and their class indices (rows,).
 
         Raises:
             ValueError: The disk is full.
         """
-        table = np.empty((len(raw), self.width), self.dtype)
-        table[:, :-1] = raw
+        table = np.empty((len(rows), self.width), self.dtype)
+        table[:, :-1] = rows
         table[:, -1] = targets
         try:
             self.file.write(table.data)
@@ -93,7 +93,7 @@ class ScratchFile:
                 f"the copy of the rows in {error.filename} cannot be written: {error.strerror}; "
                 "make space, or set TMPDIR to another folder"
             ) from error
-        self.rows += len(raw)
+        self.rows += len(rows)
 
     def read_into(self, table: np.ndarray, first: int) -> None:
         """Fill a table (rows, columns + 1) with rows of the file, from a first one on."""
