@@ -244,7 +244,7 @@ class Stream(TabularData):
 
     def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Some rows at a time, as the copy has them, their class indices and codes of splits."""
-        for chunk, frame in self.folder.frames(self.read_names):
+        for chunk, frame in self.folder.frames(self.read_names, "copying"):
             rows = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
             if self.copies_features:
                 rows = self.encoder.transform(rows).numpy()

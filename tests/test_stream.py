@@ -34,7 +34,7 @@ from evaluate import evaluate
 from inference.predictor import load
 from model.running_scores import RunningScores
 from model.scores import METRICS, probabilities, score
-from tests.helpers import ROOT, forked, run, script, weights
+from tests.helpers import ROOT, forked, in_terminal, run, script, weights
 from train import train
 
 STREAM = ("--data", "Stream", "--data.path", "rows", "--data.target", "kind")
@@ -281,6 +281,23 @@ def test_a_folder_learns_what_a_table_in_memory_does():
                     "--members", "1", "--network.hidden", "[8]", "--pictures", "none",
                     "--data.batch_size", "64", "--max_epochs", "20")  # fmt: skip
     assert streamed["test/log_loss"] == pytest.approx(in_memory["test/log_loss"], rel=0.1)
+
+
+def slowly(line):
+    """Train where reading takes long."""
+    stream_folder.BAR_SECONDS = 0.0
+    stream_folder.CHUNK_ROWS = 100
+    script(train, line)
+
+
+def test_a_terminal_sees_how_far_the_reading_is():
+    write(mixed(1000))
+    done, shown = in_terminal(slowly, [*SMALL, "--max_epochs", "1", "--accelerator", "cpu"])
+    assert done.returncode == 0
+    for task in ("reading", "copying"):
+        assert f"{task}: " in shown
+        assert "/1.00k " in shown
+    assert "reading" not in done.stdout
 
 
 def test_accumulated_batches_are_one_large_batch():

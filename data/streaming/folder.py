@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+from tqdm import tqdm
 
+from cli.interrupts import is_first_process
 from data.ahead import ahead
 from data.file import File
 from data.parquet import UNREADABLE, count_rows, read_slice, schema_of
@@ -15,6 +17,7 @@ from data.parquet import UNREADABLE, count_rows, read_slice, schema_of
 # are decoded, and of larger chunks many would be in memory.
 CHUNK_ROWS = 65_536
 CHUNK_VALUES = 2**21
+BAR_SECONDS = 1.0  # of reading, after which a bar shows
 
 
 class Chunk(NamedTuple):
@@ -121,14 +124,32 @@ class Folder:
             )
         return frame
 
-    def frames(self, names: Sequence[str]) -> Iterator[tuple[Chunk, pl.DataFrame]]:
+    def frames(self, names: Sequence[str], task: str) -> Iterator[tuple[Chunk, pl.DataFrame]]:
         """Every chunk with these columns of its rows, read ahead in a thread.
+
+        In a terminal a bar shows how far it is, if it takes long.
+
+        Args:
+            names: The columns.
+            task: What the rows are read for, which stands before the bar.
 
         Raises:
             ValueError: Some cannot be read.
         """
         frames = ahead((self.read(chunk, names) for chunk in self.chunks), 1)
-        yield from zip(self.chunks, frames, strict=True)
+        bar = tqdm(
+            total=self.num_rows,
+            desc=task,
+            unit=" rows",
+            unit_scale=True,
+            leave=False,
+            delay=BAR_SECONDS,
+            disable=None if is_first_process() else True,  # None means: unless there is a terminal
+        )
+        with bar:
+            for chunk, frame in zip(self.chunks, frames, strict=True):
+                yield chunk, frame
+                bar.update(chunk.rows)
 
 
 class Sample(File):

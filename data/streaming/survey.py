@@ -118,7 +118,7 @@ class Survey:
         share = rows / folder.num_rows
         sample = []
         codes_of_sample = []
-        for chunk, frame in folder.frames([*columns.names, *extra]):
+        for chunk, frame in folder.frames([*columns.names, *extra], "reading"):
             codes = splits.codes(chunk, frame)
             is_labelled = self.add(folder, chunk, frame, codes)
             self.counts += np.bincount(codes[is_labelled], minlength=len(NAMES))
