@@ -21,6 +21,9 @@ BUILD_ERRORS = (
     *(LookupError, AttributeError, AssertionError),
 )
 
+# Flags of torch's optimizers that serve another purpose, and what for.
+NOT_FOR_A_FIT = {"capturable": "CUDA graphs", "differentiable": "gradients of a fit"}
+
 
 def built_network(make_network: Callable[[], nn.Module]) -> nn.Module:
     """Build the network.
@@ -56,8 +59,9 @@ def built_optimizer(
         optimizer: Optimizer = make_optimizer(parameters, **arguments)
     except BUILD_ERRORS as error:
         raise ValueError(f"the optimizer cannot be built: {first_line(error)}") from error
-    if optimizer.defaults.get("differentiable"):
-        raise ValueError("optimizer.differentiable is true, for gradients of a fit; leave it out")
+    for name, purpose in NOT_FOR_A_FIT.items():
+        if optimizer.defaults.get(name):
+            raise ValueError(f"optimizer.{name} is true, for {purpose}; leave it out")
     return optimizer
 
 

@@ -483,6 +483,7 @@ BAD = {
     "--optimizer.lr 0": "lr is 0.0; give a finite number above 0",
     "--optimizer.lr -1": "lr is -1.0; give a finite number above 0",
     "--optimizer SGD --optimizer.differentiable true": "optimizer.differentiable is true",
+    "--optimizer RMSprop --optimizer.capturable true": "optimizer.capturable is true",
     "--optimizer.lr .inf": "lr is inf; give a finite number above 0",
     "--optimizer.betas [2,2]": "Invalid beta parameter",
     "--schedule.pct_start 2": "pct_start",
