@@ -245,6 +245,7 @@ def check_values(
         largest = np.maximum(features.max(0).astype(float), -features.min(0).astype(float))
         for column in np.flatnonzero(largest >= LARGEST_WHOLE).tolist():
             name = column_names[column]
+            # Refuses a number that float64 does not have, and names its row.
             Columns([name]).values(pl.Series(name, features[:, column]))
     for column, name in enumerate(column_names):
         if name in categories:

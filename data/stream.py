@@ -13,11 +13,11 @@ from cli.paths import expand_path
 from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
-from data.streaming.batches import StreamBatches, check_memory
+from data.streaming.batches import StreamBatches, check_buffer
 from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
 from data.streaming.order import Share
-from data.streaming.scratch import ScratchFile, copy_rows
+from data.streaming.scratch import ScratchFile, copy_rows, row_bytes
 from data.streaming.splits import NAMES, StreamSplits
 from data.streaming.statistics import fit_encoder
 from data.streaming.survey import Survey, look
@@ -150,6 +150,7 @@ class Stream(TabularData):
         self.num_features = len(self.feature_names)
         self.augment = None
         self.read_names = [*self.columns.names, *extra]
+        self.choose_copy()
         self.splits = self.samples(survey)
 
     def names_to_learn(self) -> list[str]:
@@ -220,6 +221,22 @@ class Stream(TabularData):
             splits[name] = features, torch.from_numpy(survey.sample_targets[rows])
         return splits
 
+    def choose_copy(self) -> None:
+        """Decide what the copy has: features, or raw rows where those are smaller.
+
+        Raises:
+            ValueError: Memory has no room for the buffer.
+        """
+        self.copy_columns = len(self.column_names)
+        self.copy_type = self.raw_type
+        raw_bytes = row_bytes(self.copy_columns, self.copy_type)
+        self.copies_features = row_bytes(self.num_features, np.float32) <= raw_bytes
+        if self.copies_features:  # epochs need not encode them
+            self.copy_columns = self.num_features
+            self.copy_type = np.float32
+        rows = min(self.buffer, len(self.indices["train"]))
+        check_buffer(rows, row_bytes(self.copy_columns, self.copy_type))
+
     def copies(self, rank: int, processes: int) -> dict[str, tuple[ScratchFile, Share]]:
         """A process's rows of each split, copied into files, and which they are.
 
@@ -230,10 +247,7 @@ class Stream(TabularData):
             NAMES.index(name): Share(len(rows), self.step_size, rank, processes)
             for name, rows in self.indices.items()
         }
-        columns, dtype = len(self.column_names), self.raw_type
-        if self.copies_features:
-            columns, dtype = self.num_features, np.float32
-        files = copy_rows(self.rows(), shares, columns, dtype)
+        files = copy_rows(self.rows(), shares, self.copy_columns, self.copy_type)
         self.folder.check_unchanged()
         for split, share in shares.items():
             if files[split].rows != share.steps().sum():
@@ -249,11 +263,6 @@ class Stream(TabularData):
             if self.copies_features:
                 rows = self.encoder.transform(rows).numpy()
             yield rows, self.labels.indices(frame), self.by_row.codes(chunk, frame)
-
-    @property
-    def copies_features(self) -> bool:
-        """Whether the copy has features: where raw rows are not smaller, epochs need not encode."""
-        return 4 * self.num_features <= np.dtype(self.raw_type).itemsize * len(self.column_names)
 
     def features_of(self, rows: Tensor) -> Tensor:
         """Features (rows, num_features) of rows of the copy."""
@@ -289,9 +298,7 @@ class Stream(TabularData):
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.
-        batches = self.make_batches("train", self.buffer, torch.initial_seed())
-        check_memory(self.buffer, batches.file)
-        return batches
+        return self.make_batches("train", self.buffer, torch.initial_seed())
 
     def evaluation_dataloader(self, split: str) -> Iterable[Any]:
         joined = max(1, EVALUATION_ROWS // self.step_size)

@@ -76,12 +76,12 @@ def count_parameters(make_network: Factory, num_features: int, num_classes: int)
     try:
         with torch.device("meta"):
             network: nn.Module = make_network(num_features, num_classes)
-    except Exception as error:
-        if "overflow" in str(error).lower():
+    except Exception as error:  # a bad argument, or a constructor that reads values
+        if "overflow" in str(error).lower():  # torch has several types of error for it
             raise ValueError(
                 "the network has a layer of more than 2^63 bytes; give a smaller network"
             ) from error
-        return 0  # a bad argument, or a constructor that reads values: building it says which
+        return 0  # building it says what is wrong
     return sum(parameter.numel() for parameter in network.parameters())
 
 

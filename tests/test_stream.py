@@ -639,13 +639,11 @@ def test_a_stream_is_pickled_without_its_copy():
 
 def test_a_buffer_that_memory_has_no_room_for_is_refused(monkeypatch):
     write(mixed(300))
-    stream = ready()
     monkeypatch.setattr(stream_batches, "free_memory", lambda: 6400)
     message = r"a buffer of 2\d\d rows takes 1\d.\d KiB, and 6.2 KiB of .* give --data.buffer 50$"
     with pytest.raises(ValueError, match=message):
-        stream.train_dataloader()
-    stream.buffer = 50
-    assert list(stream.train_dataloader())
+        ready()  # before the rows are copied
+    assert list(ready(buffer=50).train_dataloader())
 
 
 def limited(size, line):

@@ -137,20 +137,20 @@ class StreamBatches:
         return features, targets
 
 
-def check_memory(buffer: int, file: ScratchFile) -> None:
+def check_buffer(rows: int, row_bytes: int) -> None:
     """Refuse a buffer that memory has no room for.
 
     Args:
-        buffer: Rows that wait in memory.
-        file: The rows of this process.
+        rows: Rows that wait in memory.
+        row_bytes: Bytes of a row.
 
     Raises:
         ValueError: With the rows that memory has room for.
     """
-    needed = min(buffer, file.rows) * file.row_bytes
+    needed = rows * row_bytes
     free = free_memory()
     if needed > free:
         raise ValueError(
-            f"a buffer of {min(buffer, file.rows):,} rows takes {readable(needed)}, and "
-            f"{readable(free)} of memory are free; give --data.buffer {free // file.row_bytes // 2}"
+            f"a buffer of {rows:,} rows takes {readable(needed)}, and {readable(free)} of memory "
+            f"are free; give --data.buffer {free // row_bytes // 2}"
         )

@@ -44,6 +44,11 @@ def copy_rows(
     return files
 
 
+def row_bytes(columns: int, dtype: type[np.floating[Any]]) -> int:
+    """Bytes of a row and its class index in a file."""
+    return (columns + 1) * np.dtype(dtype).itemsize
+
+
 class ScratchFile:
     """Rows of numbers, each with its class index as one more number, in a temporary file.
 
@@ -65,14 +70,11 @@ class ScratchFile:
     def __init__(self, columns: int, dtype: type[np.floating[Any]]) -> None:
         self.dtype = np.dtype(dtype)
         self.width = columns + 1
+        self.row_bytes = row_bytes(columns, dtype)
         self.rows = 0
         self.lock = Lock()
         self.file = tempfile.TemporaryFile(dir=temporary_folder())  # noqa: SIM115  # for all epochs
         weakref.finalize(self, self.file.close)
-
-    @property
-    def row_bytes(self) -> int:
-        return self.width * self.dtype.itemsize
 
     def append(self, rows: np.ndarray, targets: np.ndarray) -> None:
         """Add rows (rows, columns) and their class indices (rows,).
