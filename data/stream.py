@@ -1,12 +1,10 @@
 """A table larger than memory: a folder of Parquet files, read in a random order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 import torch
-from torch import Tensor
 
 from cli.output import printable
 from cli.paths import expand_path
@@ -14,10 +12,9 @@ from data.description import Kind, describe
 from data.encoder import Scaling
 from data.kinds import Kinds
 from data.streaming.batches import StreamBatches, check_buffer
+from data.streaming.copy import StreamCopy
 from data.streaming.folder import Folder
 from data.streaming.labels import StreamLabels
-from data.streaming.order import Share
-from data.streaming.scratch import ScratchFile, copy_rows, row_bytes
 from data.streaming.splits import NAMES, StreamSplits
 from data.streaming.statistics import fit_encoder
 from data.streaming.survey import Survey, look
@@ -28,7 +25,6 @@ from data.values import Reading
 SHOWN_ROWS = 10_000  # of each split, for pictures and warnings
 SHOWN_VALUES = 2**24
 EVALUATION_ROWS = 8192  # of a batch
-EXACT = (pl.Float32, pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)  # types whose values float32 has
 
 
 class Stream(TabularData):
@@ -140,8 +136,7 @@ class Stream(TabularData):
             self.reading,
         )
         found = look(self.folder, names, kinds)
-        extra = [self.target, *filter(None, [self.split_column])]
-        survey = Survey(self.folder, kinds, found, self.by_row, self.labels, extra, self.unlabelled)
+        survey = Survey(self.folder, kinds, found, self.by_row, self.labels, self.unlabelled)
         self.describe_table(survey)
         self.encoder = fit_encoder(
             survey.statistics, survey.sample[survey.sample_codes == 0], self.scaling
@@ -149,8 +144,11 @@ class Stream(TabularData):
         self.feature_names = self.encoder.layout.names
         self.num_features = len(self.feature_names)
         self.augment = None
-        self.read_names = [*self.columns.names, *extra]
-        self.choose_copy()
+        counts = {name: len(rows) for name, rows in self.indices.items()}
+        self.copy = StreamCopy(
+            self.folder, self.columns, self.encoder, self.labels, self.by_row, counts
+        )
+        check_buffer(min(self.buffer, counts["train"]), self.copy.row_bytes)
         self.splits = self.samples(survey)
 
     def names_to_learn(self) -> list[str]:
@@ -221,66 +219,9 @@ class Stream(TabularData):
             splits[name] = features, torch.from_numpy(survey.sample_targets[rows])
         return splits
 
-    def choose_copy(self) -> None:
-        """Decide what the copy has: features, or raw rows where those are smaller.
-
-        Raises:
-            ValueError: Memory has no room for the buffer.
-        """
-        self.copy_columns = len(self.column_names)
-        self.copy_type = self.raw_type
-        raw_bytes = row_bytes(self.copy_columns, self.copy_type)
-        self.copies_features = row_bytes(self.num_features, np.float32) <= raw_bytes
-        if self.copies_features:  # epochs need not encode them
-            self.copy_columns = self.num_features
-            self.copy_type = np.float32
-        rows = min(self.buffer, len(self.indices["train"]))
-        check_buffer(rows, row_bytes(self.copy_columns, self.copy_type))
-
-    def copies(self, rank: int, processes: int) -> dict[str, tuple[ScratchFile, Share]]:
-        """A process's rows of each split, copied into files, and which they are.
-
-        Raises:
-            ValueError: The folder is no longer what it was, or the disk has no room.
-        """
-        shares = {
-            NAMES.index(name): Share(len(rows), self.step_size, rank, processes)
-            for name, rows in self.indices.items()
-        }
-        files = copy_rows(self.rows(), shares, self.copy_columns, self.copy_type)
-        self.folder.check_unchanged()
-        for split, share in shares.items():
-            if files[split].rows != share.steps().sum():
-                raise ValueError(
-                    f"{self.path} has other rows than when the run began; start a new run"
-                )
-        return {NAMES[split]: (file, shares[split]) for split, file in files.items()}
-
-    def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Some rows at a time, as the copy has them, their class indices and codes of splits."""
-        for chunk, frame in self.folder.frames(self.read_names, "copying"):
-            rows = self.columns.matrix(frame, self.folder.files[chunk.file], chunk.start)
-            if self.copies_features:
-                rows = self.encoder.transform(rows).numpy()
-            yield rows, self.labels.indices(frame), self.by_row.codes(chunk, frame)
-
-    def features_of(self, rows: Tensor) -> Tensor:
-        """Features (rows, num_features) of rows of the copy."""
-        return rows.contiguous() if self.copies_features else self.encoder(rows.double())
-
     def __getstate__(self) -> dict[str, Any]:
         # The copy is of this process.
         return self.__dict__ | {"copied": {}, "copied_for": None}
-
-    @property
-    def raw_type(self) -> type[np.floating[Any]]:
-        """The type of a copy of raw rows: float32 if it has every value of the columns exactly."""
-        kinds = {name: self.columns.kind(name) for name in self.column_names}
-        is_exact = all(
-            kind == "text" or (kind == "number" and self.folder.schema[name] in EXACT)
-            for name, kind in kinds.items()
-        )
-        return np.float32 if is_exact else np.float64
 
     def make_batches(
         self, split: str, buffer: int, seed: int | None = None, joined: int = 1
@@ -291,10 +232,10 @@ class Stream(TabularData):
             rank, processes = self.trainer.global_rank, self.trainer.world_size
             pin = self.trainer.strategy.root_device.type == "cuda"
         if self.copied_for != (rank, processes):
-            self.copied = self.copies(rank, processes)
+            self.copied = self.copy.write(self.step_size, rank, processes)
             self.copied_for = rank, processes
         file, share = self.copied[split]
-        return StreamBatches(file, self.features_of, share, buffer, seed, joined, pin)
+        return StreamBatches(file, self.copy.features, share, buffer, seed, joined, pin)
 
     def train_dataloader(self) -> Iterable[Any]:
         # The seed is the run's: train.py seeds everything with it.

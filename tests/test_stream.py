@@ -92,7 +92,7 @@ def ready(*arguments, **options):
 
 def all_rows(stream, split, epoch=0, rank=0, processes=1, buffer=120, seed=0):
     """The batches of an epoch as a process gets them."""
-    file, share = stream.copies(rank, processes)[split]
+    file, share = stream.copy.write(64, rank, processes)[split]
     batches = StreamBatches(file, stream.encoder, share, buffer, seed)
     batches.set_epoch(epoch)
     return list(batches)
@@ -109,7 +109,7 @@ def as_set(batches):
 def test_the_encoder_is_that_of_a_table_in_memory(scaling, columns):
     frame = write(mixed(1000).select(columns))
     stream = ready(scaling=scaling, split_seed=3)
-    assert stream.copies_features == (columns != ALL)
+    assert stream.copy.has_features == (columns != ALL)
     frame.write_parquet("all.parquet")
     table = Table("all.parquet", "kind", scaling=scaling)
     raw = table.load()
@@ -138,7 +138,7 @@ def test_a_buffer_of_float32_has_the_same_rows():
     for dtype in (pl.Float32, pl.Float64):
         write(frame.cast({"size": dtype}))
         stream = ready()
-        assert stream.raw_type == (np.float32 if dtype == pl.Float32 else np.float64)
+        assert stream.copy.dtype == (np.float32 if dtype == pl.Float32 else np.float64)
         batches.append(all_rows(stream, "train"))
     assert all(a[0].equal(b[0]) for a, b in zip(*batches, strict=True))
 

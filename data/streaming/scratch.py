@@ -3,45 +3,13 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from data.memory import readable
-from data.streaming.order import Share
 from data.temporary import temporary_folder
-
-
-def copy_rows(
-    rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    shares: Mapping[int, Share],
-    columns: int,
-    dtype: type[np.floating[Any]],
-) -> dict[int, "ScratchFile"]:
-    """Copy a process's rows of each split into a file.
-
-    Args:
-        rows: Some rows at a time (rows, columns), their class indices (rows,), below 0 for none,
-            and the codes of their splits (rows,).
-        shares: Which rows of each split are the process's, by its code.
-        columns: Number of columns.
-        dtype: A type that has the values, and class indices, exactly.
-
-    Raises:
-        ValueError: The disk has no room.
-    """
-    files = {split: ScratchFile(columns, dtype) for split in shares}
-    check_room(sum(int(shares[split].steps().sum()) * files[split].row_bytes for split in shares))
-    seen = dict.fromkeys(shares, 0)
-    for values, targets, codes in rows:
-        for split, share in shares.items():
-            of_split = np.flatnonzero((codes == split) & (targets >= 0))
-            is_ours = share.has(seen[split] + np.arange(len(of_split)))
-            files[split].append(values[of_split[is_ours]], targets[of_split[is_ours]])
-            seen[split] += len(of_split)
-    return files
 
 
 def row_bytes(columns: int, dtype: type[np.floating[Any]]) -> int:

@@ -41,6 +41,11 @@ class StreamSplits:
         self.column = column
         self.reading = reading
 
+    @property
+    def names(self) -> list[str]:
+        """The column that is read, if there is one."""
+        return [] if self.column is None else [self.column]
+
     def codes(self, chunk: Chunk, frame: pl.DataFrame) -> np.ndarray:
         """The index in NAMES of the split of each row of a chunk (rows,)."""
         if self.column is None:

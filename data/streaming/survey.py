@@ -90,7 +90,6 @@ class Survey:
         kinds: What `look` found.
         splits: Which split a row is in.
         labels: Collects the classes.
-        extra: Columns that are read besides: target and split.
         unlabelled: refuse, or drop rows without a class.
 
     Raises:
@@ -104,7 +103,6 @@ class Survey:
         kinds: dict[str, Kind],
         splits: StreamSplits,
         labels: StreamLabels,
-        extra: Sequence[str],
         unlabelled: str,
     ) -> None:
         self.found = kinds
@@ -118,7 +116,8 @@ class Survey:
         share = rows / folder.num_rows
         sample = []
         codes_of_sample = []
-        for chunk, frame in folder.frames([*columns.names, *extra], "reading"):
+        read = [*columns.names, labels.target, *splits.names]
+        for chunk, frame in folder.frames(read, "reading"):
             codes = splits.codes(chunk, frame)
             is_labelled = self.add(folder, chunk, frame, codes)
             self.counts += np.bincount(codes[is_labelled], minlength=len(NAMES))
